@@ -1,0 +1,61 @@
+//! How connectors are found and asked: the contract between the SQL planner and `connect`.
+
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::{Result, Schema};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A table as its `CREATE TABLE` declares it, as far as a connector needs to know.
+#[derive(Clone, Debug)]
+pub struct TableDef {
+    /// The table's full name, for errors.
+    pub name: String,
+    /// The physical columns, in order; computed and metadata columns are not among them.
+    pub schema: Schema,
+    /// The `WITH` options, hints already merged in; `connector` is among them.
+    pub options: BTreeMap<String, String>,
+    /// Names of the primary key's columns.
+    pub primary_key: Vec<String>,
+    /// Names of the `PARTITIONED BY` columns.
+    pub partitioned_by: Vec<String>,
+}
+
+/// What holds for the whole script.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Relative paths are relative to this folder (the current one of the `run` command).
+    pub base_dir: PathBuf,
+    /// `table.local-time-zone`
+    pub time_zone: String,
+}
+
+/// How a sink is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// `INSERT INTO`
+    Append,
+    /// `INSERT OVERWRITE`
+    Overwrite,
+}
+
+/// One kind of connector.
+///
+/// Both calls check every option: an unknown one is an error that names the nearest known one
+/// (see [`crate::options`]), before anything runs.
+pub trait Connector: Send + Sync + fmt::Debug {
+    /// The `connector` option's value.
+    fn name(&self) -> &str;
+    /// The table as a source; a script error if it can't be read.
+    fn source(&self, table: &TableDef, session: &SessionInfo) -> Result<Arc<dyn Source>>;
+    /// The table as a sink; a script error if it can't be written.
+    fn sink(&self, table: &TableDef, mode: WriteMode, session: &SessionInfo) -> Result<Arc<dyn Sink>>;
+}
+
+/// All connectors that the program has.
+pub trait ConnectorRegistry: Send + Sync {
+    /// The connector of that name, or an error that names the nearest one.
+    fn connector(&self, name: &str) -> Result<Arc<dyn Connector>>;
+}

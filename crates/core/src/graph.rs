@@ -1,0 +1,355 @@
+//! The job graph: what the SQL planner hands to the runtime. Pure data, but for its expressions,
+//! sources and sinks.
+
+use crate::operator::TableSpec;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::{DataType, ExprRef, Result, Schema};
+use std::fmt;
+use std::sync::Arc;
+
+/// A node's place in [`JobGraph::nodes`].
+pub type NodeIndex = usize;
+
+/// A job: nodes in topological order (inputs before their users).
+#[derive(Clone, Debug)]
+pub struct JobGraph {
+    /// The job's name.
+    pub name: String,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+/// One node, run by every worker.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its stable id: derives from what it means (its place in the statement, its table's name),
+    /// survives edits elsewhere in the script; state is found by it.
+    pub id: String,
+    /// What it is called in `explain` and in metrics.
+    pub name: String,
+    /// What it does.
+    pub kind: NodeKind,
+    /// Where its rows come from; one port each, in order. Empty for a source.
+    pub inputs: Vec<Edge>,
+    /// The columns it emits; for a sink: those it takes.
+    pub schema: Schema,
+    /// Which kinds of rows it emits.
+    pub changelog: ChangelogMode,
+}
+
+/// What a node does.
+#[derive(Clone, Debug)]
+pub enum NodeKind {
+    /// Reads a table.
+    Source(SourceNode),
+    /// Transforms rows.
+    Operator(OperatorSpec),
+    /// Writes a table.
+    Sink(Arc<dyn Sink>),
+}
+
+/// A source with what is done to its rows before anything else.
+#[derive(Clone, Debug)]
+pub struct SourceNode {
+    /// The source, already projected.
+    pub source: Arc<dyn Source>,
+    /// The table's columns from the source's: one expression for each column of the node's schema.
+    /// `None`: the node's schema is the source's.
+    pub columns: Option<Vec<ExprRef>>,
+    /// How event time is told.
+    pub watermark: Option<WatermarkSpec>,
+}
+
+/// `WATERMARK FOR column AS expression`.
+#[derive(Clone, Debug)]
+pub struct WatermarkSpec {
+    /// The time attribute: a column of the node's schema, TIMESTAMP(3) or TIMESTAMP_LTZ(3).
+    pub column: usize,
+    /// The watermark of a row, over the node's schema; of a timestamp type with milliseconds. A NULL is no
+    /// watermark. A NULL in the time attribute itself fails the job (as in Flink).
+    pub expression: ExprRef,
+    /// A row that moves the watermark by more than this emits it; milliseconds.
+    pub interval_ms: i64,
+    /// A split without rows for this long is idle; milliseconds, `None`: never.
+    pub idle_timeout_ms: Option<i64>,
+}
+
+/// An input of a node.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// The node it comes from.
+    pub from: NodeIndex,
+    /// Which worker each row goes to.
+    pub partitioning: Partitioning,
+}
+
+/// Which worker each row of an edge goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partitioning {
+    /// It stays where it is; the two nodes run fused.
+    Forward,
+    /// By the hash of these columns ([`crate::key`]); no columns: all to worker 0.
+    Hash(Vec<usize>),
+    /// Round robin by batch.
+    Rebalance,
+}
+
+/// Which kinds of rows a stream has, or a sink takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangelogMode {
+    /// `-U` and `+U`; without `update_before`, `+U` alone (an upsert stream).
+    pub update: bool,
+    /// Whether `-U` comes before `+U`.
+    pub update_before: bool,
+    /// `-D`
+    pub delete: bool,
+}
+
+impl ChangelogMode {
+    /// `+I` only.
+    pub const INSERT_ONLY: ChangelogMode = ChangelogMode { update: false, update_before: false, delete: false };
+    /// All four kinds.
+    pub const ALL: ChangelogMode = ChangelogMode { update: true, update_before: true, delete: true };
+    /// All but `-U`.
+    pub const UPSERT: ChangelogMode = ChangelogMode { update: true, update_before: false, delete: true };
+}
+
+impl fmt::Display for ChangelogMode {
+    /// As in Flink's `EXPLAIN CHANGELOG_MODE`: `[I,UB,UA,D]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[I")?;
+        if self.update_before {
+            f.write_str(",UB")?;
+        }
+        if self.update {
+            f.write_str(",UA")?;
+        }
+        if self.delete {
+            f.write_str(",D")?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// The operators that there are, with their parameters.
+#[derive(Clone, Debug)]
+pub enum OperatorSpec {
+    /// Filter, then project. Keeps the kinds.
+    Calc {
+        /// Rows for which this BOOLEAN is not TRUE are dropped.
+        filter: Option<ExprRef>,
+        /// One expression an output column.
+        project: Vec<ExprRef>,
+    },
+    /// For each row, one row by each of these lists of expressions (grouping sets).
+    Expand {
+        /// All of the output schema.
+        projections: Vec<Vec<ExprRef>>,
+    },
+    /// All inputs' rows; ports of one schema.
+    Union,
+    /// A window table function without an aggregate: a row for each window that it is in, with
+    /// `window_start`, `window_end`, `window_time` appended. TUMBLE, HOP, CUMULATE: stateless.
+    WindowAssign {
+        /// Which windows.
+        window: WindowSpec,
+    },
+    /// A windowed aggregate.
+    WindowAggregate(WindowAggregate),
+    /// An operator that the graph's author brings along.
+    Custom(Arc<dyn OperatorFactory>),
+}
+
+/// Makes instances of an operator that is not one of [`OperatorSpec`]'s own.
+pub trait OperatorFactory: Send + Sync + fmt::Debug {
+    /// The shapes of its state tables.
+    fn tables(&self) -> Vec<TableSpec>;
+    /// Makes one instance.
+    fn create(&self, instance: usize, instances: usize) -> Result<Box<dyn crate::operator::Operator>>;
+    /// A line for `explain`.
+    fn describe(&self) -> String;
+}
+
+/// Which windows a row is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowSpec {
+    /// The shape.
+    pub shape: WindowShape,
+    /// Where its time comes from.
+    pub time: WindowTime,
+    /// Windows are cut in this zone's local time (TIMESTAMP_LTZ and processing time; UTC for TIMESTAMP).
+    pub zone: crate::types::SessionZone,
+}
+
+/// The shape of windows; all lengths in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowShape {
+    /// Windows of `size_ms`, each row in one.
+    Tumble {
+        /// Length.
+        size_ms: i64,
+        /// Shift of the windows' start.
+        offset_ms: i64,
+    },
+    /// Windows of `size_ms`, starting every `slide_ms` (which need not divide it).
+    Hop {
+        /// Length.
+        size_ms: i64,
+        /// Distance of their starts.
+        slide_ms: i64,
+        /// Shift of the windows' start.
+        offset_ms: i64,
+    },
+    /// Windows that start together and end every `step_ms` up to `size_ms`.
+    Cumulate {
+        /// The longest.
+        size_ms: i64,
+        /// Distance of their ends.
+        step_ms: i64,
+        /// Shift of the windows' start.
+        offset_ms: i64,
+    },
+    /// Windows that end after a gap without rows of the same partition.
+    Session {
+        /// The gap.
+        gap_ms: i64,
+    },
+    /// The windows are in the rows: an earlier window function's columns.
+    Attached {
+        /// The column `window_start` of the input.
+        start: usize,
+        /// The column `window_end` of the input.
+        end: usize,
+    },
+}
+
+/// Where a window's time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowTime {
+    /// A time attribute of the input: windows close by the watermark.
+    Event {
+        /// The column, TIMESTAMP or TIMESTAMP_LTZ of any precision.
+        column: usize,
+    },
+    /// The clock at the row's arrival: windows close by timers.
+    Processing,
+}
+
+/// A windowed aggregate: output columns are the keys, then the aggregates, then the window properties.
+///
+/// Emits each window's groups once, when the watermark (or the clock) passes its end: append-only.
+#[derive(Clone, Debug)]
+pub struct WindowAggregate {
+    /// Which windows.
+    pub window: WindowSpec,
+    /// The group's columns in the input; also what the input is partitioned by, unless empty.
+    pub keys: Vec<usize>,
+    /// For SESSION: how many of `keys`, from the front, partition the sessions (the rest group within
+    /// them, which Flink allows only when it is none: then this is `keys.len()`).
+    pub session_keys: usize,
+    /// The aggregates, one output column each.
+    pub aggregates: Vec<AggregateCall>,
+    /// The window's properties at the end of the output, in order.
+    pub properties: Vec<WindowProperty>,
+    /// Whether the rows have been partly aggregated before the exchange.
+    pub phase: AggregatePhase,
+}
+
+/// How an aggregate is shared out around an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AggregatePhase {
+    /// Rows in, results out.
+    Single,
+    /// Rows in, partial results out, before the exchange. Its output: the keys, a BIGINT column of slice
+    /// ends (epoch milliseconds), then each accumulator's state columns
+    /// (see the runtime's accumulators, which both phases share). Adaptive: stops combining when
+    /// that doesn't reduce.
+    Local,
+    /// Partial results in, results out; `WindowAggregate::keys` are columns `0 .. keys.len()`.
+    Global,
+}
+
+/// A property of a window, as an output column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowProperty {
+    /// Its first instant: TIMESTAMP(3), local time.
+    Start,
+    /// The instant after its last: TIMESTAMP(3), local time.
+    End,
+    /// Its last millisecond (`window_time`, `TUMBLE_ROWTIME`), of the time attribute's type.
+    RowTime {
+        /// Whether it is TIMESTAMP_LTZ(3) (else TIMESTAMP(3)).
+        local_time_zone: bool,
+    },
+}
+
+/// One aggregate of a group.
+#[derive(Clone, Debug)]
+pub struct AggregateCall {
+    /// Which.
+    pub function: AggregateFunction,
+    /// Its arguments: columns of the input.
+    pub args: Vec<usize>,
+    /// The arguments' types.
+    pub arg_types: Vec<DataType>,
+    /// `f(DISTINCT x)`
+    pub distinct: bool,
+    /// `FILTER (WHERE ...)`: a BOOLEAN column of the input.
+    pub filter: Option<usize>,
+    /// The result's type, as Flink derives it.
+    pub result: DataType,
+}
+
+/// Flink's aggregate functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AggregateFunction {
+    /// `COUNT(*)` (no argument) or `COUNT(x)`
+    Count,
+    /// `SUM`: keeps integer types, wraps on overflow.
+    Sum,
+    /// `SUM0`: as `SUM`, 0 for no rows.
+    Sum0,
+    /// `AVG`: of integers truncates to the argument's type.
+    Avg,
+    /// `MIN`
+    Min,
+    /// `MAX`
+    Max,
+    /// `FIRST_VALUE`: ignores NULLs.
+    FirstValue,
+    /// `LAST_VALUE`: ignores NULLs.
+    LastValue,
+    /// `STDDEV_POP`
+    StddevPop,
+    /// `STDDEV_SAMP`, `STDDEV`
+    StddevSamp,
+    /// `VAR_POP`
+    VarPop,
+    /// `VAR_SAMP`, `VARIANCE`
+    VarSamp,
+    /// `LISTAGG`, with its separator.
+    ListAgg {
+        /// Between two values.
+        separator: String,
+    },
+    /// `COLLECT`: a MULTISET.
+    Collect,
+    /// `ARRAY_AGG`: keeps NULLs unless told otherwise.
+    ArrayAgg {
+        /// `IGNORE NULLS`
+        ignore_nulls: bool,
+    },
+    /// `SINGLE_VALUE`: fails on a second row.
+    SingleValue,
+    /// `JSON_OBJECTAGG`: keys and values; sorted by key.
+    JsonObjectAgg {
+        /// `ABSENT ON NULL`
+        absent_on_null: bool,
+    },
+    /// `JSON_ARRAYAGG`
+    JsonArrayAgg {
+        /// `ABSENT ON NULL` (Flink's default).
+        absent_on_null: bool,
+    },
+}

@@ -1,0 +1,27 @@
+//! The vocabulary of Millstream: rows and row kinds, types, time, keys, settings, errors, and the
+//! traits through which sources, sinks, operators and expressions meet.
+//!
+//! Reading order is the order of the modules below. Nothing here does I/O.
+
+pub mod batch;
+pub mod connector;
+pub mod error;
+pub mod expr;
+pub mod format;
+pub mod graph;
+pub mod key;
+pub mod metrics;
+pub mod operator;
+pub mod options;
+pub mod settings;
+pub mod sink;
+pub mod source;
+pub mod suggest;
+pub mod time;
+pub mod types;
+
+pub use batch::{Batch, RowKind};
+pub use error::{Error, ErrorKind, Place, Result};
+pub use expr::{Expr, ExprRef};
+pub use time::{Clock, Watermark};
+pub use types::{DataType, Field, Schema, TypeKind};

@@ -1,0 +1,81 @@
+//! The sink's contract: writers that prepare an epoch's output, committers that make it visible.
+
+use crate::graph::ChangelogMode;
+use crate::metrics::MetricsRef;
+use crate::source::Waker;
+use crate::time::ClockRef;
+use crate::{Batch, Result};
+use std::fmt;
+
+/// A table that can be written: the plan-time half of a sink connector.
+pub trait Sink: Send + Sync + fmt::Debug {
+    /// Which kinds of rows it takes.
+    fn accepts(&self) -> ChangelogMode;
+    /// A line for `explain`.
+    fn describe(&self) -> String;
+    /// Called once by the coordinator before a job that starts anew runs: checks that the target can
+    /// be written. Creates nothing that a reader would see.
+    fn check(&self) -> Result<()>;
+    /// Opens the writer of one instance.
+    fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>>;
+    /// Opens a committer; one in each worker process, and one for recovery.
+    fn committer(&self) -> Result<Box<dyn Committer>>;
+}
+
+/// What a writer is given.
+pub struct SinkContext {
+    /// Names this job for ever: the same after a restart, another for a copy of it.
+    pub job_id: String,
+    /// Counts the starts of the job; no two running writers share (attempt, instance).
+    pub attempt: u64,
+    /// Which instance it is, from 0.
+    pub instance: usize,
+    /// How many instances there are in the whole job.
+    pub instances: usize,
+    /// Wakes the worker when a writer that was not ready is.
+    pub waker: Waker,
+    /// Counters.
+    pub metrics: MetricsRef,
+    /// Processing time.
+    pub clock: ClockRef,
+}
+
+/// One instance of a sink.
+///
+/// ```text
+/// ( is_ready | write | flush | prepare_commit )*
+/// ```
+///
+/// # Contract
+/// - Nothing that `write` gets becomes visible before the [`Committer`] is given what the epoch's
+///   `prepare_commit` returned (sinks without exactly-once, such as `print`, write at once).
+/// - `prepare_commit` returns when the epoch's data is durable, or fails. A writer that is dropped,
+///   or whose process dies, leaves nothing that a reader would see.
+pub trait SinkWriter: Send {
+    /// Whether `write` can take a batch now; when not, it wakes the worker later.
+    fn is_ready(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+    /// Takes a batch.
+    fn write(&mut self, batch: &Batch) -> Result<()>;
+    /// A good moment to push out what is buffered, for sinks whose output is seen at once.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Ends the epoch; returns what its commit needs (empty: nothing to commit). `ended`: no row
+    /// will follow, in any epoch.
+    fn prepare_commit(&mut self, epoch: u64, ended: bool) -> Result<Vec<Vec<u8>>>;
+}
+
+/// Makes prepared output visible.
+pub trait Committer: Send {
+    /// Commits what `prepare_commit` of any instance returned for `epoch`. The checkpoint of `epoch`
+    /// is durable. Called again with the same values after a crash, so it is idempotent; epochs
+    /// come in order. `last`: the job ends with this epoch.
+    fn commit(&mut self, epoch: u64, committables: &[Vec<u8>], last: bool) -> Result<()>;
+    /// Removes what prepared epochs above `epoch` left behind, as far as it can be told; called on
+    /// recovery after the commits. Default: nothing.
+    fn abort_after(&mut self, _epoch: u64) -> Result<()> {
+        Ok(())
+    }
+}

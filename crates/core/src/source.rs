@@ -1,0 +1,80 @@
+//! The source's contract: readers that are polled for batches and know their position.
+
+use crate::metrics::MetricsRef;
+use crate::time::ClockRef;
+use crate::{Batch, Result, Schema};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A table that can be read: the plan-time half of a source connector.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// The columns that its batches have.
+    fn schema(&self) -> &Schema;
+    /// The same source giving only `schema`: a subset of the columns, in any order, in which `ROW`
+    /// columns may have only some of their fields. What isn't asked for isn't decoded.
+    fn with_projection(&self, schema: Schema) -> Result<Arc<dyn Source>>;
+    /// Whether it ends by itself.
+    fn is_bounded(&self) -> bool;
+    /// A line for `explain`, such as `filesystem(path=flights.json, format=json)`.
+    fn describe(&self) -> String;
+    /// Opens the reader of one instance.
+    fn open(&self, ctx: SourceContext) -> Result<Box<dyn SourceReader>>;
+}
+
+/// What a reader is given.
+pub struct SourceContext {
+    /// Which instance it is, from 0.
+    pub instance: usize,
+    /// How many instances there are in the whole job.
+    pub instances: usize,
+    /// What every instance returned from [`SourceReader::snapshot`], if the job resumes; the number
+    /// of old instances may differ. The readers share the positions out among themselves by a rule
+    /// of their own, so that each split is taken by exactly one of them. `None` starts anew.
+    pub restored: Option<Vec<Vec<u8>>>,
+    /// Wakes the worker when a reader that said [`SourcePoll::Wait`] has something.
+    pub waker: Waker,
+    /// Counters.
+    pub metrics: MetricsRef,
+    /// Processing time.
+    pub clock: ClockRef,
+}
+
+/// Wakes the worker of a source; cheap, callable from any thread.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// What a poll found.
+#[derive(Debug)]
+pub enum SourcePoll {
+    /// Rows of one split; splits number from 0 within the instance. Each has a watermark of its own.
+    Rows {
+        /// The split they come from.
+        split: u32,
+        /// The rows.
+        batch: Batch,
+    },
+    /// The split will give no more rows; its watermark no longer counts.
+    SplitEnded(u32),
+    /// Nothing now: poll again after this time, or when woken.
+    Wait(Option<Duration>),
+    /// Nothing ever again.
+    End,
+}
+
+/// One instance of a source. Never blocks: I/O happens on threads of its own, decoding here.
+///
+/// ```text
+/// ( poll | snapshot | committed )*
+/// ```
+///
+/// What `snapshot` returns must make a new reader go on right after the last row polled.
+pub trait SourceReader: Send {
+    /// The next rows, about `max_rows` of them at most.
+    fn poll(&mut self, max_rows: usize) -> Result<SourcePoll>;
+    /// The position, encoded and versioned.
+    fn snapshot(&mut self) -> Result<Vec<u8>>;
+    /// The checkpoint of `epoch` is durable.
+    fn committed(&mut self, _epoch: u64) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! sql.
+
+pub mod parser;
