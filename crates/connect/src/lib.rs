@@ -1,1 +1,38 @@
-//! connect.
+//! Connectors and formats: everything that brings bytes in or out, a folder or file per connector and per format.
+
+pub mod blackhole;
+pub mod datagen;
+pub mod dead_letter;
+pub mod filesystem;
+pub mod formats;
+pub mod nexmark;
+pub mod print;
+pub mod throttle;
+
+use millstream_core::connector::{Connector, ConnectorRegistry};
+use millstream_core::suggest::did_you_mean;
+use millstream_core::{Error, Result};
+use std::sync::Arc;
+
+/// The connectors of this crate, by name.
+struct Registry(Vec<Arc<dyn Connector>>);
+
+impl ConnectorRegistry for Registry {
+    fn connector(&self, name: &str) -> Result<Arc<dyn Connector>> {
+        if let Some(found) = self.0.iter().find(|c| c.name() == name) {
+            return Ok(found.clone());
+        }
+        let names: Vec<&str> = self.0.iter().map(|c| c.name()).collect();
+        let error = Error::script(format!("there is no connector '{name}'"))
+            .detail(format!("known connectors: {}", names.join(", ")));
+        Err(match did_you_mean(name, names) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        })
+    }
+}
+
+/// All connectors that the program has.
+pub fn registry() -> Arc<dyn ConnectorRegistry> {
+    Arc::new(Registry(Vec::new()))
+}

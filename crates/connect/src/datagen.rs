@@ -1,0 +1,1 @@
+//! The `datagen` connector: random or sequential rows.

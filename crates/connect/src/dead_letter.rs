@@ -1,0 +1,1 @@
+//! The dead-letter file: where records that could not be decoded are kept.

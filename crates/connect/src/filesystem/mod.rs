@@ -1,0 +1,4 @@
+//! The `filesystem` connector: files in folders, local or in an object store.
+
+pub mod sink;
+pub mod source;

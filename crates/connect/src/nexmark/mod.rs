@@ -1,0 +1,1 @@
+//! The `nexmark` connector: the events of an online auction, generated.

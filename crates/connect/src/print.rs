@@ -1,0 +1,1 @@
+//! The `print` connector: rows as lines on standard output.

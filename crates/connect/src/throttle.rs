@@ -1,0 +1,1 @@
+//! A limit on rows a second.
