@@ -20,6 +20,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
     fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>>;
     /// Opens a committer; one in each worker process, and one for recovery.
     fn committer(&self) -> Result<Box<dyn Committer>>;
+    /// Opens a committer that knows its job from the start, so that [`Committer::abort_after`] can tell
+    /// what the job left behind even if there was nothing to commit; recovery uses it.
+    fn committer_of(&self, _job_id: &str) -> Result<Box<dyn Committer>> {
+        self.committer()
+    }
 }
 
 /// What a writer is given.
