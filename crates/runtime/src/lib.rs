@@ -1,1 +1,12 @@
-//! runtime.
+//! The data plane: operators, the tasks that they are fused into, the exchange between tasks, epochs, on timely.
+//!
+//! [`run_worker`] runs one process's share of a [`millstream_core::graph::JobGraph`]: it blocks, tells what happens
+//! as [`WorkerEvent`]s and is steered by a [`WorkerControl`]. See ARCHITECTURE.md, "A job at run time".
+
+mod dataflow;
+pub mod operators;
+mod worker;
+
+pub use worker::{
+    JobMetrics, LOST_PEER_EXIT_CODE, RestoreProvider, WorkerControl, WorkerEvent, WorkerPlan, run_worker,
+};
