@@ -1,0 +1,88 @@
+//! Filter, then project.
+
+use super::stateless::MapBatch;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt8Array};
+use arrow::compute;
+use arrow::datatypes::SchemaRef;
+use millstream_core::expr::{Columnar, EvalContext};
+use millstream_core::operator::Context;
+use millstream_core::{Batch, ExprRef, Result, Schema};
+
+/// Drops the rows for which the filter is not TRUE and computes a column from each expression.
+pub(super) struct Calc {
+    filter: Option<ExprRef>,
+    project: Vec<ExprRef>,
+    schema: SchemaRef,
+    /// The input columns that the projection reads; the filter copies no others.
+    used: Vec<usize>,
+}
+
+impl Calc {
+    pub(super) fn new(filter: Option<ExprRef>, project: Vec<ExprRef>, output: &Schema) -> Self {
+        let mut used = vec![];
+        project.iter().for_each(|e| collect_columns(e, &mut used));
+        used.sort_unstable();
+        used.dedup();
+        Calc { filter, project, schema: output.arrow().clone(), used }
+    }
+
+    /// The rows that pass; columns that the projection doesn't read are left as they are, cut to length.
+    fn select(&self, batch: Batch, mask: &BooleanArray, kept: usize) -> Result<Batch> {
+        let predicate = compute::FilterBuilder::new(mask).optimize().build();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.rows.num_columns());
+        for (index, column) in batch.rows.columns().iter().enumerate() {
+            let is_used = self.used.binary_search(&index).is_ok();
+            columns.push(if is_used { predicate.filter(column)? } else { column.slice(0, kept) });
+        }
+        let kinds = match &batch.kinds {
+            None => None,
+            Some(kinds) => Some(UInt8Array::from(predicate.filter(kinds)?.to_data())),
+        };
+        Ok(Batch::from_columns(batch.rows.schema(), columns, kept)?.with_kinds(kinds))
+    }
+}
+
+fn collect_columns(expr: &ExprRef, into: &mut Vec<usize>) {
+    into.extend(expr.as_column());
+    expr.children().into_iter().for_each(|child| collect_columns(child, into));
+}
+
+/// One column for each expression.
+pub(super) fn project(exprs: &[ExprRef], schema: &SchemaRef, batch: &Batch, eval: &EvalContext) -> Result<Batch> {
+    let rows = batch.num_rows();
+    let mut columns = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        columns.push(match expr.as_column() {
+            Some(index) => batch.column(index).clone(),
+            None => expr.evaluate(batch, eval)?.into_array(rows)?,
+        });
+    }
+    Ok(Batch::from_columns(schema.clone(), columns, rows)?.with_kinds(batch.kinds.clone()))
+}
+
+impl MapBatch for Calc {
+    fn map(&self, mut batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
+        let eval = ctx.eval();
+        if let Some(filter) = &self.filter {
+            match filter.evaluate(&batch, &eval)? {
+                Columnar::Scalar(value) => {
+                    let value = value.as_boolean();
+                    if value.is_null(0) || !value.value(0) {
+                        return Ok(());
+                    }
+                }
+                Columnar::Array(mask) => {
+                    let mask = mask.as_boolean();
+                    let kept = mask.true_count();
+                    if kept == 0 {
+                        return Ok(());
+                    }
+                    if kept < batch.num_rows() {
+                        batch = self.select(batch, mask, kept)?;
+                    }
+                }
+            }
+        }
+        ctx.emit(project(&self.project, &self.schema, &batch, &eval)?)
+    }
+}

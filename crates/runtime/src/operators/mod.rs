@@ -1,0 +1,54 @@
+//! The operators of [`OperatorSpec`]: what each node of a job graph does to rows, watermarks and state.
+
+mod calc;
+mod expand;
+mod stateless;
+#[cfg(test)]
+mod testing;
+mod union;
+pub mod watermark;
+mod window_assign;
+mod windows;
+
+pub use watermark::{WatermarkGenerator, WatermarkStatus};
+
+use millstream_core::graph::OperatorSpec;
+use millstream_core::operator::{Operator, TableSpec};
+use millstream_core::{Error, Result, Schema};
+use stateless::Stateless;
+
+/// Makes instance `instance` of `instances` of an operator whose ports have the schemas `input`.
+pub fn create(
+    spec: &OperatorSpec,
+    input: &[Schema],
+    output: &Schema,
+    instance: usize,
+    instances: usize,
+) -> Result<Box<dyn Operator>> {
+    let first = || input.first().ok_or_else(|| Error::internal("an operator without an input"));
+    Ok(match spec {
+        OperatorSpec::Calc { filter, project } => {
+            Box::new(Stateless(calc::Calc::new(filter.clone(), project.clone(), output)))
+        }
+        OperatorSpec::Expand { projections } => Box::new(Stateless(expand::Expand::new(projections.clone(), output))),
+        OperatorSpec::Union => Box::new(Stateless(union::Union::new(output))),
+        OperatorSpec::WindowAssign { window } => {
+            Box::new(Stateless(window_assign::WindowAssign::new(window, first()?, output)?))
+        }
+        OperatorSpec::WindowAggregate(_) => return Err(Error::unsupported("a window aggregate")),
+        OperatorSpec::Custom(factory) => factory.create(instance, instances)?,
+    })
+}
+
+/// The shapes of an operator's state tables; none if it keeps no state.
+pub fn tables(spec: &OperatorSpec, input: &[Schema], output: &Schema) -> Result<Vec<TableSpec>> {
+    let _ = (input, output);
+    Ok(match spec {
+        OperatorSpec::Calc { .. }
+        | OperatorSpec::Expand { .. }
+        | OperatorSpec::Union
+        | OperatorSpec::WindowAssign { .. } => vec![],
+        OperatorSpec::WindowAggregate(_) => return Err(Error::unsupported("a window aggregate")),
+        OperatorSpec::Custom(factory) => factory.tables(),
+    })
+}

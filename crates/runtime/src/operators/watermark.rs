@@ -1,0 +1,277 @@
+//! Event time at a source: watermarks from rows, the minimum over splits, idleness.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, TimeUnit};
+use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
+use millstream_core::expr::EvalContext;
+use millstream_core::graph::WatermarkSpec;
+use millstream_core::{Batch, Error, Result, Watermark};
+use std::collections::BTreeMap;
+
+/// Whether a source's watermark counts downstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatermarkStatus {
+    /// It does.
+    Active,
+    /// All of its splits are idle: it leaves the minimum.
+    Idle,
+}
+
+/// Makes watermarks of one source instance's rows.
+///
+/// A row that moves the combined watermark by more than the interval beyond the last one emits it; `on_tick`
+/// emits what is left. Batches are cut right before a row that is at or behind the watermark which the rows before
+/// it emitted, so that what is late doesn't depend on how rows are batched.
+pub struct WatermarkGenerator {
+    spec: WatermarkSpec,
+    splits: BTreeMap<u32, Split>,
+    /// The highest watermark of splits that have ended.
+    ended: i64,
+    emitted: i64,
+}
+
+struct Split {
+    watermark: i64,
+    last_row_ms: i64,
+    idle: bool,
+}
+
+impl WatermarkGenerator {
+    /// A generator that has seen nothing.
+    pub fn new(spec: WatermarkSpec) -> Self {
+        WatermarkGenerator { spec, splits: BTreeMap::new(), ended: i64::MIN, emitted: i64::MIN }
+    }
+
+    /// The last watermark emitted.
+    pub fn current(&self) -> Watermark {
+        Watermark(self.emitted)
+    }
+
+    /// Announces a split, whose rows the combined watermark waits for from now on.
+    pub fn add_split(&mut self, split: u32, now_ms: i64) {
+        self.splits.entry(split).or_insert(Split { watermark: i64::MIN, last_row_ms: now_ms, idle: false });
+    }
+
+    /// Hands `out` the rows, each part with the watermark that follows it, if any.
+    ///
+    /// A NULL in the time attribute is a data error.
+    pub fn push(
+        &mut self,
+        split: u32,
+        batch: Batch,
+        now_ms: i64,
+        out: &mut dyn FnMut(Batch, Option<Watermark>),
+    ) -> Result<()> {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        let times = column_ms(batch.column(self.spec.column), "the time attribute of a watermark")?;
+        let eval = EvalContext { now_ms };
+        let marks = self.spec.expression.evaluate(&batch, &eval)?.into_array(rows)?;
+        let marks = to_ms(&marks)?;
+        self.add_split(split, now_ms);
+        // The others don't move while this one's rows are read.
+        let others = self.splits.iter().filter(|(id, s)| **id != split && !s.idle).map(|(_, s)| s.watermark).min();
+        let mut own = i64::MIN;
+        if let Some(state) = self.splits.get_mut(&split) {
+            state.idle = false;
+            state.last_row_ms = now_ms;
+            own = state.watermark;
+        }
+        let others = others.unwrap_or(i64::MAX);
+        let (mut start, mut pending) = (0, None);
+        for row in 0..rows {
+            if pending.is_some() && times[row] <= self.emitted {
+                out(batch.slice(start, row - start), pending.take());
+                start = row;
+            }
+            if let Some(mark) = marks.get(row)
+                && mark > own
+            {
+                own = mark;
+                let combined = own.min(others);
+                if combined > self.emitted.saturating_add(self.spec.interval_ms)
+                    || (self.emitted == i64::MIN && combined > i64::MIN)
+                {
+                    self.emitted = combined;
+                    pending = Some(Watermark(combined));
+                }
+            }
+        }
+        if let Some(state) = self.splits.get_mut(&split) {
+            state.watermark = own;
+        }
+        let rest = if start == 0 { batch } else { batch.slice(start, rows - start) };
+        out(rest, pending);
+        Ok(())
+    }
+
+    /// The split gives no more rows; its watermark no longer holds the others back.
+    pub fn split_ended(&mut self, split: u32) {
+        if let Some(state) = self.splits.remove(&split) {
+            self.ended = self.ended.max(state.watermark);
+        }
+    }
+
+    /// The split says that it has no rows for now; the next row makes it active again.
+    pub fn split_idle(&mut self, split: u32) {
+        if let Some(state) = self.splits.get_mut(&split) {
+            state.idle = true;
+        }
+    }
+
+    /// Notes which splits have become idle, and gives the advance that has not been emitted yet.
+    pub fn on_tick(&mut self, now_ms: i64) -> Option<Watermark> {
+        if let Some(timeout) = self.spec.idle_timeout_ms {
+            for split in self.splits.values_mut() {
+                split.idle |= now_ms.saturating_sub(split.last_row_ms) >= timeout;
+            }
+        }
+        let active = self.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
+        let combined = match active {
+            Some(watermark) => watermark,
+            None => self.splits.values().map(|s| s.watermark).max().unwrap_or(i64::MIN).max(self.ended),
+        };
+        if combined <= self.emitted {
+            return None;
+        }
+        self.emitted = combined;
+        Some(Watermark(combined))
+    }
+
+    /// Whether some split still counts. Without splits, before the first row, it is active.
+    pub fn status(&self) -> WatermarkStatus {
+        let all_idle = !self.splits.is_empty() && self.splits.values().all(|s| s.idle);
+        if all_idle { WatermarkStatus::Idle } else { WatermarkStatus::Active }
+    }
+
+    /// The emitted watermark, encoded and versioned.
+    pub fn snapshot(&self) -> Vec<u8> {
+        encode_watermark(self.emitted)
+    }
+
+    /// Goes on from the lowest of what the old instances handed over.
+    pub fn restore(&mut self, instances: &[Vec<u8>]) -> Result<()> {
+        self.emitted = lowest_watermark(instances)?;
+        Ok(())
+    }
+}
+
+const VERSION: u8 = 1;
+
+/// A watermark as an instance's state: a version byte, then little-endian milliseconds.
+pub(crate) fn encode_watermark(watermark: i64) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    bytes.extend_from_slice(&watermark.to_le_bytes());
+    bytes
+}
+
+/// The lowest of the watermarks that [`encode_watermark`] wrote; the minimum for none.
+pub(crate) fn lowest_watermark(instances: &[Vec<u8>]) -> Result<i64> {
+    let mut lowest = None;
+    for bytes in instances {
+        let value = match bytes.split_first() {
+            Some((&VERSION, rest)) => <[u8; 8]>::try_from(rest).ok().map(i64::from_le_bytes),
+            _ => None,
+        };
+        let value = value.ok_or_else(|| Error::state("a stored watermark has an unknown form"))?;
+        lowest = Some(lowest.map_or(value, |l: i64| l.min(value)));
+    }
+    Ok(lowest.unwrap_or(i64::MIN))
+}
+
+/// A timestamp column in milliseconds, with its NULLs.
+pub(crate) struct Millis {
+    values: Vec<i64>,
+    array: ArrayRef,
+}
+
+impl Millis {
+    pub(crate) fn get(&self, row: usize) -> Option<i64> {
+        if self.array.is_null(row) { None } else { Some(self.values[row]) }
+    }
+}
+
+fn scaled<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, per_ms: i64) -> Vec<i64> {
+    array.as_primitive::<T>().values().iter().map(|v| v.div_euclid(per_ms)).collect()
+}
+
+/// A timestamp (or BIGINT) column of any unit, in milliseconds; finer units are floored.
+pub(crate) fn to_ms(array: &ArrayRef) -> Result<Millis> {
+    let values = match array.data_type() {
+        ArrowType::Timestamp(TimeUnit::Millisecond, _) => {
+            array.as_primitive::<TimestampMillisecondType>().values().to_vec()
+        }
+        ArrowType::Timestamp(TimeUnit::Microsecond, _) => scaled::<TimestampMicrosecondType>(array, 1_000),
+        ArrowType::Timestamp(TimeUnit::Nanosecond, _) => scaled::<TimestampNanosecondType>(array, 1_000_000),
+        ArrowType::Null => vec![0; array.len()],
+        ArrowType::Int64 => array.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec(),
+        other => return Err(Error::internal(format!("a time column of the type {other}"))),
+    };
+    Ok(Millis { values, array: array.clone() })
+}
+
+/// The same for a column that must not hold NULL; `what` names it in the error.
+pub(crate) fn column_ms(array: &ArrayRef, what: &str) -> Result<Vec<i64>> {
+    if array.logical_null_count() > 0 {
+        return Err(Error::data(format!("{what} is NULL"))
+            .hint("filter the rows without a time out, or give them one, before the table's watermark"));
+    }
+    Ok(to_ms(array)?.values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::testing::{column, times};
+    use millstream_core::{Field, TypeKind};
+
+    fn generator(interval_ms: i64, idle_timeout_ms: Option<i64>) -> WatermarkGenerator {
+        let expression = column(0, TypeKind::Timestamp(3).nullable());
+        WatermarkGenerator::new(WatermarkSpec { column: 0, expression, interval_ms, idle_timeout_ms })
+    }
+
+    fn push(g: &mut WatermarkGenerator, split: u32, rows: &[i64]) -> Vec<(usize, Option<i64>)> {
+        let schema = millstream_core::Schema::new(vec![Field::new("t", TypeKind::Timestamp(3).nullable())]);
+        let batch = Batch::from_columns(schema.arrow().clone(), vec![times(rows)], rows.len()).unwrap();
+        let mut seen = vec![];
+        g.push(split, batch, 0, &mut |b, w| seen.push((b.num_rows(), w.map(|w| w.0)))).unwrap();
+        seen
+    }
+
+    #[test]
+    fn in_order_rows_are_never_cut() {
+        let mut g = generator(200, None);
+        assert_eq!(push(&mut g, 0, &[0, 100, 201, 300, 500]), vec![(5, Some(500))]);
+    }
+
+    #[test]
+    fn a_row_behind_the_emitted_watermark_starts_a_new_part() {
+        let mut g = generator(200, None);
+        assert_eq!(push(&mut g, 0, &[0, 500, 450, 600, 400]), vec![(2, Some(500)), (3, None)]);
+        assert_eq!(g.on_tick(0), Some(Watermark(600)));
+        assert_eq!(g.on_tick(0), None);
+    }
+
+    #[test]
+    fn the_slowest_active_split_decides() {
+        let mut g = generator(0, Some(1000));
+        g.add_split(1, 0);
+        assert_eq!(push(&mut g, 0, &[100]), vec![(1, None)]);
+        assert_eq!(push(&mut g, 1, &[50]), vec![(1, Some(50))]);
+        g.split_idle(1);
+        assert_eq!(g.on_tick(10), Some(Watermark(100)));
+        assert_eq!(g.status(), WatermarkStatus::Active);
+        assert_eq!(g.on_tick(1000), None);
+        assert_eq!(g.status(), WatermarkStatus::Idle);
+    }
+
+    #[test]
+    fn restoring_takes_the_lowest_of_the_old_instances() {
+        let mut g = generator(0, None);
+        g.restore(&[encode_watermark(7), encode_watermark(3)]).unwrap();
+        assert_eq!(g.current(), Watermark(3));
+        assert!(g.restore(&[vec![9, 9]]).is_err());
+    }
+}
