@@ -72,6 +72,10 @@ pub trait Expr: Send + Sync + fmt::Debug + fmt::Display {
     fn as_literal(&self) -> Option<&ArrayRef> {
         None
     }
+    /// If it reads a field of the ROW that its only child gives: the field's name.
+    fn as_field(&self) -> Option<&str> {
+        None
+    }
     /// The expressions it is made of.
     fn children(&self) -> Vec<&ExprRef>;
     /// The same expression over other children (as many, of the same types).

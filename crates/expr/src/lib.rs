@@ -1,1 +1,19 @@
-//! expr.
+//! Compiled expressions and Flink's scalar functions over Arrow columns.
+//!
+//! [`build`] makes expressions from names and arguments; [`print`] and [`json`] write values as text.
+
+pub mod build;
+pub mod json;
+pub mod print;
+
+mod args;
+mod arithmetic;
+mod calendar;
+mod cast;
+mod compare;
+mod decimal;
+mod functions;
+mod logic;
+mod node;
+mod parse;
+mod typing;

@@ -1,0 +1,308 @@
+//! Typed views of a function's arguments, and the builders that run a function row by row.
+
+use arrow::array::*;
+use arrow::datatypes::{DataType as ArrowType, TimeUnit};
+use millstream_core::expr::Columnar;
+use millstream_core::{DataType, Error, Result};
+use std::sync::Arc;
+
+/// One argument, downcast once a batch.
+pub(crate) enum Arg<'a> {
+    Null,
+    Bool(&'a BooleanArray),
+    I8(&'a Int8Array),
+    I16(&'a Int16Array),
+    I32(&'a Int32Array),
+    I64(&'a Int64Array),
+    F32(&'a Float32Array),
+    F64(&'a Float64Array),
+    Dec(&'a Decimal128Array),
+    Str(&'a StringArray),
+    Bin(&'a BinaryArray),
+    Date(&'a Date32Array),
+    Time(&'a Time32MillisecondArray),
+    Ms(&'a TimestampMillisecondArray),
+    Us(&'a TimestampMicrosecondArray),
+    Ns(&'a TimestampNanosecondArray),
+    Months(&'a IntervalYearMonthArray),
+    Duration(&'a DurationMillisecondArray),
+    List(&'a ListArray),
+    Map(&'a MapArray),
+    Row(&'a StructArray),
+}
+
+/// Views `array` as what its type says.
+pub(crate) fn view(array: &ArrayRef) -> Result<Arg<'_>> {
+    let a = array.as_ref();
+    Ok(match a.data_type() {
+        ArrowType::Null => Arg::Null,
+        ArrowType::Boolean => Arg::Bool(a.as_boolean()),
+        ArrowType::Int8 => Arg::I8(a.as_primitive()),
+        ArrowType::Int16 => Arg::I16(a.as_primitive()),
+        ArrowType::Int32 => Arg::I32(a.as_primitive()),
+        ArrowType::Int64 => Arg::I64(a.as_primitive()),
+        ArrowType::Float32 => Arg::F32(a.as_primitive()),
+        ArrowType::Float64 => Arg::F64(a.as_primitive()),
+        ArrowType::Decimal128(..) => Arg::Dec(a.as_primitive()),
+        ArrowType::Utf8 => Arg::Str(a.as_string()),
+        ArrowType::Binary => Arg::Bin(a.as_binary()),
+        ArrowType::Date32 => Arg::Date(a.as_primitive()),
+        ArrowType::Time32(TimeUnit::Millisecond) => Arg::Time(a.as_primitive()),
+        ArrowType::Timestamp(TimeUnit::Millisecond, _) => Arg::Ms(a.as_primitive()),
+        ArrowType::Timestamp(TimeUnit::Microsecond, _) => Arg::Us(a.as_primitive()),
+        ArrowType::Timestamp(TimeUnit::Nanosecond, _) => Arg::Ns(a.as_primitive()),
+        ArrowType::Interval(_) => Arg::Months(a.as_primitive()),
+        ArrowType::Duration(_) => Arg::Duration(a.as_primitive()),
+        ArrowType::List(_) => Arg::List(a.as_list()),
+        ArrowType::Map(..) => Arg::Map(a.as_map()),
+        ArrowType::Struct(_) => Arg::Row(a.as_struct()),
+        other => return Err(Error::internal(format!("an expression met a column of type {other}"))),
+    })
+}
+
+macro_rules! at {
+    ($array:expr, $i:expr) => {
+        if $array.is_null($i) { None } else { Some($array.value($i)) }
+    };
+}
+
+impl<'a> Arg<'a> {
+    /// Anything whose carrier is an integer, in that carrier's unit.
+    pub fn int(&self, i: usize) -> Option<i64> {
+        match self {
+            Arg::I8(a) => at!(a, i).map(i64::from),
+            Arg::I16(a) => at!(a, i).map(i64::from),
+            Arg::I32(a) => at!(a, i).map(i64::from),
+            Arg::I64(a) => at!(a, i),
+            Arg::Date(a) => at!(a, i).map(i64::from),
+            Arg::Time(a) => at!(a, i).map(i64::from),
+            Arg::Ms(a) => at!(a, i),
+            Arg::Us(a) => at!(a, i),
+            Arg::Ns(a) => at!(a, i),
+            Arg::Months(a) => at!(a, i).map(i64::from),
+            Arg::Duration(a) => at!(a, i),
+            _ => None,
+        }
+    }
+    /// A timestamp, date or time as milliseconds and the nanoseconds beyond them.
+    pub fn instant(&self, i: usize) -> Option<(i64, i64)> {
+        match self {
+            Arg::Ms(a) => at!(a, i).map(|v| (v, 0)),
+            Arg::Us(a) => at!(a, i).map(|v| (v.div_euclid(1000), v.rem_euclid(1000) * 1000)),
+            Arg::Ns(a) => at!(a, i).map(|v| (v.div_euclid(1_000_000), v.rem_euclid(1_000_000))),
+            Arg::Date(a) => at!(a, i).map(|v| (i64::from(v) * 86_400_000, 0)),
+            Arg::Time(a) => at!(a, i).map(|v| (i64::from(v), 0)),
+            _ => None,
+        }
+    }
+    pub fn str(&self, i: usize) -> Option<&'a str> {
+        match self {
+            Arg::Str(a) => at!(a, i),
+            _ => None,
+        }
+    }
+    /// The bytes of a string or of binary data.
+    pub fn bytes(&self, i: usize) -> Option<&'a [u8]> {
+        match self {
+            Arg::Str(a) => at!(a, i).map(str::as_bytes),
+            Arg::Bin(a) => at!(a, i),
+            _ => None,
+        }
+    }
+    pub fn bool(&self, i: usize) -> Option<bool> {
+        match self {
+            Arg::Bool(a) => at!(a, i),
+            _ => None,
+        }
+    }
+    pub fn f64(&self, i: usize) -> Option<f64> {
+        match self {
+            Arg::F64(a) => at!(a, i),
+            Arg::F32(a) => at!(a, i).map(f64::from),
+            _ => self.int(i).map(|v| v as f64),
+        }
+    }
+    pub fn dec(&self, i: usize) -> Option<i128> {
+        match self {
+            Arg::Dec(a) => at!(a, i),
+            _ => self.int(i).map(i128::from),
+        }
+    }
+    /// The elements of an array.
+    pub fn list(&self, i: usize) -> Option<ArrayRef> {
+        match self {
+            Arg::List(a) => at!(a, i),
+            _ => None,
+        }
+    }
+    /// The entries of a map: a struct of keys and values.
+    pub fn map(&self, i: usize) -> Option<StructArray> {
+        match self {
+            Arg::Map(a) => at!(a, i),
+            _ => None,
+        }
+    }
+}
+
+/// A function's arguments over a batch; a constant one answers the same for each row.
+pub(crate) struct Args<'a> {
+    /// The columns themselves.
+    pub columns: &'a [Columnar],
+    views: Vec<(Arg<'a>, bool)>,
+    /// Rows to give.
+    pub rows: usize,
+    /// Processing time, milliseconds.
+    pub now_ms: i64,
+    /// The type to give.
+    pub out: &'a DataType,
+}
+
+impl<'a> Args<'a> {
+    pub fn new(columns: &'a [Columnar], rows: usize, now_ms: i64, out: &'a DataType) -> Result<Self> {
+        let views = columns.iter().map(|c| Ok((view(c.array())?, c.is_scalar()))).collect::<Result<_>>()?;
+        Ok(Args { columns, views, rows, now_ms, out })
+    }
+    pub fn len(&self) -> usize {
+        self.views.len()
+    }
+    /// Argument `k` and the row to read of it.
+    fn at(&self, k: usize, i: usize) -> (&Arg<'a>, usize) {
+        let (arg, scalar) = &self.views[k];
+        (arg, if *scalar { 0 } else { i })
+    }
+    pub fn row(&self, k: usize, i: usize) -> usize {
+        self.at(k, i).1
+    }
+    pub fn int(&self, k: usize, i: usize) -> Option<i64> {
+        let (a, i) = self.at(k, i);
+        a.int(i)
+    }
+    pub fn instant(&self, k: usize, i: usize) -> Option<(i64, i64)> {
+        let (a, i) = self.at(k, i);
+        a.instant(i)
+    }
+    pub fn str(&self, k: usize, i: usize) -> Option<&'a str> {
+        let (a, i) = self.at(k, i);
+        a.str(i)
+    }
+    pub fn bytes(&self, k: usize, i: usize) -> Option<&'a [u8]> {
+        let (a, i) = self.at(k, i);
+        a.bytes(i)
+    }
+    pub fn bool(&self, k: usize, i: usize) -> Option<bool> {
+        let (a, i) = self.at(k, i);
+        a.bool(i)
+    }
+    pub fn f64(&self, k: usize, i: usize) -> Option<f64> {
+        let (a, i) = self.at(k, i);
+        a.f64(i)
+    }
+    pub fn dec(&self, k: usize, i: usize) -> Option<i128> {
+        let (a, i) = self.at(k, i);
+        a.dec(i)
+    }
+    pub fn list(&self, k: usize, i: usize) -> Option<ArrayRef> {
+        let (a, i) = self.at(k, i);
+        a.list(i)
+    }
+    pub fn map(&self, k: usize, i: usize) -> Option<StructArray> {
+        let (a, i) = self.at(k, i);
+        a.map(i)
+    }
+    pub fn is_null(&self, k: usize, i: usize) -> bool {
+        let i = self.row(k, i);
+        self.columns[k].array().is_null(i) || matches!(self.views[k].0, Arg::Null)
+    }
+    /// Argument `k` with a value for each row.
+    pub fn array(&self, k: usize) -> Result<ArrayRef> {
+        self.columns[k].clone().into_array(self.rows)
+    }
+}
+
+/// What a function does with its arguments.
+pub(crate) type Kernel = Arc<dyn Fn(&Args<'_>) -> Result<ArrayRef> + Send + Sync>;
+
+/// A function that writes text; `None` is NULL.
+pub(crate) fn text(f: impl Fn(&Args<'_>, usize, &mut String) -> Option<()> + Send + Sync + 'static) -> Kernel {
+    try_text(move |a, i, out| Ok(f(a, i, out)))
+}
+
+/// [`text`] that may fail.
+pub(crate) fn try_text(
+    f: impl Fn(&Args<'_>, usize, &mut String) -> Result<Option<()>> + Send + Sync + 'static,
+) -> Kernel {
+    Arc::new(move |a| {
+        let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 16);
+        let mut buffer = String::new();
+        for i in 0..a.rows {
+            buffer.clear();
+            match f(a, i, &mut buffer)? {
+                Some(()) => builder.append_value(&buffer),
+                None => builder.append_null(),
+            }
+        }
+        Ok(Arc::new(builder.finish()))
+    })
+}
+
+/// A function that gives bytes.
+pub(crate) fn bytes(f: impl Fn(&Args<'_>, usize) -> Option<Vec<u8>> + Send + Sync + 'static) -> Kernel {
+    Arc::new(move |a| {
+        let mut builder = BinaryBuilder::with_capacity(a.rows, a.rows * 16);
+        (0..a.rows).for_each(|i| builder.append_option(f(a, i)));
+        Ok(Arc::new(builder.finish()))
+    })
+}
+
+/// A function that gives an integer or a temporal value, in the unit of its carrier; out of range wraps.
+pub(crate) fn int(f: impl Fn(&Args<'_>, usize) -> Option<i64> + Send + Sync + 'static) -> Kernel {
+    try_int(move |a, i| Ok(f(a, i)))
+}
+
+/// [`int`] that may fail.
+pub(crate) fn try_int(f: impl Fn(&Args<'_>, usize) -> Result<Option<i64>> + Send + Sync + 'static) -> Kernel {
+    Arc::new(move |a| {
+        let values = (0..a.rows).map(|i| f(a, i)).collect::<Result<Int64Array>>()?;
+        int_array(values, &a.out.arrow())
+    })
+}
+
+/// Integers as an array of `to`, wrapping.
+pub(crate) fn int_array(values: Int64Array, to: &ArrowType) -> Result<ArrayRef> {
+    use arrow::datatypes::*;
+    let narrow: ArrayRef = match to {
+        ArrowType::Int64 => return Ok(Arc::new(values)),
+        ArrowType::Int8 => return Ok(Arc::new(values.unary::<_, Int8Type>(|v| v as i8))),
+        ArrowType::Int16 => return Ok(Arc::new(values.unary::<_, Int16Type>(|v| v as i16))),
+        ArrowType::Int32 => return Ok(Arc::new(values.unary::<_, Int32Type>(|v| v as i32))),
+        ArrowType::Date32 => return Ok(Arc::new(values.unary::<_, Date32Type>(|v| v as i32))),
+        ArrowType::Time32(_) => return Ok(Arc::new(values.unary::<_, Time32MillisecondType>(|v| v as i32))),
+        ArrowType::Interval(_) => return Ok(Arc::new(values.unary::<_, IntervalYearMonthType>(|v| v as i32))),
+        _ => Arc::new(values),
+    };
+    Ok(arrow::compute::cast(&narrow, to)?)
+}
+
+/// A function that gives a double.
+pub(crate) fn double(f: impl Fn(&Args<'_>, usize) -> Option<f64> + Send + Sync + 'static) -> Kernel {
+    Arc::new(move |a| Ok(Arc::new((0..a.rows).map(|i| f(a, i)).collect::<Float64Array>())))
+}
+
+/// A function that gives a truth value.
+pub(crate) fn boolean(f: impl Fn(&Args<'_>, usize) -> Option<bool> + Send + Sync + 'static) -> Kernel {
+    Arc::new(move |a| Ok(Arc::new((0..a.rows).map(|i| f(a, i)).collect::<BooleanArray>())))
+}
+
+/// A function that gives a decimal of the result's scale; what doesn't fit its precision is NULL.
+pub(crate) fn decimal(f: impl Fn(&Args<'_>, usize) -> Option<i128> + Send + Sync + 'static) -> Kernel {
+    Arc::new(move |a| {
+        let (p, s) = crate::decimal::shape(a.out);
+        let values = (0..a.rows).map(|i| f(a, i).filter(|v| crate::decimal::fits(*v, p)));
+        Ok(Arc::new(values.collect::<Decimal128Array>().with_precision_and_scale(p, s as i8)?))
+    })
+}
+
+/// A function that gives, for each row, a list of items to be gathered from arrays: (array, row) pairs.
+pub(crate) fn downcast_err(what: &str) -> Error {
+    Error::internal(format!("a function met {what} of another type than planned"))
+}

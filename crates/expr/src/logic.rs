@@ -1,0 +1,273 @@
+//! Three-valued logic, `CASE` and `COALESCE`: what must not evaluate an argument a row doesn't need.
+
+use crate::args::{Kernel, boolean};
+use crate::node::{self, FieldAccess};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array};
+use arrow::compute;
+use millstream_core::expr::{Columnar, EvalContext};
+use millstream_core::{Batch, DataType, Error, Expr, ExprRef, Result, TypeKind};
+use std::fmt;
+use std::sync::Arc;
+
+/// `l AND r` or `l OR r`.
+#[derive(Debug)]
+struct Logic {
+    is_and: bool,
+    left: ExprRef,
+    right: ExprRef,
+    data_type: DataType,
+}
+
+/// `l AND r` (or OR), where `r` isn't needed if `l` decides.
+pub(crate) fn and_or(is_and: bool, left: ExprRef, right: ExprRef) -> ExprRef {
+    let nullable = left.data_type().nullable || right.data_type().nullable;
+    let data_type = TypeKind::Boolean.nullable().with_nullable(nullable);
+    Arc::new(Logic { is_and, left, right, data_type })
+}
+
+/// `NOT x`.
+pub(crate) fn not(x: ExprRef) -> ExprRef {
+    let kernel: Kernel = Arc::new(|a| Ok(Arc::new(compute::not(truth(&a.array(0)?)?)?)));
+    let out = TypeKind::Boolean.nullable().with_nullable(x.data_type().nullable);
+    node::call("NOT", vec![x], out, kernel)
+}
+
+/// The `i`th field of a ROW expression.
+pub(crate) fn field_at(row: &ExprRef, position: usize) -> Option<ExprRef> {
+    let TypeKind::Row(fields) = &row.data_type().kind else { return None };
+    let field = fields.get(position)?;
+    let nullable = field.data_type.nullable || row.data_type().nullable;
+    let data_type = field.data_type.clone().with_nullable(nullable);
+    Some(Arc::new(FieldAccess { row: row.clone(), name: field.name.clone(), position, data_type }))
+}
+
+fn truth(array: &ArrayRef) -> Result<&BooleanArray> {
+    array.as_boolean_opt().ok_or_else(|| Error::internal("a condition isn't a truth value"))
+}
+
+impl fmt::Display for Logic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} {} {})", self.left, if self.is_and { "AND" } else { "OR" }, self.right)
+    }
+}
+
+impl Expr for Logic {
+    fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+    fn evaluate(&self, batch: &Batch, ctx: &EvalContext) -> Result<Columnar> {
+        let rows = batch.num_rows();
+        let left = self.left.evaluate(batch, ctx)?;
+        let decided = |v: Option<bool>| v == Some(!self.is_and);
+        let scalar = left.is_scalar();
+        let array = left.into_array(if scalar { 1 } else { rows })?;
+        let values = truth(&array)?;
+        let undecided: Vec<u32> = (0..values.len()).filter(|i| !decided(at(values, *i))).map(|i| i as u32).collect();
+        if undecided.is_empty() {
+            return Ok(if scalar { Columnar::Scalar(array) } else { Columnar::Array(array) });
+        }
+        // The right side runs over all rows, which is cheapest; only if that fails, over those that need it.
+        let right = match self.right.evaluate(batch, ctx) {
+            Ok(right) => right,
+            Err(e) if scalar || undecided.len() == rows => return Err(e),
+            Err(_) => {
+                let part = subset(&self.right, batch, &undecided, ctx)?;
+                let mut spread = vec![None; rows];
+                for (i, row) in undecided.iter().enumerate() {
+                    spread[*row as usize] = at(truth(&part)?, i);
+                }
+                Columnar::Array(Arc::new(BooleanArray::from(spread)))
+            }
+        };
+        let both = scalar && right.is_scalar();
+        let n = if both { 1 } else { rows };
+        let left = Columnar::Scalar(array.clone());
+        let left = if scalar { left.into_array(n)? } else { array };
+        let right = right.into_array(n)?;
+        let (l, r) = (truth(&left)?, truth(&right)?);
+        let result = if self.is_and { compute::and_kleene(l, r)? } else { compute::or_kleene(l, r)? };
+        let result: ArrayRef = Arc::new(result);
+        Ok(if both { Columnar::Scalar(result) } else { Columnar::Array(result) })
+    }
+    fn children(&self) -> Vec<&ExprRef> {
+        vec![&self.left, &self.right]
+    }
+    fn with_children(&self, mut children: Vec<ExprRef>) -> ExprRef {
+        let right = children.pop().expect("AND has two children");
+        let left = children.pop().expect("AND has two children");
+        Arc::new(Logic { is_and: self.is_and, left, right, data_type: self.data_type.clone() })
+    }
+}
+
+fn at(values: &BooleanArray, i: usize) -> Option<bool> {
+    if values.is_null(i) { None } else { Some(values.value(i)) }
+}
+
+fn mark(expr: &ExprRef, used: &mut [bool]) {
+    if let Some(slot) = expr.as_column().and_then(|i| used.get_mut(i)) {
+        *slot = true;
+    }
+    expr.children().into_iter().for_each(|c| mark(c, used));
+}
+
+/// `expr` over the rows at `indices` only.
+fn subset(expr: &ExprRef, batch: &Batch, indices: &[u32], ctx: &EvalContext) -> Result<ArrayRef> {
+    if let Some(value) = expr.as_literal() {
+        return Columnar::Scalar(value.clone()).into_array(indices.len());
+    }
+    if indices.len() == batch.num_rows() {
+        return expr.evaluate(batch, ctx)?.into_array(indices.len());
+    }
+    let rows = &batch.rows;
+    let mut used = vec![false; rows.num_columns()];
+    mark(expr, &mut used);
+    let take = UInt32Array::from(indices.to_vec());
+    let columns = rows.columns().iter().zip(&used).map(|(column, used)| match used {
+        true => compute::take(column, &take, None),
+        false => Ok(new_null_array(column.data_type(), indices.len())),
+    });
+    let part = Batch::from_columns(rows.schema(), columns.collect::<Result<_, _>>()?, indices.len())?;
+    expr.evaluate(&part, ctx)?.into_array(indices.len())
+}
+
+/// `CASE WHEN c1 THEN v1 ... ELSE e END`: conditions and values in turn, then the else.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub children: Vec<ExprRef>,
+    pub data_type: DataType,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        node::write_call(f, "CASE", &self.children)
+    }
+}
+
+/// Puts the parts together: part `k` holds the rows `rows_of[k]` of `n`.
+fn gather(parts: &[ArrayRef], rows_of: &[Vec<u32>], n: usize) -> Result<ArrayRef> {
+    let mut from = vec![(0, 0); n];
+    for (k, rows) in rows_of.iter().enumerate() {
+        for (i, row) in rows.iter().enumerate() {
+            from[*row as usize] = (k, i);
+        }
+    }
+    let arrays: Vec<&dyn Array> = parts.iter().map(|a| a.as_ref()).collect();
+    Ok(compute::interleave(&arrays, &from)?)
+}
+
+impl Expr for Case {
+    fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+    fn evaluate(&self, batch: &Batch, ctx: &EvalContext) -> Result<Columnar> {
+        let n = batch.num_rows();
+        if n == 0 {
+            return Ok(Columnar::Array(new_null_array(&self.data_type.arrow(), 0)));
+        }
+        let mut remaining: Vec<u32> = (0..n as u32).collect();
+        let (mut parts, mut rows_of) = (Vec::new(), Vec::new());
+        let mut push = |value: &ExprRef, rows: Vec<u32>| -> Result<()> {
+            if !rows.is_empty() {
+                parts.push(subset(value, batch, &rows, ctx)?);
+                rows_of.push(rows);
+            }
+            Ok(())
+        };
+        let (branches, otherwise) = self.children.as_chunks::<2>();
+        for [condition, value] in branches {
+            if remaining.is_empty() {
+                break;
+            }
+            let holds = subset(condition, batch, &remaining, ctx)?;
+            let holds = truth(&holds)?;
+            let (mut taken, mut left) = (Vec::new(), Vec::new());
+            for (i, row) in remaining.iter().enumerate() {
+                if at(holds, i) == Some(true) { taken.push(*row) } else { left.push(*row) }
+            }
+            push(value, taken)?;
+            remaining = left;
+        }
+        if let Some(otherwise) = otherwise.first() {
+            push(otherwise, remaining)?;
+        }
+        if parts.len() == 1 {
+            return Ok(Columnar::Array(parts.remove(0)));
+        }
+        Ok(Columnar::Array(gather(&parts, &rows_of, n)?))
+    }
+    fn children(&self) -> Vec<&ExprRef> {
+        self.children.iter().collect()
+    }
+    fn with_children(&self, children: Vec<ExprRef>) -> ExprRef {
+        Arc::new(Case { children, data_type: self.data_type.clone() })
+    }
+}
+
+/// `COALESCE(a, b, ...)`.
+#[derive(Debug)]
+pub(crate) struct Coalesce {
+    pub children: Vec<ExprRef>,
+    pub data_type: DataType,
+}
+
+impl fmt::Display for Coalesce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        node::write_call(f, "COALESCE", &self.children)
+    }
+}
+
+impl Expr for Coalesce {
+    fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+    fn evaluate(&self, batch: &Batch, ctx: &EvalContext) -> Result<Columnar> {
+        let n = batch.num_rows();
+        let mut remaining: Vec<u32> = (0..n as u32).collect();
+        let (mut parts, mut rows_of) = (Vec::new(), Vec::new());
+        for (k, child) in self.children.iter().enumerate() {
+            let part = subset(child, batch, &remaining, ctx)?;
+            let last = k + 1 == self.children.len();
+            if part.null_count() == 0 || last {
+                parts.push(part);
+                rows_of.push(std::mem::take(&mut remaining));
+                break;
+            }
+            let next = remaining.iter().enumerate().filter(|(i, _)| part.is_null(*i)).map(|(_, r)| *r).collect();
+            parts.push(part);
+            // Rows that are NULL here are overwritten by the parts that follow.
+            rows_of.push(std::mem::replace(&mut remaining, next));
+        }
+        if parts.len() == 1 {
+            return Ok(Columnar::Array(parts.remove(0)));
+        }
+        Ok(Columnar::Array(gather(&parts, &rows_of, n)?))
+    }
+    fn children(&self) -> Vec<&ExprRef> {
+        self.children.iter().collect()
+    }
+    fn with_children(&self, children: Vec<ExprRef>) -> ExprRef {
+        Arc::new(Coalesce { children, data_type: self.data_type.clone() })
+    }
+}
+
+/// `IS NULL`, `IS NOT NULL`, `IS TRUE` and the like; `None` if `name` is none of them.
+pub(crate) fn test(name: &str, x: &ExprRef) -> Option<ExprRef> {
+    let (wanted, negated) = match name {
+        "IS NULL" | "IS UNKNOWN" => (None, false),
+        "IS NOT NULL" | "IS NOT UNKNOWN" => (None, true),
+        "IS TRUE" => (Some(true), false),
+        "IS NOT TRUE" => (Some(true), true),
+        "IS FALSE" => (Some(false), false),
+        "IS NOT FALSE" => (Some(false), true),
+        _ => return None,
+    };
+    let boolean_type = matches!(x.data_type().kind, TypeKind::Boolean | TypeKind::Null);
+    if !(boolean_type || name.ends_with("NULL")) {
+        return None;
+    }
+    let kernel = match wanted {
+        None => boolean(move |a, i| Some(a.is_null(0, i) != negated)),
+        Some(v) => boolean(move |a, i| Some((a.bool(0, i) == Some(v)) != negated)),
+    };
+    Some(node::call(name, vec![x.clone()], TypeKind::Boolean.not_null(), kernel))
+}
