@@ -1,1 +1,29 @@
-//! state.
+//! What a job keeps across restarts: checkpoint files, manifests, restore, compaction, and the lock
+//! of the state directory.
+//!
+//! A worker encodes what changed in an epoch ([`segment::DeltaWriter`]) and stores it
+//! ([`store::CheckpointStore::put_segment_object`]); the coordinator names all segments in a
+//! [`manifest::Manifest`]. A later process gives the rows back ([`restore::restore_table`]).
+
+pub mod compact;
+pub mod dir;
+pub mod local;
+pub mod manifest;
+mod merge;
+pub mod restore;
+pub mod segment;
+pub mod store;
+
+pub use compact::{Compaction, CompactionPolicy, compact};
+pub use dir::{JobRecord, StateDir};
+pub use manifest::{Blob, CheckpointStats, Location, Manifest, OperatorEntry, Segment, StoredTable};
+pub use restore::restore_table;
+pub use segment::{DeltaWriter, EncodedSegment, SegmentMeta, pack};
+pub use store::CheckpointStore;
+
+/// A named step at which a test lets the process fail; nothing without the feature `failpoints`.
+#[allow(unused_variables, reason = "the name is only read with the feature")]
+pub(crate) fn fail_point(name: &'static str) -> millstream_core::Result<()> {
+    fail::fail_point!(name, |_| Err(millstream_core::Error::retry(format!("fail point {name}"))));
+    Ok(())
+}
