@@ -1,0 +1,73 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A stateful stream processor that runs Flink SQL.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a SQL script.
+    ///
+    /// A bounded script ends by itself; Ctrl-C (or SIGTERM) takes a final checkpoint and stops an unbounded one, a
+    /// second one exits at once. Started again with the same state directory a stopped job goes on where it was.
+    Run(RunArgs),
+    /// Print the plan of a SQL script: operators, parallel edges, changelog modes, watermarks, state tables.
+    Explain {
+        /// The script.
+        file: PathBuf,
+        /// How many workers run each operator.
+        #[arg(long)]
+        parallelism: Option<usize>,
+        /// Set a configuration key, as SET does; may be repeated.
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+    /// A worker process of a running job; started by `run`.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// The options of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// The script.
+    pub file: PathBuf,
+    /// How many workers run each operator, over all processes [default: the number of cores].
+    #[arg(long)]
+    pub parallelism: Option<usize>,
+    /// How many worker processes share the work.
+    #[arg(long, default_value_t = 1)]
+    pub processes: usize,
+    /// Set a configuration key, as SET does (the script's own SET wins); may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where the job's state is kept [default: ./.millstream/<script name>].
+    #[arg(long)]
+    pub state_dir: Option<PathBuf>,
+    /// What to start from: `latest` checkpoint, `none`, or a checkpoint's manifest.
+    #[arg(long, default_value = "latest", value_name = "latest|none|PATH")]
+    pub from: String,
+    /// How a SELECT's result is printed [default: table on a terminal, else jsonl].
+    #[arg(long)]
+    pub format: Option<Format>,
+}
+
+/// How a SELECT's result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A live table on a terminal, a plain one elsewhere.
+    Table,
+    /// One JSON object a row: `{"op":"+I","row":{...}}`.
+    Jsonl,
+    /// Comma-separated values with a header and the row kind in the first column.
+    Csv,
+}

@@ -1,0 +1,237 @@
+//! `run` and `explain`: plan, supervise, report.
+
+use crate::args::{Format, RunArgs};
+use crate::plan::PlanSpec;
+use crate::progress::{ProgressLine, Roles, Totals, thousands};
+use crate::signals;
+use crate::worker::WorkerSpec;
+use millstream_control::store::OperatorInfo;
+use millstream_control::supervisor::{From, Job, JobState, Outcome, supervise};
+use millstream_core::error::{Error, Place, Result, ResultExt};
+use millstream_core::graph::{JobGraph, NodeKind};
+use millstream_core::settings::{self, Settings};
+use millstream_core::time::SystemClock;
+use millstream_sql::{Output, Planned};
+use millstream_state::dir::StateDir;
+use millstream_state::store::CheckpointStore;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a new run waits for the processes of one that was just killed to be gone.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// `millstream explain`
+pub fn explain(file: &Path, parallelism: Option<usize>, set: &[String]) -> Result<()> {
+    let spec = plan_spec(file, parallelism, 1, set, Format::Jsonl)?;
+    let planned = spec.plan()?;
+    print_messages(&planned)?;
+    print!("{}", millstream_sql::explain(&planned));
+    Ok(())
+}
+
+/// `millstream run`
+pub fn run(args: &RunArgs) -> Result<()> {
+    signals::count_stop_requests();
+    if args.processes == 0 {
+        return Err(Error::script("--processes must be 1 or more"));
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let format = args.format.unwrap_or(if terminal { Format::Table } else { Format::Jsonl });
+    let spec = plan_spec(&args.file, args.parallelism, args.processes, &args.set, format)?;
+    let planned = spec.plan()?;
+    print_messages(&planned)?;
+    let select = match planned.output {
+        Output::Nothing => return Ok(()),
+        Output::Select { .. } => true,
+        Output::Inserts => false,
+    };
+    let roles = roles_of(&planned.graph);
+    let state = open_state(args, &spec, &planned.settings, select)?;
+    let checkpoints = state.as_ref().map(|s| s.checkpoints.location().to_string());
+    let workers = spec.parallelism / args.processes;
+    let worker = move |process: usize, address, token| {
+        spawn(&WorkerSpec {
+            plan: spec.clone(),
+            supervisor: address,
+            token,
+            process,
+            processes: args.processes,
+            workers,
+            checkpoints: checkpoints.clone(),
+        })
+    };
+    let mut line = ProgressLine::new(roles.clone(), select);
+    let clock = Arc::new(SystemClock);
+    let started = Instant::now();
+    let outcome = {
+        let observe = |status: &millstream_control::supervisor::Status| {
+            line.update(status, millstream_core::Clock::now_ms(&SystemClock));
+        };
+        // The job borrows the line and the arguments; both outlive it.
+        supervise(Job {
+            name: planned.graph.name.clone(),
+            settings: planned.settings.clone(),
+            fingerprint: planned.fingerprint.clone(),
+            operators: OperatorInfo::of_graph(&planned.graph)?,
+            sinks: sinks_of(&planned.graph),
+            processes: args.processes,
+            state,
+            spawn: Box::new(worker),
+            stop_requests: Box::new(signals::stop_requests),
+            observe: Box::new(observe),
+            clock,
+            random: random(),
+        })
+    };
+    line.clear();
+    let outcome = outcome?;
+    report(&outcome, &roles, started.elapsed());
+    Ok(())
+}
+
+/// A number that differs between runs, for ids and tokens.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+fn report(outcome: &Outcome, roles: &Roles, elapsed: Duration) {
+    let totals = Totals::of(&outcome.status, roles);
+    let seconds = elapsed.as_secs_f64();
+    let mut text = format!(
+        "{}: {} rows in, {} rows out, {} late, {:.2} s, {} rows/s, {} checkpoint{}",
+        if outcome.ended { "finished" } else { "stopped" },
+        thousands(totals.rows_in),
+        thousands(totals.rows_out),
+        thousands(totals.late),
+        seconds,
+        thousands((totals.rows_in as f64 / seconds.max(0.001)) as u64),
+        outcome.status.checkpoints,
+        if outcome.status.checkpoints == 1 { "" } else { "s" },
+    );
+    if totals.bad > 0 {
+        text.push_str(&format!(", {} bad records", thousands(totals.bad)));
+    }
+    if outcome.status.restarts > 0 {
+        text.push_str(&format!(", {} restarts", outcome.status.restarts));
+    }
+    if let Some(epoch) = outcome.restored_from {
+        text.push_str(&format!(", went on from checkpoint {epoch}"));
+    }
+    eprintln!("{text}");
+}
+
+fn print_messages(planned: &Planned) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    for message in &planned.messages {
+        writeln!(stdout, "{message}")?;
+    }
+    Ok(())
+}
+
+fn plan_spec(
+    file: &Path,
+    parallelism: Option<usize>,
+    processes: usize,
+    set: &[String],
+    format: Format,
+) -> Result<PlanSpec> {
+    let place = || Place::Named(file.display().to_string());
+    let script = std::fs::read_to_string(file).map_err(|e| {
+        let error = Error::script(format!("can't read the script: {e}")).at(place());
+        if e.kind() == std::io::ErrorKind::InvalidData { error.hint("scripts are UTF-8 text") } else { error }
+    })?;
+    let name = file.file_stem().map_or_else(|| "job".into(), |s| s.to_string_lossy().into_owned());
+    let configured = set.iter().find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (key.trim() == settings::PARALLELISM).then(|| value.trim().parse::<usize>().ok())?
+    });
+    let wanted = match parallelism.or(configured) {
+        Some(0) if parallelism.is_some() => return Err(Error::script("--parallelism must be 1 or more")),
+        Some(n) if n > 0 => n,
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    // Every process runs as many workers as the others.
+    let parallelism = wanted.max(processes).div_ceil(processes) * processes;
+    Ok(PlanSpec {
+        script,
+        name,
+        set: set.to_vec(),
+        base_dir: std::env::current_dir().context("find the current folder")?,
+        parallelism,
+        format: match format {
+            Format::Table => "table",
+            Format::Jsonl => "jsonl",
+            Format::Csv => "csv",
+        }
+        .into(),
+    })
+}
+
+fn roles_of(graph: &JobGraph) -> Roles {
+    let mut roles = Roles::default();
+    for node in &graph.nodes {
+        match node.kind {
+            NodeKind::Source(_) => roles.sources.insert(node.id.clone()),
+            NodeKind::Sink(_) => roles.sinks.insert(node.id.clone()),
+            NodeKind::Operator(_) => false,
+        };
+    }
+    roles
+}
+
+fn sinks_of(graph: &JobGraph) -> Vec<(String, Arc<dyn millstream_core::sink::Sink>)> {
+    let sink = |node: &millstream_core::graph::Node| match &node.kind {
+        NodeKind::Sink(sink) => Some((node.id.clone(), Arc::clone(sink))),
+        _ => None,
+    };
+    graph.nodes.iter().filter_map(sink).collect()
+}
+
+/// A job that only shows a SELECT's result to a person keeps no state, unless a place for it is named.
+fn open_state(args: &RunArgs, spec: &PlanSpec, settings: &Settings, select: bool) -> Result<Option<JobState>> {
+    if select && args.state_dir.is_none() {
+        return Ok(None);
+    }
+    let from = match args.from.as_str() {
+        "latest" => From::Latest,
+        "none" => From::None,
+        path => From::Path(path.to_string()),
+    };
+    let path = args.state_dir.clone().unwrap_or_else(|| PathBuf::from(".millstream").join(&spec.name));
+    let dir = StateDir::open(&path, LOCK_WAIT)?;
+    let configured = settings.text(settings::CHECKPOINT_DIR);
+    let location = if configured.is_empty() {
+        std::path::absolute(path.join("checkpoints"))?.display().to_string()
+    } else {
+        configured.to_string()
+    };
+    let checkpoints = CheckpointStore::open(&location, &environment())?;
+    Ok(Some(JobState { dir, checkpoints, from }))
+}
+
+/// The environment, from which object stores take their credentials.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect()
+}
+
+fn spawn(spec: &WorkerSpec) -> Result<std::process::Child> {
+    let program = std::env::current_exe().context("find the program's own file")?;
+    let mut child = Command::new(program)
+        .arg("worker")
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("start a worker process")?;
+    let mut line = serde_json::to_vec(spec).map_err(|e| Error::internal(e.to_string()))?;
+    line.push(b'\n');
+    // The pipe stays open as long as the child is held: its end tells the worker that the supervisor is gone.
+    if let Some(stdin) = child.stdin.as_mut() {
+        stdin.write_all(&line).context("start a worker process")?;
+    }
+    Ok(child)
+}

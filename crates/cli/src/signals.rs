@@ -1,0 +1,40 @@
+//! SIGINT and SIGTERM: counted by the supervisor, ignored by its workers (the supervisor tells them to stop).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static STOP_REQUESTS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count(_signal: libc::c_int) {
+    // A third one ends the process whatever it is doing.
+    if STOP_REQUESTS.fetch_add(1, Ordering::SeqCst) >= 2 {
+        // SAFETY: `_exit` may be called from a signal handler.
+        unsafe { libc::_exit(130) };
+    }
+}
+
+/// Counts SIGINT and SIGTERM from now on.
+pub fn count_stop_requests() {
+    let handler = count as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler only touches an atomic and calls `_exit`, both allowed in a signal handler.
+    unsafe {
+        libc::signal(libc::SIGINT, handler);
+        libc::signal(libc::SIGTERM, handler);
+    }
+}
+
+/// How many came.
+pub fn stop_requests() -> usize {
+    STOP_REQUESTS.load(Ordering::SeqCst)
+}
+
+/// Leaves SIGINT (which a terminal sends to the whole group) to the supervisor.
+pub fn ignore_interrupts() {
+    // SAFETY: installs the system's own "ignore" handler.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
+/// Has this process die with its parent.
+pub fn die_with_parent() {
+    // SAFETY: a plain system call without pointers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}

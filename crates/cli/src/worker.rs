@@ -1,0 +1,65 @@
+//! A worker process: reads what to do from its standard input, plans the same script, and runs its share.
+
+use crate::plan::PlanSpec;
+use crate::{run, signals};
+use millstream_core::error::{Error, Result};
+use millstream_core::time::SystemClock;
+use millstream_state::store::CheckpointStore;
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Exit code of a worker whose supervisor is gone.
+const ORPHAN_EXIT_CODE: i32 = 74;
+
+/// What a worker process is told at its start.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    /// What to plan.
+    pub plan: PlanSpec,
+    /// Where the supervisor listens.
+    pub supervisor: SocketAddr,
+    /// The secret that admits it.
+    pub token: u64,
+    /// Which process it is, from 0.
+    pub process: usize,
+    /// How many there are.
+    pub processes: usize,
+    /// Workers in each.
+    pub workers: usize,
+    /// Where checkpoints are, if the job has any.
+    pub checkpoints: Option<String>,
+}
+
+/// `millstream worker`
+pub fn work() -> Result<()> {
+    signals::die_with_parent();
+    signals::ignore_interrupts();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    let spec: WorkerSpec = serde_json::from_str(&line)
+        .map_err(|e| Error::script(format!("'worker' is started by 'run', not by hand: {e}")))?;
+    std::thread::spawn(|| {
+        // Ends when the supervisor does, however it does.
+        let _ = std::io::stdin().lock().read(&mut [0u8; 1]);
+        std::process::exit(ORPHAN_EXIT_CODE);
+    });
+    let planned = spec.plan.plan()?;
+    let checkpoints = match &spec.checkpoints {
+        Some(location) => Some(Arc::new(CheckpointStore::open(location, &run::environment())?)),
+        None => None,
+    };
+    millstream_control::worker::work(millstream_control::worker::WorkerJob {
+        graph: Arc::new(planned.graph),
+        settings: planned.settings,
+        fingerprint: planned.fingerprint,
+        supervisor: spec.supervisor,
+        token: spec.token,
+        process: spec.process,
+        processes: spec.processes,
+        workers: spec.workers,
+        checkpoints,
+        clock: Arc::new(SystemClock),
+    })
+}

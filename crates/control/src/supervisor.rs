@@ -1,0 +1,415 @@
+//! The supervisor of one job: starts its worker processes, carries out what the coordinator decides, and starts
+//! the job again from its last checkpoint when it fails.
+
+use crate::coordinator::{Action, Checkpoint, Coordinator, Pace};
+use crate::protocol::{self, FromWorker, Progress, Sender, ToWorker};
+use crate::restart::RestartStrategy;
+use crate::store;
+use millstream_core::error::{Error, Result, ResultExt};
+use millstream_core::settings::{self, Settings};
+use millstream_core::sink::Sink;
+use millstream_core::time::ClockRef;
+use millstream_state::dir::StateDir;
+use millstream_state::store::CheckpointStore;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Events, channel};
+use std::time::Duration;
+
+/// Exit code of a worker process that panicked or lost a peer.
+pub const LOST_PEER_EXIT_CODE: i32 = 75;
+
+/// What a job needs to be supervised.
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// The plan's fingerprint: workers must have the same.
+    pub fingerprint: String,
+    /// The plan, for naming what differs from stored state.
+    pub operators: Vec<store::OperatorInfo>,
+    /// Its sinks by node id.
+    pub sinks: Vec<(String, Arc<dyn Sink>)>,
+    /// How many worker processes.
+    pub processes: usize,
+    /// Where checkpoints are kept; `None`: this job has none (its result goes to a person).
+    pub state: Option<JobState>,
+    /// Starts worker process `i`, which connects to the address with the token.
+    pub spawn: Box<dyn Fn(usize, SocketAddr, u64) -> Result<Child>>,
+    /// Counts signals: 1 asks for a final checkpoint.
+    pub stop_requests: Box<dyn Fn() -> usize>,
+    /// Is told how things go, a few times a second.
+    pub observe: Box<dyn FnMut(&Status)>,
+    /// The clock.
+    pub clock: ClockRef,
+    /// A number that is new in every run.
+    pub random: u64,
+}
+
+/// Where a job's state is and what to begin with.
+pub struct JobState {
+    /// The state directory, locked.
+    pub dir: StateDir,
+    /// The checkpoints.
+    pub checkpoints: CheckpointStore,
+    /// What to start from.
+    pub from: From,
+}
+
+/// What to start from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The latest checkpoint, if the last run did not finish.
+    Latest,
+    /// Nothing: anew.
+    None,
+    /// This manifest.
+    Path(String),
+}
+
+/// How a job is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// The counters of each process, by process.
+    pub progress: Vec<Progress>,
+    /// Checkpoints completed in this run.
+    pub checkpoints: u64,
+    /// When the last one completed.
+    pub last_checkpoint_ms: Option<i64>,
+    /// Its bytes.
+    pub last_checkpoint_bytes: u64,
+    /// Restarts in this run.
+    pub restarts: u64,
+    /// Whether the job runs (not starting or waiting to be started again).
+    pub running: bool,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// All input was read (else: stopped by request).
+    pub ended: bool,
+    /// The last status.
+    pub status: Status,
+    /// Which checkpoint it went on from, if any.
+    pub restored_from: Option<u64>,
+}
+
+enum Event {
+    Connected(protocol::Sender, protocol::Receiver, FromWorker),
+    Message(u64, usize, FromWorker),
+    Lost(u64, usize),
+    Broken(Error),
+}
+
+/// Runs the job until it ends, is stopped, or fails for good.
+///
+/// # Errors
+/// What made the job fail, once the restart strategy gives up; at once for what a restart can't heal.
+pub fn supervise(mut job: Job) -> Result<Outcome> {
+    let mut start = store::begin(&mut job)?;
+    let restored_from = start.manifest.as_ref().map(|m| m.epoch);
+    let mut strategy = RestartStrategy::from_settings(&job.settings);
+    let mut status = Status::default();
+    let mut seed = job.random | 1;
+    loop {
+        if start.manifest.as_ref().is_some_and(|m| m.ended) {
+            // All input was read, and the process died while it committed the rest of the output.
+            store::recover_sinks(&job, &start)?;
+            store::finish(&job, &start, true)?;
+            return Ok(Outcome { ended: true, status, restored_from });
+        }
+        let error = match attempt(&mut job, &mut start, &mut status) {
+            Ok(ended) => {
+                store::finish(&job, &start, ended)?;
+                return Ok(Outcome { ended, status, restored_from });
+            }
+            Err(error) => error,
+        };
+        status.running = false;
+        if !error.kind().is_restartable() || (job.stop_requests)() > 0 {
+            return Err(error);
+        }
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let random = (seed >> 11) as f64 / (1u64 << 53) as f64;
+        let Some(delay) = strategy.on_failure(job.clock.now_ms(), random) else {
+            return Err(error.detail("the restart strategy allows no further restart"));
+        };
+        tracing::warn!("the job failed and starts again in {} ms: {error}", delay.as_millis());
+        let until = job.clock.now_ms() + delay.as_millis() as i64;
+        while job.clock.now_ms() < until {
+            if (job.stop_requests)() > 0 {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        status.restarts += 1;
+        start = store::resume(&mut job)?;
+    }
+}
+
+/// Child processes that die with the value.
+struct Children(Vec<Child>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+        }
+        for child in &mut self.0 {
+            let _ = child.wait();
+        }
+    }
+}
+
+fn attempt(job: &mut Job, start: &mut store::Start, status: &mut Status) -> Result<bool> {
+    store::recover_sinks(job, start)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for worker processes")?;
+    let address = listener.local_addr()?;
+    let token = job.random ^ start.attempt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let (events, inbox) = channel();
+    accept(listener, token, events.clone());
+    let mut children = Children(Vec::new());
+    for process in 0..job.processes {
+        children.0.push((job.spawn)(process, address, token)?);
+    }
+    let senders = rendezvous(job, start, &events, &inbox, &mut children)?;
+    let pace = Pace {
+        interval_ms: if job.state.is_some() { job.settings.duration(settings::CHECKPOINT_INTERVAL).as_millis() as i64 } else { 0 },
+        min_pause_ms: job.settings.duration(settings::CHECKPOINT_MIN_PAUSE).as_millis() as i64,
+        timeout_ms: job.settings.duration(settings::CHECKPOINT_TIMEOUT).as_millis() as i64,
+    };
+    let coordinator = Coordinator::new(pace, job.processes, start.first_epoch, job.clock.now_ms());
+    status.running = true;
+    status.progress = vec![Progress::default(); job.processes];
+    let mut run = Run { job, start, status, senders, coordinator };
+    let ended = run.events(&inbox, &mut children)?;
+    for sender in &run.senders {
+        // A process that is already gone needs no goodbye.
+        let _ = sender.send(&ToWorker::Exit);
+    }
+    wait_for_exit(&mut children);
+    Ok(ended)
+}
+
+/// Gives children that were told to exit a moment to do so.
+fn wait_for_exit(children: &mut Children) {
+    for _ in 0..200 {
+        if children.0.iter_mut().all(|c| matches!(c.try_wait(), Ok(Some(_)))) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn accept(listener: TcpListener, token: u64, events: Events<Event>) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let event = stream.map_err(Error::from).and_then(protocol::split).and_then(|(sender, mut receiver)| {
+                match receiver.receive::<FromWorker>()? {
+                    Some(FromWorker::Hello { token: t, version, process, address, fingerprint })
+                        if t == token && version == protocol::VERSION =>
+                    {
+                        let hello = FromWorker::Hello { token: t, version, process, address, fingerprint };
+                        Ok(Some(Event::Connected(sender, receiver, hello)))
+                    }
+                    // Whoever that was, it is no worker of this job.
+                    _ => Ok(None),
+                }
+            });
+            let event = match event {
+                Ok(None) => continue,
+                Ok(Some(event)) => event,
+                Err(error) => Event::Broken(error),
+            };
+            if events.send(event).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn rendezvous(
+    job: &mut Job,
+    start: &store::Start,
+    events: &Events<Event>,
+    inbox: &Receiver<Event>,
+    children: &mut Children,
+) -> Result<Vec<Sender>> {
+    let mut senders: Vec<Option<Sender>> = vec![None; job.processes];
+    let mut addresses: Vec<Option<SocketAddr>> = vec![None; job.processes];
+    let deadline = job.clock.now_ms() + 60_000;
+    while senders.iter().any(Option::is_none) {
+        if job.clock.now_ms() > deadline {
+            return Err(Error::retry("the worker processes did not start within 60 s"));
+        }
+        if (job.stop_requests)() > 1 {
+            return Err(Error::retry("interrupted while the job was starting"));
+        }
+        check_children(children)?;
+        match inbox.recv_timeout(Duration::from_millis(20)) {
+            Ok(Event::Connected(sender, mut receiver, hello)) => {
+                let FromWorker::Hello { process, address, fingerprint, .. } = hello else { continue };
+                if fingerprint != job.fingerprint {
+                    return Err(Error::internal(format!("worker process {process} planned the script differently")));
+                }
+                if let (Some(s), Some(a)) = (senders.get_mut(process), addresses.get_mut(process)) {
+                    (*s, *a) = (Some(sender), address);
+                }
+                let (events, attempt) = (events.clone(), start.attempt);
+                std::thread::spawn(move || {
+                    loop {
+                        let event = match receiver.receive::<FromWorker>() {
+                            Ok(Some(message)) => Event::Message(attempt, process, message),
+                            Ok(None) | Err(_) => Event::Lost(attempt, process),
+                        };
+                        let lost = matches!(event, Event::Lost(..));
+                        if events.send(event).is_err() || lost {
+                            return;
+                        }
+                    }
+                });
+            }
+            Ok(Event::Message(_, _, FromWorker::Failed(error))) => return Err(error.into()),
+            Ok(Event::Broken(error)) => return Err(error),
+            Ok(Event::Message(..) | Event::Lost(..)) | Err(_) => {}
+        }
+    }
+    let senders: Vec<Sender> = senders.into_iter().flatten().collect();
+    let message = ToWorker::Start {
+        job_id: start.job_id.clone(),
+        attempt: start.attempt,
+        first_epoch: start.first_epoch,
+        restore: start.manifest_name.clone(),
+        addresses: addresses.into_iter().flatten().collect(),
+        started_ms: job.clock.now_ms(),
+    };
+    for sender in &senders {
+        sender.send(&message)?;
+    }
+    Ok(senders)
+}
+
+/// An error if a worker process has exited.
+fn check_children(children: &mut Children) -> Result<()> {
+    for (process, child) in children.0.iter_mut().enumerate() {
+        if let Some(exit) = child.try_wait()? {
+            return Err(Error::retry(format!("worker process {process} is gone ({exit})")));
+        }
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    job: &'a mut Job,
+    start: &'a mut store::Start,
+    status: &'a mut Status,
+    senders: Vec<Sender>,
+    coordinator: Coordinator,
+}
+
+impl Run<'_> {
+    fn events(&mut self, inbox: &Receiver<Event>, children: &mut Children) -> Result<bool> {
+        let mut observed_ms = 0;
+        loop {
+            let action = match inbox.recv_timeout(Duration::from_millis(10)) {
+                Ok(Event::Message(attempt, process, message)) if attempt == self.start.attempt => {
+                    self.on_message(process, message)?
+                }
+                Ok(Event::Lost(attempt, process)) if attempt == self.start.attempt => {
+                    return Err(self.why_lost(process, inbox, children));
+                }
+                Ok(Event::Broken(error)) => return Err(error),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::internal("the control connections are gone")),
+            };
+            if let Some(ended) = self.carry_out(action)? {
+                return Ok(ended);
+            }
+            match (self.job.stop_requests)() {
+                0 => {}
+                1 => self.coordinator.request_stop(),
+                _ => return Err(Error::retry("interrupted before the final checkpoint was complete")),
+            }
+            let now_ms = self.job.clock.now_ms();
+            let action = self.coordinator.on_tick(now_ms)?;
+            if let Some(ended) = self.carry_out(action)? {
+                return Ok(ended);
+            }
+            if now_ms - observed_ms >= 200 {
+                observed_ms = now_ms;
+                (self.job.observe)(self.status);
+            }
+        }
+    }
+
+    /// A worker's connection ended: its exit code tells more, and another process may have said why.
+    fn why_lost(&mut self, process: usize, inbox: &Receiver<Event>, children: &mut Children) -> Error {
+        let mut exit = None;
+        for _ in 0..100 {
+            while let Ok(event) = inbox.try_recv() {
+                if let Event::Message(_, _, FromWorker::Failed(error)) = event {
+                    return error.into();
+                }
+            }
+            exit = children.0.get_mut(process).and_then(|c| c.try_wait().ok().flatten());
+            if exit.is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        match exit {
+            Some(exit) => Error::retry(format!("worker process {process} is gone ({exit})")),
+            None => Error::retry(format!("worker process {process} closed its connection")),
+        }
+    }
+
+    fn on_message(&mut self, process: usize, message: FromWorker) -> Result<Option<Action>> {
+        match message {
+            FromWorker::EpochStored(ack) => Ok(self.coordinator.on_stored_by(*ack)),
+            FromWorker::Committed(epoch) => {
+                Ok(self.coordinator.on_committed_by(process, epoch, self.job.clock.now_ms()))
+            }
+            FromWorker::Progress(progress) => {
+                if let Some(slot) = self.status.progress.get_mut(process) {
+                    *slot = progress;
+                }
+                Ok(None)
+            }
+            FromWorker::Failed(error) => Err(error.into()),
+            FromWorker::Hello { .. } | FromWorker::Running => Ok(None),
+        }
+    }
+
+    fn carry_out(&mut self, mut action: Option<Action>) -> Result<Option<bool>> {
+        while let Some(next) = action.take() {
+            match next {
+                Action::EndEpoch { epoch, stop } => self.broadcast(&ToWorker::EndEpoch { epoch, stop })?,
+                Action::Store(checkpoint) => {
+                    self.store(checkpoint)?;
+                    action = self.coordinator.stored();
+                }
+                Action::Commit { epoch, last } => self.broadcast(&ToWorker::Commit { epoch, last })?,
+                Action::Finish { ended } => return Ok(Some(ended)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn store(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        self.status.last_checkpoint_bytes = checkpoint.acks.iter().map(|a| a.bytes).sum();
+        store::store(self.job, self.start, checkpoint)?;
+        self.status.checkpoints += 1;
+        self.status.last_checkpoint_ms = Some(self.job.clock.now_ms());
+        Ok(())
+    }
+
+    fn broadcast(&self, message: &ToWorker) -> Result<()> {
+        for (process, sender) in self.senders.iter().enumerate() {
+            sender.send(message).map_err(|e| Error::retry(format!("worker process {process} can't be reached: {}", e.message())))?;
+        }
+        Ok(())
+    }
+}

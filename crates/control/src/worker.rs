@@ -1,0 +1,335 @@
+//! The worker process's side of the protocol: runs the data plane, stores its epochs, commits its sinks' output.
+
+use crate::protocol::{self, EpochAck, FromWorker, NodeProgress, Progress, Sender, ToWorker, WireError};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use millstream_core::error::{Error, Result, ResultExt};
+use millstream_core::graph::{JobGraph, NodeKind};
+use millstream_core::settings::Settings;
+use millstream_core::sink::Committer;
+use millstream_core::time::ClockRef;
+use millstream_runtime::{JobMetrics, RestoreProvider, WorkerControl, WorkerEvent, WorkerPlan, run_worker};
+use millstream_state::segment::{DeltaWriter, EncodedSegment, pack};
+use millstream_state::store::CheckpointStore;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Segments smaller than this are kept in the manifest.
+const INLINE_BELOW_BYTES: usize = 16 << 10;
+/// How often the counters are sent.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// What a worker process runs.
+pub struct WorkerJob {
+    /// The plan.
+    pub graph: Arc<JobGraph>,
+    /// Its settings.
+    pub settings: Settings,
+    /// Proves to the supervisor that both planned the same.
+    pub fingerprint: String,
+    /// Where the supervisor listens.
+    pub supervisor: SocketAddr,
+    /// The secret that admits this process.
+    pub token: u64,
+    /// Which process it is, from 0.
+    pub process: usize,
+    /// How many there are.
+    pub processes: usize,
+    /// Workers in each.
+    pub workers: usize,
+    /// Where state is stored; `None`: the job keeps none.
+    pub checkpoints: Option<Arc<CheckpointStore>>,
+    /// The clock.
+    pub clock: ClockRef,
+}
+
+/// Runs this process's share of the job until the supervisor says to exit.
+///
+/// # Errors
+/// What made the job fail; the supervisor has been told.
+pub fn work(job: WorkerJob) -> Result<()> {
+    let stream = TcpStream::connect(job.supervisor).context("reach the supervisor")?;
+    let (sender, receiver) = protocol::split(stream)?;
+    let outcome = run(job, sender.clone(), receiver);
+    if let Err(error) = &outcome {
+        // If the supervisor is gone, too, there is nobody left to tell.
+        let _ = sender.send(&FromWorker::Failed(WireError::from(error)));
+    }
+    outcome
+}
+
+enum Work {
+    Event(WorkerEvent),
+    Commit { epoch: u64, last: bool },
+}
+
+fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Result<()> {
+    let listener = match job.processes {
+        1 => None,
+        _ => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for the other worker processes")?),
+    };
+    let address = match &listener {
+        Some(listener) => Some(listener.local_addr()?),
+        None => None,
+    };
+    sender.send(&FromWorker::Hello {
+        version: protocol::VERSION,
+        token: job.token,
+        process: job.process,
+        address,
+        fingerprint: job.fingerprint.clone(),
+    })?;
+    let Some(ToWorker::Start { job_id, attempt, first_epoch, restore, addresses, .. }) = receiver.receive()? else {
+        return Ok(());
+    };
+    let restore: Option<Arc<dyn RestoreProvider>> = match (&job.checkpoints, restore) {
+        (Some(store), Some(name)) => Some(Arc::new(crate::store::Restore::open(Arc::clone(store), &name)?)),
+        _ => None,
+    };
+    let (work, inbox) = channel();
+    let control = WorkerControl::new();
+    let metrics = JobMetrics::new(&job.graph, job.workers);
+    let failed = Arc::new(Mutex::new(None::<Error>));
+    listen(receiver, control.clone(), work.clone());
+    report_progress(&job, Arc::clone(&metrics), sender.clone());
+    let storer = Storer {
+        store: job.checkpoints.clone(),
+        process: job.process,
+        workers: job.workers,
+        attempt,
+        epochs: BTreeMap::new(),
+        ended: BTreeSet::new(),
+        committers: committers(&job.graph)?,
+        prepared: BTreeMap::new(),
+        sender: sender.clone(),
+        progress: progress_of(&job, Arc::clone(&metrics)),
+    };
+    let storing = {
+        let (control, failed) = (control.clone(), Arc::clone(&failed));
+        std::thread::spawn(move || {
+            let mut storer = storer;
+            if let Err(error) = storer.run(&inbox) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                control.abort();
+            }
+        })
+    };
+    let events = work.clone();
+    let plan = WorkerPlan {
+        graph: Arc::clone(&job.graph),
+        settings: job.settings.clone(),
+        process: job.process,
+        processes: job.processes,
+        workers_per_process: job.workers,
+        addresses,
+        listener,
+        token: job.token,
+        job_id,
+        attempt,
+        first_epoch,
+        restore,
+        clock: Arc::clone(&job.clock),
+        metrics,
+        control,
+        // If the storing thread is gone it has failed, and aborts the workers.
+        on_event: Arc::new(move |event| drop(events.send(Work::Event(event)))),
+    };
+    sender.send(&FromWorker::Running)?;
+    let outcome = run_worker(plan);
+    if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error);
+    }
+    outcome?;
+    // The last epoch is still to be stored and committed; the supervisor says when that is done.
+    drop(work);
+    let _ = storing.join();
+    match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Hands the supervisor's words on, until it says to exit.
+fn listen(mut receiver: protocol::Receiver, control: WorkerControl, work: std::sync::mpsc::Sender<Work>) {
+    std::thread::spawn(move || {
+        loop {
+            match receiver.receive::<ToWorker>() {
+                Ok(Some(ToWorker::EndEpoch { epoch, stop })) => {
+                    if stop {
+                        control.stop_sources();
+                    }
+                    control.end_epoch(epoch);
+                }
+                Ok(Some(ToWorker::Commit { epoch, last })) => {
+                    control.committed(epoch);
+                    if work.send(Work::Commit { epoch, last }).is_err() {
+                        return;
+                    }
+                }
+                Ok(Some(ToWorker::Start { .. })) => {}
+                // All is stored and committed: nothing is lost by ending here.
+                Ok(Some(ToWorker::Exit)) => std::process::exit(0),
+                Ok(None) | Err(_) => std::process::exit(crate::supervisor::LOST_PEER_EXIT_CODE),
+            }
+        }
+    });
+}
+
+fn committers(graph: &JobGraph) -> Result<BTreeMap<String, Box<dyn Committer>>> {
+    let mut committers = BTreeMap::new();
+    for node in &graph.nodes {
+        if let NodeKind::Sink(sink) = &node.kind {
+            committers.insert(node.id.clone(), sink.committer()?);
+        }
+    }
+    Ok(committers)
+}
+
+fn progress_of(job: &WorkerJob, metrics: Arc<JobMetrics>) -> impl Fn() -> Progress + Send + 'static {
+    let (graph, process) = (Arc::clone(&job.graph), job.process);
+    move || {
+        let node = |(i, n): (usize, &millstream_core::graph::Node)| {
+            let m = metrics.node(i);
+            let progress = NodeProgress {
+                rows_in: m.rows_in.load(Ordering::Relaxed),
+                rows_out: m.rows_out.load(Ordering::Relaxed),
+                late_rows: m.late_rows.load(Ordering::Relaxed),
+                bad_records: m.bad_records.load(Ordering::Relaxed),
+                state_bytes: m.state_bytes.load(Ordering::Relaxed),
+                watermark_ms: m.watermark_ms.load(Ordering::Relaxed),
+            };
+            (n.id.clone(), progress)
+        };
+        Progress { process, nodes: graph.nodes.iter().enumerate().map(node).collect() }
+    }
+}
+
+fn report_progress(job: &WorkerJob, metrics: Arc<JobMetrics>, sender: Sender) {
+    let progress = progress_of(job, metrics);
+    std::thread::spawn(move || {
+        while sender.send(&FromWorker::Progress(progress())).is_ok() {
+            std::thread::sleep(PROGRESS_EVERY);
+        }
+    });
+}
+
+/// What has been handed over of an epoch that is not complete yet.
+#[derive(Default)]
+struct Epoch {
+    ack: EpochAck,
+    segments: Vec<(String, String, EncodedSegment)>,
+    done: BTreeSet<usize>,
+}
+
+/// Encodes, stores and commits, on a thread of its own.
+struct Storer<P> {
+    store: Option<Arc<CheckpointStore>>,
+    process: usize,
+    workers: usize,
+    attempt: u64,
+    epochs: BTreeMap<u64, Epoch>,
+    ended: BTreeSet<usize>,
+    committers: BTreeMap<String, Box<dyn Committer>>,
+    prepared: BTreeMap<u64, BTreeMap<String, Vec<Vec<u8>>>>,
+    sender: Sender,
+    progress: P,
+}
+
+impl<P: Fn() -> Progress> Storer<P> {
+    fn run(&mut self, inbox: &Receiver<Work>) -> Result<()> {
+        loop {
+            match inbox.recv_timeout(Duration::from_secs(1)) {
+                Ok(Work::Event(event)) => self.on_event(event)?,
+                Ok(Work::Commit { epoch, last }) => self.commit(epoch, last)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: WorkerEvent) -> Result<()> {
+        match event {
+            WorkerEvent::Snapshot { epoch, worker, node_id, delta, tables, range } => {
+                if self.store.is_none() {
+                    return Ok(());
+                }
+                let slot = self.epochs.entry(epoch).or_default();
+                if let Some(bytes) = &delta.instance {
+                    slot.ack.instances.entry(node_id.clone()).or_default().insert(worker, STANDARD.encode(bytes));
+                }
+                for table in &delta.tables {
+                    let spec = tables.iter().find(|t| t.name == table.table).ok_or_else(|| {
+                        Error::internal(format!("operator {node_id} has no state table '{}'", table.table))
+                    })?;
+                    let segment = DeltaWriter::encode(spec, table, epoch, range)?;
+                    slot.segments.push((node_id.clone(), table.table.clone(), segment));
+                }
+            }
+            WorkerEvent::SourcePosition { epoch, node_id, worker, bytes } => {
+                let slot = self.epochs.entry(epoch).or_default();
+                slot.ack.sources.entry(node_id).or_default().insert(worker, STANDARD.encode(bytes));
+            }
+            WorkerEvent::Prepared { epoch, node_id, committables, .. } => {
+                if !committables.is_empty() {
+                    let texts = committables.iter().map(|c| STANDARD.encode(c));
+                    let slot = self.epochs.entry(epoch).or_default();
+                    slot.ack.committables.entry(node_id.clone()).or_default().extend(texts);
+                    self.prepared.entry(epoch).or_default().entry(node_id).or_default().extend(committables);
+                }
+            }
+            WorkerEvent::EpochDone { epoch, worker, ended } => {
+                if ended {
+                    self.ended.insert(worker);
+                }
+                self.epochs.entry(epoch).or_default().done.insert(worker);
+                self.acknowledge(epoch)?;
+            }
+            WorkerEvent::Ended { .. } => {}
+            WorkerEvent::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, epoch: u64) -> Result<()> {
+        let complete = self.epochs.get(&epoch).is_some_and(|e| e.done.union(&self.ended).count() == self.workers);
+        if !complete {
+            return Ok(());
+        }
+        let Some(Epoch { mut ack, segments, .. }) = self.epochs.remove(&epoch) else { return Ok(()) };
+        ack.process = self.process;
+        ack.epoch = epoch;
+        ack.ended = self.ended.len() == self.workers;
+        if let Some(store) = &self.store {
+            let name = format!("{epoch:012}-{}-{}.seg", self.attempt, self.process);
+            let (names, encoded): (Vec<_>, Vec<_>) = segments.into_iter().map(|(o, t, s)| ((o, t), s)).unzip();
+            let (segments, object) = pack(encoded, &name, INLINE_BELOW_BYTES);
+            if let Some(bytes) = object {
+                ack.bytes += bytes.len() as u64;
+                store.put_segment_object(&name, bytes)?;
+            }
+            for ((operator, table), segment) in names.into_iter().zip(segments) {
+                ack.tables.entry(operator).or_default().entry(table).or_default().push(segment);
+            }
+        }
+        // The counters first, so that those of the last epoch are known when the job ends.
+        self.sender.send(&FromWorker::Progress((self.progress)()))?;
+        self.sender.send(&FromWorker::EpochStored(Box::new(ack)))
+    }
+
+    fn commit(&mut self, epoch: u64, last: bool) -> Result<()> {
+        let later = self.prepared.split_off(&(epoch + 1));
+        let mut due = std::mem::replace(&mut self.prepared, later);
+        for (node, committer) in &mut self.committers {
+            let mut committables = Vec::new();
+            for prepared in due.values_mut() {
+                committables.extend(prepared.remove(node).unwrap_or_default());
+            }
+            committer.commit(epoch, &committables, last).context(format!("commit epoch {epoch} of sink {node}"))?;
+        }
+        self.sender.send(&FromWorker::Committed(epoch))
+    }
+}
