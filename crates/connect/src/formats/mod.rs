@@ -1,1 +1,95 @@
-//! The formats: bytes to batches and back.
+//! The formats: bytes to batches and back; a file or folder per format.
+
+pub mod column;
+pub mod json;
+pub mod raw;
+pub mod temporal;
+pub mod text;
+
+use millstream_core::connector::{SessionInfo, TableDef};
+use millstream_core::format::{DecoderFactory, Encoder, OnBadRecord};
+use millstream_core::options::Options;
+use millstream_core::suggest::did_you_mean;
+use millstream_core::{Result, Schema};
+use std::fmt;
+use std::sync::Arc;
+
+/// The values of the option `format` that this crate knows.
+pub const FORMATS: [&str; 2] = ["json", "raw"];
+
+/// How records are told apart in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// A record ends at a line feed, wherever it stands: such files can be cut anywhere.
+    Lines,
+    /// A record ends at a line feed outside quotes, so that a file must be read from its start.
+    QuotedLines {
+        /// The quote character.
+        quote: u8,
+        /// The character that takes the next one's meaning away.
+        escape: Option<u8>,
+    },
+}
+
+/// A format for reading, with its options applied.
+#[derive(Clone, Debug)]
+pub struct ReadFormat {
+    /// Its name.
+    pub name: &'static str,
+    /// Makes its decoders.
+    pub decoders: Arc<dyn DecoderFactory>,
+    /// Where its records end.
+    pub framing: Framing,
+    /// What it does with bad records.
+    pub on_bad: OnBadRecord,
+}
+
+/// Makes encoders of one schema.
+pub trait EncoderFactory: Send + Sync + fmt::Debug {
+    /// An encoder of batches of `schema`.
+    fn encoder(&self, schema: &Schema) -> Result<Box<dyn Encoder>>;
+    /// What files of the format are called: `json`, `csv`.
+    fn extension(&self) -> &'static str;
+}
+
+fn unknown_format(options: &Options, name: &str) -> millstream_core::Error {
+    let error = options
+        .error("format", format!("there is no format '{name}'"))
+        .detail(format!("known formats: {}", FORMATS.join(", ")));
+    match did_you_mean(name, FORMATS) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// The format that a table's options name, for reading. Reads the options `format`, `<format>.*` and
+/// `dead-letter.path` (whether bad records are kept).
+pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) -> Result<ReadFormat> {
+    let on_bad = match options.string("dead-letter.path") {
+        Some(_) => OnBadRecord::DeadLetter,
+        None => OnBadRecord::Fail,
+    };
+    match options.required("format")? {
+        "json" => json::read_format(options, on_bad),
+        "raw" => raw::read_format(&table.schema, options, on_bad),
+        other => Err(unknown_format(options, other)),
+    }
+}
+
+/// The decoders of [`read_format`] alone.
+pub fn decoder_factory(table: &TableDef, options: &Options, session: &SessionInfo) -> Result<Arc<dyn DecoderFactory>> {
+    Ok(read_format(table, options, session)?.decoders)
+}
+
+/// The format that a table's options name, for writing. Reads the options `format` and `<format>.*`.
+pub fn encoder_factory(
+    table: &TableDef,
+    options: &Options,
+    _session: &SessionInfo,
+) -> Result<Arc<dyn EncoderFactory>> {
+    match options.required("format")? {
+        "json" => json::write_format(options),
+        "raw" => raw::write_format(&table.schema, options),
+        other => Err(unknown_format(options, other)),
+    }
+}

@@ -1,0 +1,521 @@
+//! The JSON decoder: from bytes straight into columns, driven by the schema.
+//!
+//! Each object expects the same keys at the same places as in the object before it; only when it is wrong
+//! does it look the key up. Fields that the schema doesn't have are only skipped.
+
+use super::JsonOptions;
+use super::scan::{Fail, Outcome, Scan, misfit, push_compact, push_str, syntax};
+use crate::formats::column::{Column, Values};
+use crate::formats::text;
+use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
+use millstream_core::{Batch, Error, Result, Schema, TypeKind};
+use std::collections::HashMap;
+
+/// Bytes after which a call stops, so that a column's text stays within what Arrow's offsets can hold.
+const MAX_BYTES: usize = 256 << 20;
+/// Longest record.
+const MAX_RECORD: usize = 1 << 30;
+/// How many keys of an object are remembered.
+const MAX_LAYOUT: usize = 256;
+
+/// A key that was met at a place of an object.
+#[derive(Debug)]
+struct Expected {
+    /// `"key":`
+    text: Vec<u8>,
+    /// The field that it stands for.
+    field: Option<usize>,
+}
+
+/// How to decode into one column.
+#[derive(Debug)]
+enum Plan {
+    /// By the column alone.
+    Scalar,
+    /// An object into a row.
+    Row(RowPlan),
+    /// An array.
+    Array(Box<Plan>),
+    /// An object into a map.
+    Map(Box<Plan>),
+}
+
+/// What is known about the objects of one row type.
+#[derive(Debug)]
+struct RowPlan {
+    index: HashMap<Vec<u8>, usize>,
+    layout: Vec<Expected>,
+    required: Vec<usize>,
+    fields: Vec<Plan>,
+}
+
+impl Plan {
+    fn new(column: &Column, options: &JsonOptions) -> Plan {
+        match &column.values {
+            Values::Row(fields) => Plan::Row(RowPlan::new(fields, options)),
+            Values::Array(_, item) => Plan::Array(Box::new(Plan::new(item, options))),
+            Values::Map(_, _, value) => Plan::Map(Box::new(Plan::new(value, options))),
+            _ => Plan::Scalar,
+        }
+    }
+}
+
+impl RowPlan {
+    fn new(fields: &[Column], options: &JsonOptions) -> RowPlan {
+        RowPlan {
+            index: fields.iter().enumerate().map(|(i, f)| (f.name.clone().into_bytes(), i)).collect(),
+            layout: vec![],
+            required: (0..fields.len())
+                .filter(|i| options.fail_on_missing_field || !fields[*i].data_type.nullable)
+                .collect(),
+            fields: fields.iter().map(|f| Plan::new(f, options)).collect(),
+        }
+    }
+
+    /// Reads the key under the cursor and its colon; remembers it for place `place`.
+    #[inline(never)]
+    fn learn(&mut self, place: usize, scan: &mut Scan) -> Outcome<Option<usize>> {
+        if scan.peek() != b'"' {
+            return scan.unexpected("a field's name");
+        }
+        let start = scan.at;
+        let key = scan.string()?;
+        let end = scan.at;
+        scan.colon()?;
+        let field = if key.escaped {
+            let mut text = Vec::new();
+            push_str(key, &mut text)?;
+            self.index.get(&text).copied()
+        } else {
+            self.index.get(key.raw).copied()
+        };
+        if scan.at == end + 1 {
+            let text = scan.bytes.get(start..scan.at).unwrap_or_default();
+            let remembered = self.layout.len();
+            match self.layout.get_mut(place) {
+                Some(expected) => {
+                    expected.text.clear();
+                    expected.text.extend_from_slice(text);
+                    expected.field = field;
+                }
+                None if place == remembered && place < MAX_LAYOUT => {
+                    self.layout.push(Expected { text: text.to_vec(), field });
+                }
+                None => {}
+            }
+        }
+        Ok(field)
+    }
+
+    /// Reads the object whose opening brace is under the cursor into row `row` of `columns`.
+    fn object(&mut self, columns: &mut [Column], row: usize, scan: &mut Scan, options: &JsonOptions) -> Outcome {
+        scan.at += 1;
+        // The keys of this object that are null are told from missing ones by this only where it matters.
+        let mut seen_null: Vec<usize> = Vec::new();
+        scan.blanks();
+        if !scan.take(b"}") {
+            let mut place = 0;
+            loop {
+                scan.blanks();
+                let field = match self.layout.get(place) {
+                    Some(expected) if scan.take(&expected.text) => expected.field,
+                    _ => self.learn(place, scan)?,
+                };
+                place += 1;
+                match field {
+                    None => scan.skip()?,
+                    Some(i) => {
+                        let column = &mut columns[i];
+                        let start = scan.at;
+                        if let Err(fail) = write(&mut self.fields[i], column, row, scan, options) {
+                            recover(fail, column, row, start, scan, options)?;
+                        }
+                        if options.fail_on_missing_field && !column.has(row) {
+                            seen_null.push(i);
+                        }
+                    }
+                }
+                if !scan.comma_or(b'}')? {
+                    break;
+                }
+            }
+        }
+        for i in &self.required {
+            let column = &columns[*i];
+            if column.has(row) {
+                continue;
+            }
+            let reason = if !column.data_type.nullable {
+                "the field is NOT NULL, but missing or null"
+            } else if !seen_null.contains(i) {
+                "the field is missing"
+            } else {
+                continue;
+            };
+            return Err(Box::new(Fail { is_syntax: true, path: column.name.clone(), reason: reason.into() }));
+        }
+        Ok(())
+    }
+}
+
+/// With `ignore-parse-errors` a value that doesn't fit is NULL; otherwise the error gets the field's name.
+#[cold]
+fn recover(
+    mut fail: Box<Fail>,
+    column: &mut Column,
+    row: usize,
+    start: usize,
+    scan: &mut Scan,
+    options: &JsonOptions,
+) -> Outcome {
+    if options.ignore_parse_errors && !fail.is_syntax {
+        column.seek(row);
+        scan.at = start;
+        return scan.skip();
+    }
+    if !column.name.is_empty() {
+        fail.path = if fail.path.is_empty() { column.name.clone() } else { format!("{}.{}", column.name, fail.path) };
+    }
+    Err(fail)
+}
+
+/// Writes the value under the cursor to row `row`; null leaves the column as it is.
+fn write(plan: &mut Plan, column: &mut Column, row: usize, scan: &mut Scan, options: &JsonOptions) -> Outcome {
+    column.seek(row);
+    scan.blanks();
+    let first = scan.peek();
+    if first == b'n' {
+        return scan.literal("null");
+    }
+    match plan {
+        Plan::Scalar => return scalar(column, row, first, scan, options),
+        Plan::Row(row_plan) => {
+            let Values::Row(fields) = &mut column.values else { return wrong(column, scan) };
+            if first != b'{' {
+                return wrong(column, scan);
+            }
+            row_plan.object(fields, row, scan, options)?;
+        }
+        Plan::Array(item_plan) => {
+            if first != b'[' {
+                return wrong(column, scan);
+            }
+            let Values::Array(ends, items) = &mut column.values else { return wrong(column, scan) };
+            let mut at = ends.last().copied().unwrap_or(0) as usize;
+            scan.at += 1;
+            scan.blanks();
+            if !scan.take(b"]") {
+                loop {
+                    let start = scan.at;
+                    if let Err(fail) = write(item_plan, items, at, scan, options) {
+                        recover(fail, items, at, start, scan, options)?;
+                    }
+                    at += 1;
+                    if !scan.comma_or(b']')? {
+                        break;
+                    }
+                }
+            }
+            items.seek(at.max(items.len.min(at)));
+            ends.push(at as i32);
+        }
+        Plan::Map(value_plan) => {
+            if first != b'{' {
+                return wrong(column, scan);
+            }
+            let Values::Map(ends, keys, values) = &mut column.values else { return wrong(column, scan) };
+            let mut at = ends.last().copied().unwrap_or(0) as usize;
+            for (key, start) in entries(scan)? {
+                if let Err(reason) = keys.write_text(at, &key, options.standard) {
+                    return misfit(format!("key: {reason}"));
+                }
+                let mut value = Scan { bytes: scan.bytes, at: start };
+                if let Err(fail) = write(value_plan, values, at, &mut value, options) {
+                    recover(fail, values, at, start, &mut value, options)?;
+                }
+                at += 1;
+            }
+            ends.push(at as i32);
+        }
+    }
+    column.len = row + 1;
+    Ok(())
+}
+
+/// The keys of the object under the cursor and where their values start; of equal keys the last value.
+fn entries(scan: &mut Scan) -> Outcome<Vec<(Vec<u8>, usize)>> {
+    let mut found: Vec<(Vec<u8>, usize)> = Vec::new();
+    let mut index: HashMap<Vec<u8>, usize> = HashMap::new();
+    scan.at += 1;
+    scan.blanks();
+    if scan.take(b"}") {
+        return Ok(found);
+    }
+    loop {
+        scan.blanks();
+        if scan.peek() != b'"' {
+            return scan.unexpected("a field's name");
+        }
+        let mut key = Vec::new();
+        push_str(scan.string()?, &mut key)?;
+        scan.colon()?;
+        match index.get(&key) {
+            Some(i) => found[*i].1 = scan.at,
+            None => {
+                index.insert(key.clone(), found.len());
+                found.push((key, scan.at));
+            }
+        }
+        scan.skip()?;
+        if !scan.comma_or(b'}')? {
+            return Ok(found);
+        }
+    }
+}
+
+/// The value under the cursor is of another kind than the column.
+#[cold]
+fn wrong<T>(column: &Column, scan: &Scan) -> Outcome<T> {
+    let mut after = *scan;
+    after.skip()?;
+    let value = scan.bytes.get(scan.at..after.at.min(scan.at + 60)).unwrap_or_default();
+    misfit(format!("{} is no {}", String::from_utf8_lossy(value), column.data_type.kind))
+}
+
+fn scalar(column: &mut Column, row: usize, first: u8, scan: &mut Scan, options: &JsonOptions) -> Outcome {
+    match (&mut column.values, first) {
+        (Values::Str(ends, data), b'"') => {
+            push_str(scan.string()?, data)?;
+            ends.push(data.len() as i32);
+        }
+        (Values::Str(ends, data), _) => {
+            let start = scan.at;
+            scan.skip()?;
+            let value = scan.bytes.get(start..scan.at).unwrap_or_default();
+            if std::str::from_utf8(value).is_err() {
+                return syntax("the record is not valid UTF-8");
+            }
+            push_compact(value, data);
+            ends.push(data.len() as i32);
+        }
+        (_, b'"') => {
+            let token = scan.string()?;
+            let outcome = if token.escaped {
+                let mut text = Vec::new();
+                push_str(token, &mut text)?;
+                column.write_text(row, &text, options.standard)
+            } else {
+                column.write_text(row, token.raw, options.standard)
+            };
+            return outcome.or_else(misfit);
+        }
+        (Values::Bool(v), b't') => {
+            scan.literal("true")?;
+            v.push(true);
+        }
+        (Values::Bool(v), b'f') => {
+            scan.literal("false")?;
+            v.push(false);
+        }
+        (Values::I64(v), b'-' | b'0'..=b'9') => {
+            let value = integer(scan, &TypeKind::BigInt)?;
+            v.push(value);
+        }
+        (Values::I32(v), b'-' | b'0'..=b'9') => {
+            let start = scan.at;
+            match i32::try_from(integer(scan, &TypeKind::Int)?) {
+                Ok(value) => v.push(value),
+                Err(_) => return out_of_range(scan, start, &TypeKind::Int),
+            }
+        }
+        (Values::I16(v), b'-' | b'0'..=b'9') => {
+            let start = scan.at;
+            match i16::try_from(integer(scan, &TypeKind::SmallInt)?) {
+                Ok(value) => v.push(value),
+                Err(_) => return out_of_range(scan, start, &TypeKind::SmallInt),
+            }
+        }
+        (Values::I8(v), b'-' | b'0'..=b'9') => {
+            let start = scan.at;
+            match i8::try_from(integer(scan, &TypeKind::TinyInt)?) {
+                Ok(value) => v.push(value),
+                Err(_) => return out_of_range(scan, start, &TypeKind::TinyInt),
+            }
+        }
+        (Values::F64(v), b'-' | b'0'..=b'9') => {
+            let (number, _) = scan.number()?;
+            match lexical_core::parse::<f64>(number) {
+                Ok(value) => v.push(value),
+                Err(_) => return misfit("the number can't be read"),
+            }
+        }
+        (Values::F32(v), b'-' | b'0'..=b'9') => {
+            let (number, _) = scan.number()?;
+            match lexical_core::parse::<f32>(number) {
+                Ok(value) => v.push(value),
+                Err(_) => return misfit("the number can't be read"),
+            }
+        }
+        (Values::Dec(v, p, s), b'-' | b'0'..=b'9') => {
+            let (number, _) = scan.number()?;
+            match text::parse_decimal(number, *p, *s) {
+                Some(Some(value)) => v.push(value),
+                Some(None) => return Ok(()),
+                None => return misfit("the number can't be read"),
+            }
+        }
+        (Values::Bool(v), b'-' | b'0'..=b'9') => {
+            scan.number()?;
+            v.push(false);
+        }
+        _ => return wrong(column, scan),
+    }
+    column.len = row + 1;
+    Ok(())
+}
+
+#[cold]
+fn out_of_range<T>(scan: &Scan, start: usize, kind: &TypeKind) -> Outcome<T> {
+    let number = scan.bytes.get(start..scan.at).unwrap_or_default();
+    misfit(format!("{} is out of range for {kind}", String::from_utf8_lossy(number)))
+}
+
+/// The number under the cursor as an integer; a fraction is cut off.
+#[inline(always)]
+fn integer(scan: &mut Scan, kind: &TypeKind) -> Outcome<i64> {
+    let start = scan.at;
+    let negative = scan.peek() == b'-';
+    let mut at = start + usize::from(negative);
+    let first = at;
+    let mut value = 0i64;
+    while let Some(digit) = scan.bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|d| *d <= 9) {
+        value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
+        at += 1;
+    }
+    let plain = matches!(scan.bytes.get(at), Some(b',' | b'}' | b']' | b' ') | None);
+    let leading_zero = at - first > 1 && scan.bytes.get(first) == Some(&b'0');
+    if plain && at > first && at - first <= 18 && !leading_zero {
+        scan.at = at;
+        return Ok(if negative { -value } else { value });
+    }
+    odd_integer(scan, kind)
+}
+
+#[cold]
+fn odd_integer(scan: &mut Scan, kind: &TypeKind) -> Outcome<i64> {
+    let start = scan.at;
+    let (number, _) = scan.number()?;
+    let text = std::str::from_utf8(number).unwrap_or_default();
+    let exact = match text.find(['e', 'E']) {
+        None => text.split('.').next().unwrap_or_default().parse::<i64>().ok(),
+        Some(_) => text.parse::<f64>().ok().map(f64::trunc).filter(|v| v.abs() < 9.2e18).map(|v| v as i64),
+    };
+    match exact {
+        Some(value) => Ok(value),
+        None => out_of_range(scan, start, kind),
+    }
+}
+
+/// Decodes JSON lines of one schema. A line may also hold an array of objects.
+#[derive(Debug)]
+pub struct JsonDecoder {
+    schema: Schema,
+    options: JsonOptions,
+    columns: Vec<Column>,
+    plan: RowPlan,
+    rows: usize,
+}
+
+impl JsonDecoder {
+    /// A decoder of `schema`; an error if a column's type has no JSON form.
+    pub fn new(schema: &Schema, options: JsonOptions) -> Result<Self> {
+        let columns = Column::of_fields(&schema.fields)?;
+        let plan = RowPlan::new(&columns, &options);
+        Ok(JsonDecoder { schema: schema.clone(), options, columns, plan, rows: 0 })
+    }
+
+    fn record(&mut self, line: &[u8]) -> Outcome<usize> {
+        let mut scan = Scan::new(line);
+        if line.len() > MAX_RECORD {
+            return syntax("the record is longer than 1 GiB");
+        }
+        let mut rows = self.rows;
+        scan.blanks();
+        match scan.peek() {
+            b'{' => {
+                self.plan.object(&mut self.columns, rows, &mut scan, &self.options)?;
+                rows += 1;
+            }
+            b'[' => {
+                scan.at += 1;
+                scan.blanks();
+                if !scan.take(b"]") {
+                    loop {
+                        scan.blanks();
+                        if scan.peek() != b'{' {
+                            return scan.unexpected("an object");
+                        }
+                        self.plan.object(&mut self.columns, rows, &mut scan, &self.options)?;
+                        rows += 1;
+                        if !scan.comma_or(b']')? {
+                            break;
+                        }
+                    }
+                }
+            }
+            _ if scan.is_at_end() => return Ok(rows),
+            _ => return scan.unexpected("an object"),
+        }
+        if !scan.is_at_end() {
+            return scan.unexpected("the record's end");
+        }
+        Ok(rows)
+    }
+}
+
+/// The reason as an error for people.
+pub(in crate::formats) fn reason(fail: &Fail) -> Error {
+    Error::data(if fail.path.is_empty() {
+        format!("the record can't be decoded: {}", fail.reason)
+    } else {
+        format!("the record can't be decoded: field '{}': {}", fail.path, fail.reason)
+    })
+}
+
+impl Decoder for JsonDecoder {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn decode(&mut self, bytes: &[u8], max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
+        let (mut at, mut line) = (0, 0);
+        while self.rows < max_rows.max(1) && at < MAX_BYTES {
+            let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) else { break };
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let record = rest.get(..end).unwrap_or_default();
+            match self.record(record) {
+                Ok(rows) => self.rows = rows,
+                Err(fail) => {
+                    let kept = if self.options.on_bad == OnBadRecord::Skip { vec![] } else { record.to_vec() };
+                    bad.push(BadRecord { record: kept, line, reason: reason(&fail) });
+                    if self.options.on_bad == OnBadRecord::Fail {
+                        return Err(reason(&fail));
+                    }
+                }
+            }
+            at = (at + end + 1).min(bytes.len());
+            line += 1;
+        }
+        Ok(at)
+    }
+
+    fn take(&mut self) -> Result<Batch> {
+        let rows = std::mem::take(&mut self.rows);
+        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
+        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+    }
+
+    fn num_rows(&self) -> usize {
+        self.rows
+    }
+}

@@ -1,0 +1,123 @@
+//! The `raw` format: each line is the value of the table's only column.
+
+use super::column::{Column, Values};
+use super::{EncoderFactory, Framing, ReadFormat};
+use arrow::array::AsArray;
+use millstream_core::format::{BadRecord, Decoder, DecoderFactory, Encoder, OnBadRecord};
+use millstream_core::options::Options;
+use millstream_core::{Batch, Error, Result, Schema, TypeKind};
+use std::sync::Arc;
+
+#[derive(Debug)]
+struct RawFormat(OnBadRecord);
+
+fn check(schema: &Schema, options: &Options) -> Result<()> {
+    options.choice("raw.charset", &[("UTF-8", ())])?;
+    let [field] = schema.fields.as_slice() else {
+        return Err(options.error("format", "the 'raw' format takes a table of exactly one column"));
+    };
+    match field.data_type.kind {
+        TypeKind::Char(_) | TypeKind::VarChar(_) | TypeKind::Binary(_) | TypeKind::VarBinary(_) => Ok(()),
+        _ => Err(Error::unsupported(format!("type {} in the 'raw' format", field.data_type))),
+    }
+}
+
+pub(super) fn read_format(schema: &Schema, options: &Options, on_bad: OnBadRecord) -> Result<ReadFormat> {
+    check(schema, options)?;
+    Ok(ReadFormat { name: "raw", decoders: Arc::new(RawFormat(on_bad)), framing: Framing::Lines, on_bad })
+}
+
+pub(super) fn write_format(schema: &Schema, options: &Options) -> Result<Arc<dyn EncoderFactory>> {
+    check(schema, options)?;
+    Ok(Arc::new(RawFormat(OnBadRecord::Fail)))
+}
+
+impl DecoderFactory for RawFormat {
+    fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
+        let columns = Column::of_fields(&schema.fields)?;
+        Ok(Box::new(RawDecoder { schema: schema.clone(), columns, rows: 0, on_bad: self.0 }))
+    }
+}
+
+impl EncoderFactory for RawFormat {
+    fn encoder(&self, _schema: &Schema) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(RawEncoder))
+    }
+    fn extension(&self) -> &'static str {
+        "txt"
+    }
+}
+
+struct RawDecoder {
+    schema: Schema,
+    columns: Vec<Column>,
+    rows: usize,
+    on_bad: OnBadRecord,
+}
+
+impl Decoder for RawDecoder {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn decode(&mut self, bytes: &[u8], max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
+        let (mut at, mut line) = (0, 0);
+        while self.rows < max_rows.max(1) && at < (256 << 20) {
+            let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) else { break };
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let record = rest.get(..end).unwrap_or_default();
+            let mut outcome = Ok(());
+            for column in &mut self.columns {
+                column.seek(self.rows);
+                outcome = match &mut column.values {
+                    Values::Bin(ends, data) => {
+                        data.extend_from_slice(record);
+                        ends.push(data.len() as i32);
+                        column.len = self.rows + 1;
+                        Ok(())
+                    }
+                    _ => column.write_text(self.rows, record, super::temporal::TimestampStandard::Sql),
+                };
+            }
+            match outcome {
+                Ok(()) => self.rows += 1,
+                Err(reason) => {
+                    let error = Error::data(format!("the record can't be decoded: {reason}"));
+                    bad.push(BadRecord { record: record.to_vec(), line, reason: error.clone() });
+                    if self.on_bad == OnBadRecord::Fail {
+                        return Err(error);
+                    }
+                }
+            }
+            at = (at + end + 1).min(bytes.len());
+            line += 1;
+        }
+        Ok(at)
+    }
+
+    fn take(&mut self) -> Result<Batch> {
+        let rows = std::mem::take(&mut self.rows);
+        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
+        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+    }
+
+    fn num_rows(&self) -> usize {
+        self.rows
+    }
+}
+
+struct RawEncoder;
+
+impl Encoder for RawEncoder {
+    fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<()> {
+        let column = batch.column(0);
+        for row in (0..batch.num_rows()).filter(|row| column.is_valid(*row)) {
+            match column.as_string_opt::<i32>() {
+                Some(text) => out.extend_from_slice(text.value(row).as_bytes()),
+                None => out.extend_from_slice(column.as_binary::<i32>().value(row)),
+            }
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+}
