@@ -301,6 +301,49 @@ pub struct AggregateCall {
     pub result: DataType,
 }
 
+impl AggregateCall {
+    /// Whether its partial result is the list of the arguments' rows, not a few numbers.
+    pub fn keeps_rows(&self) -> bool {
+        use AggregateFunction::*;
+        self.distinct
+            || matches!(
+                self.function,
+                ListAgg { .. }
+                    | Collect
+                    | ArrayAgg { .. }
+                    | SingleValue
+                    | JsonObjectAgg { .. }
+                    | JsonArrayAgg { .. }
+            )
+    }
+
+    /// The columns of its partial result: what a `Local` phase emits and what state tables store.
+    pub fn state_types(&self) -> Vec<DataType> {
+        use crate::TypeKind::*;
+        use AggregateFunction::*;
+        let count = || BigInt.nullable();
+        if self.keeps_rows() {
+            let field = |(i, t): (usize, &DataType)| crate::Field::new(format!("f{i}"), t.clone().with_nullable(true));
+            let fields = self.arg_types.iter().enumerate().map(field).collect();
+            return vec![Array(Box::new(Row(fields).nullable())).nullable()];
+        }
+        match self.function {
+            Count => vec![count()],
+            Sum | Sum0 => vec![self.result.clone().with_nullable(true), count()],
+            Avg => {
+                let sum = match self.arg_types.first().map(|t| &t.kind) {
+                    Some(Decimal(_, scale)) => Decimal(38, *scale),
+                    Some(Float | Double) => Double,
+                    _ => BigInt,
+                };
+                vec![sum.nullable(), count()]
+            }
+            StddevPop | StddevSamp | VarPop | VarSamp => vec![count(), Double.nullable(), Double.nullable()],
+            _ => self.arg_types.iter().take(1).map(|t| t.clone().with_nullable(true)).collect(),
+        }
+    }
+}
+
 /// Flink's aggregate functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AggregateFunction {

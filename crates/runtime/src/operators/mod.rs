@@ -1,18 +1,23 @@
 //! The operators of [`OperatorSpec`]: what each node of a job graph does to rows, watermarks and state.
 
+mod aggregate;
 mod calc;
 mod expand;
+mod groups;
+mod local_aggregate;
+mod slices;
 mod stateless;
 #[cfg(test)]
 mod testing;
 mod union;
 pub mod watermark;
+mod window_aggregate;
 mod window_assign;
 mod windows;
 
 pub use watermark::{WatermarkGenerator, WatermarkStatus};
 
-use millstream_core::graph::OperatorSpec;
+use millstream_core::graph::{AggregatePhase, OperatorSpec};
 use millstream_core::operator::{Operator, TableSpec};
 use millstream_core::{Error, Result, Schema};
 use stateless::Stateless;
@@ -35,20 +40,29 @@ pub fn create(
         OperatorSpec::WindowAssign { window } => {
             Box::new(Stateless(window_assign::WindowAssign::new(window, first()?, output)?))
         }
-        OperatorSpec::WindowAggregate(_) => return Err(Error::unsupported("a window aggregate")),
+        OperatorSpec::WindowAggregate(aggregate) => match (aggregate.window.shape, aggregate.phase) {
+            (_, AggregatePhase::Local) => Box::new(local_aggregate::LocalAggregate::new(aggregate, first()?, output)?),
+            (_, AggregatePhase::Single | AggregatePhase::Global) => {
+                Box::new(window_aggregate::WindowAggregate::new(aggregate, first()?, output)?)
+            }
+        },
         OperatorSpec::Custom(factory) => factory.create(instance, instances)?,
     })
 }
 
 /// The shapes of an operator's state tables; none if it keeps no state.
 pub fn tables(spec: &OperatorSpec, input: &[Schema], output: &Schema) -> Result<Vec<TableSpec>> {
-    let _ = (input, output);
+    let _ = output;
+    let first = || input.first().ok_or_else(|| Error::internal("an operator without an input"));
     Ok(match spec {
         OperatorSpec::Calc { .. }
         | OperatorSpec::Expand { .. }
         | OperatorSpec::Union
         | OperatorSpec::WindowAssign { .. } => vec![],
-        OperatorSpec::WindowAggregate(_) => return Err(Error::unsupported("a window aggregate")),
+        OperatorSpec::WindowAggregate(aggregate) => match aggregate.phase {
+            AggregatePhase::Local => vec![],
+            AggregatePhase::Single | AggregatePhase::Global => vec![slices::Plan::new(aggregate, first()?)?.table()],
+        },
         OperatorSpec::Custom(factory) => factory.tables(),
     })
 }

@@ -117,6 +117,17 @@ impl Windows {
         }
     }
 
+    /// Below which slice ends nothing is needed once all windows to the end `closed` have fired.
+    pub(super) fn first_needed(&self, closed: i64) -> i64 {
+        if closed == i64::MAX {
+            return i64::MAX;
+        }
+        match self.shape {
+            Shape::Hop { size, slide, offset, .. } => ceil_to(closed + 1, slide, offset + size) - size + 1,
+            Shape::Cumulate { size, offset, .. } => floor_to(closed, size, offset) + 1,
+        }
+    }
+
     /// The start of the window that ends at `end`.
     pub(super) fn start_of(&self, end: i64) -> i64 {
         match self.shape {
