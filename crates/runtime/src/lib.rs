@@ -3,8 +3,16 @@
 //! [`run_worker`] runs one process's share of a [`millstream_core::graph::JobGraph`]: it blocks, tells what happens
 //! as [`WorkerEvent`]s and is steered by a [`WorkerControl`]. See ARCHITECTURE.md, "A job at run time".
 
+mod align;
+mod credit;
 mod dataflow;
+mod exchange;
+mod fuse;
 pub mod operators;
+mod outputs;
+mod rendezvous;
+mod source;
+mod task;
 mod worker;
 
 pub use worker::{

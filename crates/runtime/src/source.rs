@@ -1,0 +1,150 @@
+//! A source within a task: polls the reader, computes the table's columns, makes watermarks.
+
+use crate::exchange::Status;
+use crate::operators::{WatermarkGenerator, WatermarkStatus};
+use arrow::datatypes::SchemaRef;
+use millstream_core::expr::EvalContext;
+use millstream_core::metrics::{MetricsRef, add};
+use millstream_core::source::{SourcePoll, SourceReader};
+use millstream_core::{Batch, ExprRef, Result, Watermark};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// One instance of a source node.
+pub(crate) struct SourceDriver {
+    pub reader: Box<dyn SourceReader>,
+    pub columns: Option<Vec<ExprRef>>,
+    pub schema: SchemaRef,
+    pub generator: Option<WatermarkGenerator>,
+    /// Whether its splits can become idle.
+    pub idle_timeout: bool,
+    pub tick_ms: i64,
+    pub batch_rows: usize,
+    pub metrics: MetricsRef,
+    /// Rows polled but not yet handed on, each part with the watermark that follows it.
+    queue: VecDeque<(Batch, Option<Watermark>)>,
+    next_tick_ms: Option<i64>,
+    committed: u64,
+    pub ended: bool,
+}
+
+/// What a source has next.
+pub(crate) enum Next {
+    Rows(Batch, Option<Watermark>),
+    /// Event time moved without rows, or the status may have changed.
+    Tick(Option<Watermark>),
+    /// Nothing for so long, or until woken.
+    Wait(Option<Duration>),
+    End,
+}
+
+impl SourceDriver {
+    pub fn new(
+        reader: Box<dyn SourceReader>,
+        schema: SchemaRef,
+        columns: Option<Vec<ExprRef>>,
+        generator: Option<WatermarkGenerator>,
+        metrics: MetricsRef,
+    ) -> Self {
+        SourceDriver {
+            reader,
+            columns,
+            schema,
+            generator,
+            idle_timeout: false,
+            tick_ms: 200,
+            batch_rows: millstream_core::operator::TARGET_BATCH_ROWS,
+            metrics,
+            queue: VecDeque::new(),
+            next_tick_ms: None,
+            committed: 0,
+            ended: false,
+        }
+    }
+
+    /// Whether all that was polled has been handed on, so that the reader's position says where the task stands.
+    pub fn is_drained(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub fn status(&self) -> Status {
+        match &self.generator {
+            Some(generator) if generator.status() == WatermarkStatus::Idle => Status::Idle,
+            _ => Status::Active,
+        }
+    }
+
+    pub fn committed(&mut self, epoch: u64) -> Result<()> {
+        if epoch > self.committed {
+            self.committed = epoch;
+            self.reader.committed(epoch)?;
+        }
+        Ok(())
+    }
+
+    /// What is left of the last poll.
+    pub fn next_queued(&mut self) -> Option<Next> {
+        self.queue.pop_front().map(|(batch, watermark)| Next::Rows(batch, watermark))
+    }
+
+    pub fn next(&mut self, now_ms: i64) -> Result<Next> {
+        if let Some(next) = self.next_queued() {
+            return Ok(next);
+        }
+        if let (Some(generator), Some(due)) = (&mut self.generator, self.next_tick_ms)
+            && now_ms >= due
+        {
+            let watermark = generator.on_tick(now_ms);
+            let more = watermark.is_some() || (self.idle_timeout && generator.status() == WatermarkStatus::Active);
+            self.next_tick_ms = more.then(|| now_ms.saturating_add(self.tick_ms));
+            return Ok(Next::Tick(watermark));
+        }
+        match self.reader.poll(self.batch_rows)? {
+            SourcePoll::Rows { split, batch } => {
+                self.take_rows(split, batch, now_ms)?;
+                Ok(self.next_queued().unwrap_or(Next::Tick(None)))
+            }
+            SourcePoll::SplitEnded(split) => {
+                if let Some(generator) = &mut self.generator {
+                    generator.split_ended(split);
+                    self.next_tick_ms = Some(now_ms);
+                }
+                Ok(Next::Tick(None))
+            }
+            SourcePoll::Wait(time) => {
+                let tick = self.next_tick_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1) as u64));
+                Ok(Next::Wait(match (time, tick) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                }))
+            }
+            SourcePoll::End => Ok(Next::End),
+        }
+    }
+
+    fn take_rows(&mut self, split: u32, batch: Batch, now_ms: i64) -> Result<()> {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        add(&self.metrics.rows_in, rows as u64);
+        let batch = match &self.columns {
+            None => batch,
+            Some(columns) => {
+                let ctx = EvalContext { now_ms };
+                let column = |e: &ExprRef| e.evaluate(&batch, &ctx)?.into_array(rows);
+                let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+                Batch::from_columns(self.schema.clone(), columns, rows)?.with_kinds(batch.kinds)
+            }
+        };
+        match &mut self.generator {
+            None => self.queue.push_back((batch, None)),
+            Some(generator) => {
+                let queue = &mut self.queue;
+                generator.push(split, batch, now_ms, &mut |rows, mark| queue.push_back((rows, mark)))?;
+                self.next_tick_ms.get_or_insert(now_ms.saturating_add(self.tick_ms));
+            }
+        }
+        Ok(())
+    }
+}
