@@ -34,5 +34,10 @@ impl ConnectorRegistry for Registry {
 
 /// All connectors that the program has.
 pub fn registry() -> Arc<dyn ConnectorRegistry> {
-    Arc::new(Registry(Vec::new()))
+    Arc::new(Registry(vec![
+        Arc::new(blackhole::BlackholeConnector),
+        Arc::new(datagen::DatagenConnector),
+        Arc::new(filesystem::FilesystemConnector),
+        Arc::new(print::PrintConnector),
+    ]))
 }

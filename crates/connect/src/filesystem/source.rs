@@ -1,1 +1,126 @@
-//! The `filesystem` source.
+//! The `filesystem` source: which files a table's options name, and how they are shared out.
+
+use super::input::{Input, InputFile};
+use super::reader::{FileReader, Setup};
+use crate::formats::{self, ReadFormat};
+use millstream_core::connector::{SessionInfo, TableDef};
+use millstream_core::options::Options;
+use millstream_core::source::{Source, SourceContext, SourceReader};
+use millstream_core::suggest::did_you_mean;
+use millstream_core::{Error, Place, Result, Schema};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A table of files, for reading.
+///
+/// Files are cut into chunks, which the instances take in turn; a record belongs to the chunk that its first
+/// byte is in. Not cut are gzip files and CSV files with quotes, as a quoted value may hold line feeds.
+#[derive(Clone, Debug)]
+pub struct FileSource(Arc<Plan>);
+
+/// What the readers of one source share.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub path: String,
+    pub input: Input,
+    pub format: ReadFormat,
+    pub schema: Schema,
+    pub partitioned_by: Vec<String>,
+    pub pattern: Option<regex::Regex>,
+    pub monitor_interval: Option<Duration>,
+    pub rows_per_second: Option<f64>,
+    pub dead_letters: Option<PathBuf>,
+}
+
+impl FileSource {
+    /// The source that a table's options describe; the caller refuses options that nobody read.
+    pub fn build(table: &TableDef, options: &Options, session: &SessionInfo) -> Result<FileSource> {
+        let path = options.required("path")?;
+        let format = formats::read_format(table, options, session)?;
+        let input = Input::parse(path, &session.base_dir)
+            .map_err(|e| e.at(Place::Named(format!("table '{}', option 'path'", table.name))))?;
+        let dead_letters = match options.string("dead-letter.path") {
+            None => None,
+            Some(text) => match Input::parse(text, &session.base_dir)? {
+                Input::Local(folder) => Some(folder),
+                Input::Objects(..) => return Err(Error::unsupported("a 'dead-letter.path' in an object store")),
+            },
+        };
+        let pattern = match options.string("source.path.regex-pattern") {
+            None => None,
+            Some(text) => Some(regex::Regex::new(&format!("^(?:{text})$")).map_err(|e| {
+                options.error("source.path.regex-pattern", "the pattern is no regular expression").detail(e.to_string())
+            })?),
+        };
+        let key = "scan.rate-limit.rows-per-second";
+        let rows_per_second = options.number::<f64>(key)?;
+        if rows_per_second.is_some_and(|r| !r.is_finite() || r <= 0.0) {
+            return Err(options.error(key, format!("'{key}' must be above 0")));
+        }
+        let monitor_interval = options.duration("source.monitor-interval")?;
+        if monitor_interval == Some(Duration::ZERO) {
+            return Err(options.error("source.monitor-interval", "'source.monitor-interval' must be above 0"));
+        }
+        Ok(FileSource(Arc::new(Plan {
+            path: path.to_string(),
+            input,
+            format,
+            schema: table.schema.clone(),
+            partitioned_by: table.partitioned_by.clone(),
+            pattern,
+            monitor_interval,
+            rows_per_second,
+            dead_letters,
+        })))
+    }
+
+    /// Refuses a path that isn't there.
+    pub fn check_path(&self, options: &Options) -> Result<()> {
+        let Input::Local(path) = &self.0.input else { return Ok(()) };
+        if path.exists() {
+            return Ok(());
+        }
+        let error = options.error("path", format!("there is no file or folder '{}'", path.display()));
+        Err(match nearest_sibling(path) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        })
+    }
+}
+
+fn nearest_sibling(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let entries = std::fs::read_dir(path.parent()?).ok()?;
+    let names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    did_you_mean(&name, names.iter().map(String::as_str))
+}
+
+impl Plan {
+    /// The files that belong to the table now, by name.
+    pub fn files(&self) -> Result<Vec<InputFile>> {
+        let mut files = self.input.list()?;
+        if let Some(pattern) = &self.pattern {
+            files.retain(|f| pattern.is_match(&f.path));
+        }
+        Ok(files)
+    }
+}
+
+impl Source for FileSource {
+    fn schema(&self) -> &Schema {
+        &self.0.schema
+    }
+    fn with_projection(&self, schema: Schema) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(FileSource(Arc::new(Plan { schema, ..(*self.0).clone() }))))
+    }
+    fn is_bounded(&self) -> bool {
+        self.0.monitor_interval.is_none()
+    }
+    fn describe(&self) -> String {
+        format!("filesystem(path={}, format={})", self.0.path, self.0.format.name)
+    }
+    fn open(&self, ctx: SourceContext) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(FileReader::open(self.0.clone(), Setup::default(), ctx)?))
+    }
+}

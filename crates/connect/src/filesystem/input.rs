@@ -1,0 +1,196 @@
+//! Where files are: listing and reading them, locally or in an object store.
+
+use millstream_core::{Error, ErrorKind, Place, Result};
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file to read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InputFile {
+    /// Its path, or its URL's path in the store.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A place that has files.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A local file or folder.
+    Local(PathBuf),
+    /// A file or folder of an object store.
+    Objects(Arc<dyn ObjectStore>, object_store::path::Path),
+}
+
+fn store_error(e: object_store::Error, path: &str) -> Error {
+    let kind = match &e {
+        object_store::Error::NotFound { .. } => ErrorKind::Data,
+        _ => ErrorKind::Retry,
+    };
+    Error::new(kind, e.to_string()).at(Place::File { path: path.to_string(), line: None })
+}
+
+fn file_error(e: std::io::Error, path: &str) -> Error {
+    let place = Place::File { path: path.to_string(), line: None };
+    match e.kind() {
+        std::io::ErrorKind::NotFound => Error::data("the file has vanished since it was first seen").at(place),
+        std::io::ErrorKind::PermissionDenied => Error::data("the file may not be read").at(place),
+        _ => Error::from(e).at(place),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}
+
+/// Whether readers skip a file or folder of this name, as Flink does.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || name.starts_with('_')
+}
+
+impl Input {
+    /// The place that `path` names: a local path (relative to `base`), a `file:` URL or that of an object
+    /// store, whose credentials come from the environment.
+    pub fn parse(path: &str, base: &Path) -> Result<Input> {
+        if let Some(rest) = path.strip_prefix("file://") {
+            return Ok(Input::Local(base.join(rest)));
+        }
+        if let Some(rest) = path.strip_prefix("file:") {
+            return Ok(Input::Local(base.join(rest)));
+        }
+        if !path.contains("://") {
+            return Ok(Input::Local(base.join(path)));
+        }
+        let url = url::Url::parse(path).map_err(|e| Error::script(format!("'{path}' is no URL: {e}")))?;
+        let env = std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v));
+        let (store, prefix) =
+            object_store::parse_url_opts(&url, env).map_err(|e| Error::script(format!("'{path}': {e}")))?;
+        Ok(Input::Objects(Arc::from(store), prefix))
+    }
+
+    /// The files there, by name; names that begin with `.` or `_` are left out.
+    pub fn list(&self) -> Result<Vec<InputFile>> {
+        let mut found = Vec::new();
+        match self {
+            Input::Local(root) => {
+                let meta = std::fs::metadata(root).map_err(|e| file_error(e, &root.display().to_string()))?;
+                walk(root, meta, &mut found)?;
+            }
+            Input::Objects(store, prefix) => {
+                use futures::TryStreamExt;
+                let metas: Vec<_> = block_on(async {
+                    match store.head(prefix).await {
+                        Ok(meta) => Ok(vec![meta]),
+                        Err(_) => store.list(Some(prefix)).try_collect().await,
+                    }
+                })?
+                .map_err(|e| store_error(e, prefix.as_ref()))?;
+                for meta in metas {
+                    let below = meta.location.as_ref().strip_prefix(prefix.as_ref()).unwrap_or_default();
+                    if !below.split('/').any(is_hidden) {
+                        found.push(InputFile { path: meta.location.to_string(), size: meta.size });
+                    }
+                }
+            }
+        }
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// Opens a file.
+    pub fn open(&self, file: &InputFile) -> Result<OpenFile> {
+        let size;
+        let bytes = match self {
+            Input::Local(_) => {
+                let opened = File::open(&file.path).map_err(|e| file_error(e, &file.path))?;
+                size = opened.metadata().map_err(|e| file_error(e, &file.path))?.len();
+                Bytes::Local(opened)
+            }
+            Input::Objects(store, _) => {
+                let location = object_store::path::Path::from(file.path.as_str());
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                size = runtime.block_on(store.head(&location)).map_err(|e| store_error(e, &file.path))?.size;
+                Bytes::Object(store.clone(), location, runtime)
+            }
+        };
+        if size < file.size {
+            let place = Place::File { path: file.path.clone(), line: None };
+            return Err(Error::data("the file has become shorter since it was first seen")
+                .detail(format!("it had {} bytes, now it has {size}", file.size))
+                .at(place));
+        }
+        Ok(OpenFile { bytes, path: file.path.clone(), size: file.size, at: 0 })
+    }
+}
+
+fn walk(path: &Path, meta: std::fs::Metadata, found: &mut Vec<InputFile>) -> Result<()> {
+    let shown = path.display().to_string();
+    if !meta.is_dir() {
+        found.push(InputFile { path: shown, size: meta.len() });
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path).map_err(|e| file_error(e, &shown))? {
+        let entry = entry.map_err(|e| file_error(e, &shown))?;
+        if !is_hidden(&entry.file_name().to_string_lossy()) {
+            // A file that vanishes while the folder is read was never there.
+            if let Ok(meta) = std::fs::metadata(entry.path()) {
+                walk(&entry.path(), meta, found)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+enum Bytes {
+    Local(File),
+    Object(Arc<dyn ObjectStore>, object_store::path::Path, tokio::runtime::Runtime),
+}
+
+/// An open file; what was appended after it was first seen is not read.
+pub struct OpenFile {
+    bytes: Bytes,
+    path: String,
+    size: u64,
+    at: u64,
+}
+
+impl OpenFile {
+    /// Bytes from `start`, `length` of them or up to the file's end, appended to `out`.
+    pub fn read_at(&mut self, start: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
+        let length = length.min(self.size.saturating_sub(start));
+        if length == 0 {
+            return Ok(());
+        }
+        match &mut self.bytes {
+            Bytes::Local(file) => {
+                file.seek(SeekFrom::Start(start)).map_err(|e| file_error(e, &self.path))?;
+                file.take(length).read_to_end(out).map_err(|e| file_error(e, &self.path))?;
+            }
+            Bytes::Object(store, location, runtime) => {
+                let bytes = runtime
+                    .block_on(store.get_range(location, start..start + length))
+                    .map_err(|e| store_error(e, &self.path))?;
+                out.extend_from_slice(&bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for OpenFile {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut bytes = Vec::new();
+        let at = self.at;
+        self.read_at(at, (buffer.len() as u64).max(1 << 16).min(buffer.len() as u64), &mut bytes)
+            .map_err(|e| std::io::Error::other(e.to_string()))?;
+        if let Some(target) = buffer.get_mut(..bytes.len()) {
+            target.copy_from_slice(&bytes);
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+}
