@@ -2,6 +2,8 @@
 
 mod input;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 pub mod sink;
 pub mod source;
 

@@ -75,6 +75,12 @@ impl FileSource {
         })))
     }
 
+    /// What its readers share.
+    #[cfg(test)]
+    pub(super) fn plan(&self) -> Arc<Plan> {
+        self.0.clone()
+    }
+
     /// Refuses a path that isn't there.
     pub fn check_path(&self, options: &Options) -> Result<()> {
         let Input::Local(path) = &self.0.input else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! The formats: bytes to batches and back; a file or folder per format.
 
 pub mod column;
+pub mod csv;
 pub mod json;
 pub mod raw;
 pub mod temporal;
@@ -15,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The values of the option `format` that this crate knows.
-pub const FORMATS: [&str; 2] = ["json", "raw"];
+pub const FORMATS: [&str; 3] = ["csv", "json", "raw"];
 
 /// How records are told apart in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) 
         None => OnBadRecord::Fail,
     };
     match options.required("format")? {
+        "csv" => csv::read_format(table, options, on_bad),
         "json" => json::read_format(options, on_bad),
         "raw" => raw::read_format(&table.schema, options, on_bad),
         other => Err(unknown_format(options, other)),
@@ -88,6 +90,7 @@ pub fn encoder_factory(
     _session: &SessionInfo,
 ) -> Result<Arc<dyn EncoderFactory>> {
     match options.required("format")? {
+        "csv" => csv::write_format(table, options),
         "json" => json::write_format(options),
         "raw" => raw::write_format(&table.schema, options),
         other => Err(unknown_format(options, other)),

@@ -68,7 +68,8 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-fn push_value(
+/// Writes one value.
+pub(in crate::formats) fn push_value(
     out: &mut Vec<u8>,
     array: &dyn Array,
     row: usize,

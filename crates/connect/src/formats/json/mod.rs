@@ -5,6 +5,7 @@ mod encode;
 pub mod scan;
 
 pub use decode::JsonDecoder;
+pub(in crate::formats) use encode::push_value;
 pub use encode::{JsonEncoder, MapNullKey};
 
 use super::temporal::TimestampStandard;
