@@ -13,6 +13,8 @@ mod union;
 pub mod watermark;
 mod window_aggregate;
 mod window_assign;
+#[cfg(test)]
+mod window_tests;
 mod windows;
 
 pub use watermark::{WatermarkGenerator, WatermarkStatus};
