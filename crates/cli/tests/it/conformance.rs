@@ -1,0 +1,103 @@
+//! What Flink 2.3 itself answered, case by case (the folders under `tests/conformance`).
+
+use crate::script::Script;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The cases of the families that are planned and executed so far.
+const CASES: &[&str] = &[];
+
+fn canonical(value: &Value, kind: &str) -> String {
+    match value {
+        Value::Number(n) if kind.starts_with("DOUBLE") => format!("{:.9e}", n.as_f64().unwrap()),
+        Value::Number(n) if kind.starts_with("FLOAT") => format!("{:.6e}", n.as_f64().unwrap()),
+        Value::String(s) if kind.starts_with("DECIMAL") && s.contains('.') => {
+            s.trim_end_matches('0').trim_end_matches('.').to_string()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The changelog's lines folded to a multiset of rows.
+fn fold(lines: &str, types: &BTreeMap<String, String>) -> BTreeMap<String, i64> {
+    let mut rows = BTreeMap::new();
+    for line in lines.lines() {
+        let change: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        let row: BTreeMap<&String, String> =
+            change["row"].as_object().unwrap().iter().map(|(k, v)| (k, canonical(v, &types[k]))).collect();
+        let count = match change["op"].as_str().unwrap() {
+            "+I" | "+U" => 1,
+            "-U" | "-D" => -1,
+            op => panic!("no such row kind: {op}"),
+        };
+        *rows.entry(format!("{row:?}")).or_insert(0) += count;
+    }
+    rows.retain(|_, n| *n != 0);
+    rows
+}
+
+fn check_case(name: &str, args: &[&str]) -> Result<(), String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    let script = Script::new(&read("job.sql"));
+    let answers = ["job.sql", "case.json", "expected.jsonl", "final.jsonl", "schema.json", "error.txt"];
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        if !answers.iter().any(|a| entry.file_name() == *a) {
+            std::fs::copy(entry.path(), script.folder().join(entry.file_name())).unwrap();
+        }
+    }
+    let mut all = vec!["--format", "jsonl"];
+    all.extend(args);
+    let output = script.run(&all);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    if folder.join("error.txt").exists() {
+        let refused = matches!(output.status.code(), Some(1 | 2)) && stderr.starts_with("error: ") && stdout.is_empty();
+        return if refused { Ok(()) } else { Err(format!("{name}: not refused properly: {stderr}")) };
+    }
+    if !output.status.success() {
+        return Err(format!("{name} {args:?}: exit {:?}: {stderr}", output.status.code()));
+    }
+    let schema: Vec<Value> = serde_json::from_str(&read("schema.json")).unwrap();
+    let text = |v: &Value| v.as_str().unwrap().to_string();
+    let types: BTreeMap<String, String> = schema.iter().map(|c| (text(&c["name"]), text(&c["type"]))).collect();
+    let (expected, actual) = (fold(&read("final.jsonl"), &types), fold(&stdout, &types));
+    if expected == actual {
+        return Ok(());
+    }
+    let missing: Vec<_> = expected.iter().filter(|(k, n)| actual.get(*k) != Some(n)).take(3).collect();
+    let extra: Vec<_> = actual.iter().filter(|(k, n)| expected.get(*k) != Some(n)).take(3).collect();
+    Err(format!("{name} {args:?}: differs\n  expected {missing:#?}\n  got {extra:#?}"))
+}
+
+fn check_all(args: &[&str], skip_one_worker_only: bool) {
+    let one_worker_only = |name: &str| name.starts_with("late_");
+    let failures: Vec<String> = CASES
+        .iter()
+        .filter(|c| !(skip_one_worker_only && one_worker_only(c)))
+        .filter_map(|c| check_case(c, args).err())
+        .collect();
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), CASES.len(), failures.join("\n"));
+}
+
+#[test]
+fn flinks_answers_at_parallelism_1() {
+    check_all(&["--parallelism", "1"], false);
+}
+
+#[test]
+fn flinks_answers_at_parallelism_2() {
+    check_all(&["--parallelism", "2"], true);
+}
+
+#[test]
+fn flinks_answers_with_two_processes() {
+    check_all(&["--processes", "2", "--parallelism", "2"], true);
+}
+
+#[test]
+fn flinks_answers_with_batches_of_one_row() {
+    check_all(&["--parallelism", "1", "--set", "millstream.batch.rows=1"], false);
+}

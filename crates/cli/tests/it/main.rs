@@ -1,0 +1,5 @@
+//! Tests of the binary as a person uses it.
+
+mod conformance;
+mod exactly_once;
+mod script;
