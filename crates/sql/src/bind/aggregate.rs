@@ -1,0 +1,590 @@
+//! Grouped queries: what the aggregate computes, and what may stand in SELECT and HAVING after it.
+
+use super::build;
+use super::expr::{ExprBinder, Scope};
+use super::place::{At, Placed, at_expr, error, parts, unsupported};
+use super::window::{group_window, parser_at, window_function};
+use crate::rel::{Column, Rel, RelOp, RelRef, Role, WindowInfo};
+use millstream_core::graph::{
+    AggregateCall, AggregateFunction, AggregatePhase, WindowAggregate, WindowProperty, WindowShape, WindowSpec,
+    WindowTime,
+};
+use millstream_core::types::SessionZone;
+use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
+use millstream_expr::build as exprs;
+use sqlparser::ast::{
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    NullTreatment,
+};
+
+/// The names of the aggregates.
+const AGGREGATES: &[&str] = &[
+    "COUNT", "SUM", "SUM0", "$SUM0", "AVG", "MIN", "MAX", "FIRST_VALUE", "LAST_VALUE", "STDDEV", "STDDEV_POP",
+    "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP", "LISTAGG", "COLLECT", "ARRAY_AGG", "JSON_OBJECTAGG",
+    "JSON_ARRAYAGG", "SINGLE_VALUE", "APPROX_COUNT_DISTINCT",
+];
+
+/// Whether it is an aggregate's name, in capitals.
+pub fn is_aggregate(name: &str) -> bool {
+    AGGREGATES.contains(&name)
+}
+
+/// Whether an expression contains an aggregate outside of OVER.
+pub fn contains_aggregate(expr: &Expr) -> bool {
+    use std::ops::ControlFlow;
+    let found = sqlparser::ast::visit_expressions(expr, |e| match e {
+        Expr::Function(f) if f.over.is_none() && is_aggregate(&parts(&f.name).join(".").to_uppercase()) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+/// A grouped query while it is being bound. What the aggregate gives is, in this order: keys, aggregates,
+/// `window_start`, `window_end`, `window_time`.
+pub struct Grouping {
+    /// The keys, over the input.
+    keys: Vec<(ExprRef, Column)>,
+    /// The grouping sets, each a list of keys by number; one with all keys for a plain GROUP BY.
+    sets: Vec<Vec<usize>>,
+    window: WindowSpec,
+    info: WindowInfo,
+    /// The group function's arguments, by which its `_START` finds it; `None` for windows of a table function.
+    group_function: Option<(String, ExprRef, String)>,
+    /// The input's columns that the window function appended, if grouped by.
+    attached: Option<(usize, usize, Vec<usize>)>,
+    calls: Vec<PendingCall>,
+}
+
+struct PendingCall {
+    function: AggregateFunction,
+    args: Vec<ExprRef>,
+    distinct: bool,
+    filter: Option<ExprRef>,
+    result: DataType,
+}
+
+/// Marks, while binding, a column of the aggregate's output: the number of keys and calls is not known yet, so these
+/// are numbered from far ends and put in order by [`Grouping::finish`].
+const CALL_BASE: usize = 1 << 20;
+const PROPERTY_BASE: usize = 1 << 30;
+const GROUPING_ID: usize = 1 << 29;
+
+impl Grouping {
+    /// Reads GROUP BY.
+    pub fn bind(exprs: &[Expr], scope: &Scope, zone: SessionZone, at: At) -> Result<Grouping> {
+        let mut keys: Vec<(ExprRef, Column)> = vec![];
+        let mut sets: Vec<Vec<usize>> = vec![vec![]];
+        let mut group_window_found = None;
+        let mut starts = vec![];
+        let mut ends = vec![];
+        let mut times = vec![];
+        for expr in exprs {
+            let alternatives: Vec<Vec<&Expr>> = match expr {
+                Expr::GroupingSets(list) => list.iter().map(|set| set.iter().collect()).collect(),
+                Expr::Rollup(list) => (0..=list.len()).rev().map(|n| list[..n].iter().flatten().collect()).collect(),
+                Expr::Cube(list) if list.len() > 12 => return error(at_expr(expr), "CUBE takes at most 12 elements"),
+                Expr::Cube(list) => (0..1usize << list.len())
+                    .rev()
+                    .map(|bits| {
+                        let n = list.len();
+                        (0..n).filter(|i| bits >> (n - 1 - i) & 1 == 1).flat_map(|i| list[i].iter()).collect()
+                    })
+                    .collect(),
+                Expr::Function(function) if window_function(function).is_some() => {
+                    let name = window_function(function).unwrap_or_default();
+                    if group_window_found.is_some() {
+                        return error(at_expr(expr), "GROUP BY takes only one group window");
+                    }
+                    let (window, info) = group_window(function, &name, scope, zone)?;
+                    let signature = call_signature(function, scope, zone)?;
+                    group_window_found = Some((name, window, info, signature));
+                    continue;
+                }
+                Expr::Tuple(items) => vec![items.iter().collect()],
+                other => vec![vec![other]],
+            };
+            let mut expanded = vec![];
+            for set in &alternatives {
+                let mut numbers = vec![];
+                for key in set {
+                    if contains_aggregate(key) {
+                        return error(at_expr(key), "an aggregate can't stand in GROUP BY");
+                    }
+                    let bound = ExprBinder::new(scope, zone).bind(key)?;
+                    let column = bound.as_column();
+                    match column.map(|c| scope.columns[c].role) {
+                        Some(Role::WindowStart(info)) => starts.push((column.unwrap_or(0), info)),
+                        Some(Role::WindowEnd(info)) => ends.push((column.unwrap_or(0), info)),
+                        Some(Role::WindowTime(_)) => times.push(column.unwrap_or(0)),
+                        _ => {
+                            let number = keys.iter().position(|(k, _)| build::same(k, &bound));
+                            numbers.push(number.unwrap_or_else(|| {
+                                let named = match column {
+                                    Some(c) => Column { role: Role::Plain, ..scope.columns[c].clone() },
+                                    None => Column::plain(key.to_string(), bound.data_type().clone()),
+                                };
+                                keys.push((bound, named));
+                                keys.len() - 1
+                            }));
+                        }
+                    }
+                }
+                for before in &sets {
+                    let mut all = before.clone();
+                    all.extend(numbers.iter().filter(|n| !before.contains(n)));
+                    expanded.push(all);
+                }
+            }
+            sets = expanded;
+        }
+        if sets.len() > 1 {
+            for (number, (_, column)) in keys.iter_mut().enumerate() {
+                if !sets.iter().all(|s| s.contains(&number)) {
+                    column.data_type.nullable = true;
+                }
+            }
+        }
+        if let Some((name, window, info, signature)) = group_window_found {
+            let group_function = Some((name, build::bigint(0), signature));
+            return Ok(Grouping { keys, sets, window, info, group_function, attached: None, calls: vec![] });
+        }
+        let pair = starts.iter().find_map(|(s, i)| ends.iter().find(|(_, j)| i == j).map(|(e, _)| (*s, *e, *i)));
+        let Some((start, end, info)) = pair else {
+            let hint = if starts.is_empty() && ends.is_empty() {
+                "group by a window: TUMBLE, HOP, CUMULATE or SESSION"
+            } else {
+                "group by both window_start and window_end"
+            };
+            return Err(Error::unsupported("GROUP BY without a window").hint(hint).at_place(at));
+        };
+        let time = if info.event_time { WindowTime::Event { column: end } } else { WindowTime::Processing };
+        let window = WindowSpec { shape: WindowShape::Attached { start, end }, time, zone: info.zone };
+        let attached = Some((start, end, times));
+        Ok(Grouping { keys, sets, window, info, group_function: None, attached, calls: vec![] })
+    }
+
+    /// A column that is neither a key nor in an aggregate.
+    pub fn not_grouped(&self, name: &str) -> Error {
+        Error::script(format!("expression '{name}' is not being grouped"))
+            .hint("add it to GROUP BY, or put it into an aggregate such as MAX(..)")
+    }
+
+    fn property(&self, number: usize) -> ExprRef {
+        let (name, kind) = match number {
+            0 => ("window_start", TypeKind::Timestamp(3)),
+            1 => ("window_end", TypeKind::Timestamp(3)),
+            _ if self.info.local_time_zone => ("window_time", TypeKind::TimestampLtz(3)),
+            _ => ("window_time", TypeKind::Timestamp(3)),
+        };
+        exprs::column(PROPERTY_BASE + number, kind.not_null(), name)
+    }
+
+    /// What `ast` is after the aggregate, if it is a key, an aggregate or a property of the window.
+    pub fn intercept(&mut self, ast: &Expr, scope: &Scope, zone: SessionZone) -> Result<Option<ExprRef>> {
+        let at = at_expr(ast);
+        if let Expr::Function(function) = ast {
+            let name = parts(&function.name).join(".").to_uppercase();
+            if function.over.is_some() {
+                return unsupported(at, "an OVER window");
+            }
+            if is_aggregate(&name) {
+                return self.aggregate(function, &name, scope, zone).at_place(at).map(Some);
+            }
+            if name == "GROUPING" || name == "GROUPING_ID" {
+                return self.grouping_id(function, scope, zone, at).map(Some);
+            }
+            if let Some(number) = self.auxiliary(function, &name, scope, zone, at)? {
+                if number == 3 {
+                    return exprs::call("PROCTIME", vec![], &zone).map(Some);
+                }
+                return Ok(Some(self.property(number)));
+            }
+        }
+        if matches!(ast, Expr::Value(_)) || contains_aggregate(ast) {
+            return Ok(None);
+        }
+        let Ok(bound) = ExprBinder::new(scope, zone).bind(ast) else {
+            // An unknown column is told as such, not as one that isn't grouped.
+            if matches!(ast, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+                return ExprBinder::new(scope, zone).bind(ast).map(Some);
+            }
+            return Ok(None);
+        };
+        if let (Some(column), Some((start, end, times))) = (bound.as_column(), &self.attached) {
+            if column == *start || column == *end {
+                return Ok(Some(self.property(usize::from(column == *end))));
+            }
+            if times.contains(&column) {
+                return Ok(Some(self.property(2)));
+            }
+        }
+        let found = self.keys.iter().enumerate().find(|(_, (key, _))| build::same(key, &bound));
+        Ok(found.map(|(number, (_, column))| build::column(number, column)))
+    }
+
+    /// `TUMBLE_START(..)` and its kin: which property (3: processing time).
+    fn auxiliary(
+        &self,
+        function: &Function,
+        name: &str,
+        scope: &Scope,
+        zone: SessionZone,
+        at: At,
+    ) -> Result<Option<usize>> {
+        let Some((window, what)) = name.split_once('_') else { return Ok(None) };
+        let number = match what {
+            "START" => 0,
+            "END" => 1,
+            "ROWTIME" => 2,
+            "PROCTIME" => 3,
+            _ => return Ok(None),
+        };
+        if !matches!(window, "TUMBLE" | "HOP" | "SESSION") {
+            return Ok(None);
+        }
+        let signature = call_signature(function, scope, zone)?;
+        match &self.group_function {
+            Some((name, _, known)) if name == window && *known == signature => {}
+            _ => return error(at, format!("{name} needs the same {window}(..) in GROUP BY")),
+        }
+        if number == 2 && !self.info.event_time {
+            return error(at, format!("{name} needs a window on event time; use {window}_PROCTIME"));
+        }
+        Ok(Some(number))
+    }
+
+    fn grouping_id(&self, function: &Function, scope: &Scope, zone: SessionZone, at: At) -> Result<ExprRef> {
+        let FunctionArguments::List(list) = &function.args else { return error(at, "GROUPING needs an argument") };
+        let mut numbers = vec![];
+        for arg in &list.args {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)) = arg else {
+                return error(at, "GROUPING takes the expressions of GROUP BY");
+            };
+            let bound = ExprBinder::new(scope, zone).bind(arg)?;
+            match self.keys.iter().position(|(key, _)| build::same(key, &bound)) {
+                Some(number) => numbers.push(number),
+                None => return Err(self.not_grouped(&arg.to_string()).at_place(at_expr(arg))),
+            }
+        }
+        let id = |set: &Vec<usize>| numbers.iter().fold(0i64, |id, n| id << 1 | i64::from(!set.contains(n)));
+        let [first, rest @ ..] = self.sets.as_slice() else { return Err(Error::internal("no grouping set")) };
+        if rest.is_empty() {
+            return Ok(build::bigint(id(first)));
+        }
+        let number = exprs::column(GROUPING_ID, TypeKind::BigInt.not_null(), "$e");
+        let mut args = vec![];
+        for (i, set) in rest.iter().enumerate() {
+            args.push(exprs::call("=", vec![number.clone(), build::bigint(i as i64 + 1)], &zone)?);
+            args.push(build::bigint(id(set)));
+        }
+        args.push(build::bigint(id(first)));
+        exprs::call("CASE", args, &zone)
+    }
+
+    fn aggregate(&mut self, function: &Function, name: &str, scope: &Scope, zone: SessionZone) -> Result<ExprRef> {
+        let FunctionArguments::List(list) = &function.args else {
+            return Err(Error::script(format!("{name} needs an argument")));
+        };
+        let mut binder = ExprBinder::new(scope, zone);
+        let mut args = vec![];
+        let mut arg_asts = vec![];
+        for arg in &list.args {
+            match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if name == "COUNT" && list.args.len() == 1 => {}
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
+                    if contains_aggregate(expr) {
+                        return error(at_expr(expr), "aggregates can't be nested");
+                    }
+                    args.push(binder.bind(expr)?);
+                    arg_asts.push(expr);
+                }
+                other => return Err(Error::script(format!("{other} is no argument of {name}"))),
+            }
+        }
+        let mut ignore_nulls = matches!(function.null_treatment, Some(NullTreatment::IgnoreNulls));
+        let mut absent_on_null = false;
+        for clause in &list.clauses {
+            match clause {
+                FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => {
+                    ignore_nulls = matches!(treatment, NullTreatment::IgnoreNulls);
+                }
+                other => return Err(Error::unsupported(format!("{other} in {name}"))),
+            }
+        }
+        if !function.within_group.is_empty() {
+            return Err(Error::unsupported(format!("WITHIN GROUP of {name}")));
+        }
+        if name.starts_with("JSON_") && !args.is_empty() {
+            // The parser puts the ON NULL clause first, as a word.
+            absent_on_null = text_of(&args.remove(0)).as_deref() == Some("ABSENT");
+        }
+        let filter = match &function.filter {
+            Some(filter) => Some(binder.bind_condition(filter, "FILTER")?),
+            None => None,
+        };
+        let mut distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+        let takes: (usize, usize) = match name {
+            "COUNT" => (usize::from(distinct || !list.args.is_empty() && !arg_asts.is_empty()), 8),
+            "LISTAGG" => (1, 2),
+            "JSON_OBJECTAGG" => (2, 2),
+            _ => (1, 1),
+        };
+        if !(takes.0..=takes.1).contains(&args.len()) {
+            return Err(Error::script(format!("{name} takes {} argument(s), but got {}", takes.0, args.len())));
+        }
+        if name == "COUNT" && args.len() > 1 {
+            return Err(Error::unsupported("COUNT of several columns"));
+        }
+        let mut kind = match name {
+            "COUNT" => AggregateFunction::Count,
+            "APPROX_COUNT_DISTINCT" => {
+                distinct = true;
+                AggregateFunction::Count
+            }
+            "SUM" => AggregateFunction::Sum,
+            "SUM0" | "$SUM0" => AggregateFunction::Sum0,
+            "AVG" => AggregateFunction::Avg,
+            "MIN" => AggregateFunction::Min,
+            "MAX" => AggregateFunction::Max,
+            "FIRST_VALUE" => AggregateFunction::FirstValue,
+            "LAST_VALUE" => AggregateFunction::LastValue,
+            "STDDEV_POP" => AggregateFunction::StddevPop,
+            "STDDEV_SAMP" | "STDDEV" => AggregateFunction::StddevSamp,
+            "VAR_POP" => AggregateFunction::VarPop,
+            "VAR_SAMP" | "VARIANCE" => AggregateFunction::VarSamp,
+            "LISTAGG" => AggregateFunction::ListAgg { separator: ",".into() },
+            "COLLECT" => AggregateFunction::Collect,
+            "ARRAY_AGG" => AggregateFunction::ArrayAgg { ignore_nulls },
+            "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null },
+            "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null },
+            _ => AggregateFunction::SingleValue,
+        };
+        if let AggregateFunction::ListAgg { separator } = &mut kind {
+            if let Some(given) = args.get(1) {
+                *separator = text_of(given)
+                    .ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
+                args.truncate(1);
+            }
+        }
+        let result = result_type(name, &kind, &args, filter.is_some())?;
+        let call = PendingCall { function: kind, args, distinct, filter, result };
+        let number = self.calls.iter().position(|c| c.same(&call)).unwrap_or_else(|| {
+            self.calls.push(call);
+            self.calls.len() - 1
+        });
+        Ok(exprs::column(CALL_BASE + number, self.calls[number].result.clone(), &function.to_string()))
+    }
+
+    /// Builds the aggregate below `outputs` (expressions that this grouping has bound, HAVING among them) and puts
+    /// their columns right.
+    pub fn finish(self, input: RelRef, outputs: Vec<ExprRef>, zone: SessionZone) -> Result<(RelRef, Vec<ExprRef>)> {
+        let mut project: Vec<ExprRef> = vec![];
+        let mut columns: Vec<Column> = vec![];
+        let mut add = |expr: &ExprRef, column: Column, reuse: bool| -> usize {
+            match project.iter().position(|p| build::same(p, expr)) {
+                Some(found) if reuse => found,
+                _ => {
+                    project.push(expr.clone());
+                    columns.push(column);
+                    project.len() - 1
+                }
+            }
+        };
+        let expanded = self.sets.len() > 1;
+        let mut keys: Vec<usize> = self.keys.iter().map(|(e, c)| add(e, c.clone(), false)).collect();
+        let num_expanded = keys.len();
+        let mut calls = vec![];
+        for (number, call) in self.calls.iter().enumerate() {
+            let mut place = |expr: &ExprRef, name: String, project_from: usize| {
+                let column = Column::plain(name, expr.data_type().clone());
+                // A key that grouping sets turn to NULL is not the argument that was meant.
+                let index = add(expr, column.clone(), true);
+                if expanded && index < project_from { add(expr, column, false) } else { index }
+            };
+            let args: Vec<usize> =
+                call.args.iter().enumerate().map(|(i, a)| place(a, format!("$a{number}_{i}"), num_expanded)).collect();
+            let filter = call.filter.as_ref().map(|f| place(f, format!("$f{number}"), num_expanded));
+            calls.push(AggregateCall {
+                function: call.function.clone(),
+                arg_types: call.args.iter().map(|a| a.data_type().clone()).collect(),
+                args,
+                distinct: call.distinct,
+                filter,
+                result: call.result.clone(),
+            });
+        }
+        let mut window = self.window;
+        let mut keep = |index: usize| {
+            let column = input.columns[index].clone();
+            add(&build::column(index, &column), column, true)
+        };
+        if let WindowShape::Attached { start, end } = &mut window.shape {
+            *start = keep(*start);
+            *end = keep(*end);
+            if let WindowTime::Event { column } = &mut window.time {
+                *column = *end;
+            }
+        } else if let WindowTime::Event { column } = &mut window.time {
+            *column = keep(*column);
+        }
+        // A key may share its column with the time attribute; the aggregate reads both by number.
+        let mut input = Rel::new(RelOp::Calc { input, filter: None, project }, columns.clone());
+        let mut key_columns: Vec<Column> = self.keys.iter().map(|(_, c)| c.clone()).collect();
+        if expanded {
+            let mut projections = vec![];
+            for (number, set) in self.sets.iter().enumerate() {
+                let mut list: Vec<ExprRef> = vec![];
+                for (i, column) in columns.iter().enumerate() {
+                    list.push(match i < num_expanded && !set.contains(&i) {
+                        true => build::null(column.data_type.kind.clone()),
+                        false => build::column(i, column),
+                    });
+                }
+                list.push(build::bigint(number as i64));
+                projections.push(list);
+            }
+            let id = Column::plain("$e", TypeKind::BigInt.not_null());
+            columns.push(id.clone());
+            key_columns.push(id);
+            keys.push(columns.len() - 1);
+            input = Rel::new(RelOp::Expand { input, projections }, columns);
+        }
+        let properties = vec![
+            WindowProperty::Start,
+            WindowProperty::End,
+            WindowProperty::RowTime { local_time_zone: self.info.local_time_zone },
+        ];
+        let mut output = key_columns;
+        let (num_keys, num_calls) = (keys.len(), calls.len());
+        for (number, call) in calls.iter().enumerate() {
+            output.push(Column::plain(format!("$agg{number}"), call.result.clone()));
+        }
+        let time = if self.info.local_time_zone { TypeKind::TimestampLtz(3) } else { TypeKind::Timestamp(3) };
+        for (name, kind, role) in [
+            ("window_start", TypeKind::Timestamp(3), Role::WindowStart(self.info)),
+            ("window_end", TypeKind::Timestamp(3), Role::WindowEnd(self.info)),
+            ("window_time", time, Role::WindowTime(self.info)),
+        ] {
+            output.push(Column { name: name.into(), data_type: kind.not_null(), role });
+        }
+        let session_keys = keys.len();
+        let aggregate =
+            WindowAggregate { window, keys, session_keys, aggregates: calls, properties, phase: AggregatePhase::Single };
+        let rel = Rel::new(RelOp::Aggregate { input, aggregate }, output);
+        let _ = zone;
+        let outputs = outputs
+            .iter()
+            .map(|expr| {
+                build::replace_columns(expr, &|index| {
+                    let index = match index {
+                        i if i >= PROPERTY_BASE => num_keys + num_calls + (i - PROPERTY_BASE),
+                        GROUPING_ID => num_keys - 1,
+                        i if i >= CALL_BASE => num_keys + (i - CALL_BASE),
+                        i => i,
+                    };
+                    build::column(index, &rel.columns[index])
+                })
+            })
+            .collect();
+        Ok((rel, outputs))
+    }
+}
+
+impl PendingCall {
+    fn same(&self, other: &PendingCall) -> bool {
+        let filter = match (&self.filter, &other.filter) {
+            (Some(a), Some(b)) => build::same(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        filter
+            && self.function == other.function
+            && self.distinct == other.distinct
+            && self.args.len() == other.args.len()
+            && self.args.iter().zip(&other.args).all(|(a, b)| build::same(a, b))
+    }
+}
+
+/// By which two calls of group functions are told to be of the same window.
+fn call_signature(function: &Function, scope: &Scope, zone: SessionZone) -> Result<String> {
+    let FunctionArguments::List(list) = &function.args else {
+        return error(parser_at(function), "a group window needs arguments");
+    };
+    let mut signature = String::new();
+    for arg in &list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
+            let bound = ExprBinder::new(scope, zone).bind(expr)?;
+            signature.push_str(&format!("{bound:?};"));
+        }
+    }
+    Ok(signature)
+}
+
+fn text_of(expr: &ExprRef) -> Option<String> {
+    use arrow::array::{Array, AsArray};
+    let array = expr.as_literal()?;
+    let text = array.as_string_opt::<i32>()?;
+    (text.len() == 1 && !text.is_null(0)).then(|| text.value(0).to_string())
+}
+
+/// The result's type by Flink's rules.
+fn result_type(name: &str, function: &AggregateFunction, args: &[ExprRef], filtered: bool) -> Result<DataType> {
+    let arg = args.first().map(|a| a.data_type().clone());
+    let refused = |what: &str| {
+        let shown = arg.as_ref().map(|t| t.to_string()).unwrap_or_default();
+        Err(Error::script(format!("{name} takes {what}, but got {shown}")))
+    };
+    let kind = arg.as_ref().map(|t| t.kind.clone());
+    let nullable = filtered || arg.as_ref().is_some_and(|t| t.nullable);
+    let average = |kind: TypeKind| match kind {
+        TypeKind::Decimal(_, s) => TypeKind::Decimal(38, s.max(6)),
+        other => other,
+    };
+    let Some(kind) = kind else { return Ok(TypeKind::BigInt.not_null()) };
+    Ok(match function {
+        AggregateFunction::Count => TypeKind::BigInt.not_null(),
+        AggregateFunction::Sum | AggregateFunction::Sum0 => {
+            let nullable = nullable && *function == AggregateFunction::Sum;
+            match kind {
+                TypeKind::Decimal(_, s) => TypeKind::Decimal(38, s).nullable().with_nullable(nullable),
+                k if k.is_numeric() => k.nullable().with_nullable(nullable),
+                _ => return refused("a number"),
+            }
+        }
+        AggregateFunction::Avg
+        | AggregateFunction::StddevPop
+        | AggregateFunction::StddevSamp
+        | AggregateFunction::VarPop
+        | AggregateFunction::VarSamp => {
+            // One row has no sample deviation.
+            let sample = matches!(function, AggregateFunction::StddevSamp | AggregateFunction::VarSamp);
+            match kind {
+                k if k.is_numeric() => average(k).nullable().with_nullable(nullable || sample),
+                _ => return refused("a number"),
+            }
+        }
+        AggregateFunction::Min | AggregateFunction::Max => match kind {
+            TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_) => {
+                return refused("a value that has an order");
+            }
+            k => k.nullable().with_nullable(nullable),
+        },
+        AggregateFunction::FirstValue | AggregateFunction::LastValue | AggregateFunction::SingleValue => {
+            kind.nullable().with_nullable(nullable)
+        }
+        AggregateFunction::ListAgg { .. } => match kind {
+            k if k.is_character() => TypeKind::STRING.nullable(),
+            _ => return refused("a character string"),
+        },
+        AggregateFunction::Collect => {
+            TypeKind::Multiset(Box::new(kind.nullable().with_nullable(nullable))).not_null()
+        }
+        AggregateFunction::ArrayAgg { .. } => {
+            TypeKind::Array(Box::new(kind.nullable().with_nullable(nullable))).nullable()
+        }
+        AggregateFunction::JsonObjectAgg { .. } | AggregateFunction::JsonArrayAgg { .. } => {
+            TypeKind::STRING.not_null()
+        }
+    })
+}

@@ -1,0 +1,463 @@
+//! Binding scalar expressions: names to columns, literals to Flink's types, calls to functions.
+
+use super::aggregate::{Grouping, is_aggregate};
+use super::build;
+use super::place::{At, Placed, at_expr, at_ident, at_name, error, parts, unsupported, with_nearest};
+use crate::parser;
+use crate::rel::{Column, Role};
+use millstream_core::types::SessionZone;
+use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
+use millstream_expr::build::{self as exprs, Value};
+use sqlparser::ast::{
+    AccessExpr, BinaryOperator, CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Subscript, UnaryOperator, Value as SqlValue,
+};
+
+/// The columns that names can mean.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// All columns.
+    pub columns: Vec<Column>,
+    /// Named ranges of them: alias, first, end.
+    pub tables: Vec<(String, usize, usize)>,
+}
+
+impl Scope {
+    /// A scope of one relation.
+    pub fn of(alias: Option<&str>, columns: &[Column]) -> Self {
+        let tables = alias.map(|a| (a.to_string(), 0, columns.len())).into_iter().collect();
+        Scope { columns: columns.to_vec(), tables }
+    }
+    /// The range of columns of a table's alias.
+    pub fn table(&self, name: &str) -> Option<(usize, usize)> {
+        self.tables.iter().find(|(alias, ..)| alias == name).map(|(_, first, end)| (*first, *end))
+    }
+    fn find(&self, name: &str, (first, end): (usize, usize), at: At) -> Result<Option<usize>> {
+        let mut found = (first..end).filter(|i| self.columns[*i].name == name);
+        let index = found.next();
+        if found.next().is_some() {
+            return error(at, format!("column '{name}' is ambiguous"));
+        }
+        Ok(index)
+    }
+    fn unknown(&self, name: &str, at: At, (first, end): (usize, usize)) -> Error {
+        let error = Error::script(format!("there is no column '{name}'")).at_place(at);
+        with_nearest(error, name, self.columns[first..end].iter().map(|c| c.name.as_str()))
+    }
+}
+
+/// Binds expressions over a scope.
+pub struct ExprBinder<'a> {
+    /// What names mean.
+    pub scope: &'a Scope,
+    /// The session's time zone.
+    pub zone: SessionZone,
+    /// In a grouped query: what stands after the aggregate.
+    pub grouping: Option<&'a mut Grouping>,
+}
+
+impl<'a> ExprBinder<'a> {
+    /// A binder outside of aggregates.
+    pub fn new(scope: &'a Scope, zone: SessionZone) -> Self {
+        ExprBinder { scope, zone, grouping: None }
+    }
+
+    /// Binds a BOOLEAN; `clause` names it in errors.
+    pub fn bind_condition(&mut self, ast: &Expr, clause: &str) -> Result<ExprRef> {
+        let bound = self.bind(ast)?;
+        match bound.data_type().kind {
+            TypeKind::Boolean => Ok(bound),
+            TypeKind::Null => Ok(build::null(TypeKind::Boolean)),
+            _ => error(at_expr(ast), format!("{clause} must be a BOOLEAN, but is {}", bound.data_type())),
+        }
+    }
+
+    /// Binds an expression and folds what is constant in it.
+    pub fn bind(&mut self, ast: &Expr) -> Result<ExprRef> {
+        let at = at_expr(ast);
+        if let Some(grouping) = self.grouping.as_deref_mut() {
+            if let Some(found) = grouping.intercept(ast, self.scope, self.zone)? {
+                return Ok(found);
+            }
+        }
+        let bound = self.bind_node(ast).at_place(at)?;
+        exprs::fold(bound).at_place(at)
+    }
+
+    fn call(&self, name: &str, args: Vec<ExprRef>) -> Result<ExprRef> {
+        exprs::call(name, args, &self.zone)
+    }
+
+    fn call_on(&mut self, name: &str, args: &[&Expr]) -> Result<ExprRef> {
+        let args = args.iter().map(|a| self.bind(a)).collect::<Result<Vec<_>>>()?;
+        self.call(name, args)
+    }
+
+    fn negate_if(&self, negated: bool, expr: ExprRef) -> Result<ExprRef> {
+        if negated { self.call("NOT", vec![expr]) } else { Ok(expr) }
+    }
+
+    fn bind_node(&mut self, ast: &Expr) -> Result<ExprRef> {
+        let at = at_expr(ast);
+        match ast {
+            Expr::Identifier(ident) => self.path(std::slice::from_ref(ident)),
+            Expr::CompoundIdentifier(idents) => self.path(idents),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                let mut bound = self.bind(root)?;
+                for access in access_chain {
+                    bound = match access {
+                        AccessExpr::Dot(Expr::Identifier(name)) => field(bound, name)?,
+                        AccessExpr::Subscript(Subscript::Index { index }) => {
+                            let index = self.bind(index)?;
+                            self.call("ITEM", vec![bound, index])?
+                        }
+                        AccessExpr::Dot(_) | AccessExpr::Subscript(_) => return unsupported(at, "this field access"),
+                    };
+                }
+                Ok(bound)
+            }
+            Expr::Nested(inner) => self.bind(inner),
+            Expr::Value(value) => literal(&value.value).at_place(at),
+            Expr::TypedString(typed) => self.typed_string(&typed.data_type, &typed.value.value),
+            Expr::Interval(interval) => interval_literal(interval),
+            Expr::IsTrue(x) => self.call_on("IS TRUE", &[x]),
+            Expr::IsNotTrue(x) => self.call_on("IS NOT TRUE", &[x]),
+            Expr::IsFalse(x) => self.call_on("IS FALSE", &[x]),
+            Expr::IsNotFalse(x) => self.call_on("IS NOT FALSE", &[x]),
+            Expr::IsNull(x) | Expr::IsUnknown(x) => self.call_on("IS NULL", &[x]),
+            Expr::IsNotNull(x) | Expr::IsNotUnknown(x) => self.call_on("IS NOT NULL", &[x]),
+            Expr::IsDistinctFrom(a, b) => self.call_on("IS DISTINCT FROM", &[a, b]),
+            Expr::IsNotDistinctFrom(a, b) => self.call_on("IS NOT DISTINCT FROM", &[a, b]),
+            Expr::InList { expr, list, negated } => {
+                let x = self.bind(expr)?;
+                let mut any: Option<ExprRef> = None;
+                for item in list {
+                    let item = self.bind(item)?;
+                    let equal = self.call("=", vec![x.clone(), item]).at_place(at)?;
+                    any = Some(match any {
+                        Some(any) => self.call("OR", vec![any, equal])?,
+                        None => equal,
+                    });
+                }
+                match any {
+                    Some(any) => self.negate_if(*negated, any),
+                    None => error(at, "IN needs at least one value"),
+                }
+            }
+            Expr::Between { expr, negated, low, high } => {
+                let (x, low, high) = (self.bind(expr)?, self.bind(low)?, self.bind(high)?);
+                let between = self.between(x, low, high)?;
+                self.negate_if(*negated, between)
+            }
+            Expr::Like { negated, expr, pattern, escape_char, .. } => {
+                let mut args = vec![self.bind(expr)?, self.bind(pattern)?];
+                if let Some(escape) = escape_char {
+                    args.push(literal(&escape.value)?);
+                }
+                let like = self.call("LIKE", args)?;
+                self.negate_if(*negated, like)
+            }
+            Expr::SimilarTo { negated, expr, pattern, escape_char } => {
+                let mut args = vec![self.bind(expr)?, self.bind(pattern)?];
+                if let Some(escape) = escape_char {
+                    args.push(literal(&escape.value)?);
+                }
+                let similar = self.call("SIMILAR TO", args)?;
+                self.negate_if(*negated, similar)
+            }
+            Expr::BinaryOp { left, op, right } => {
+                let name = binary_operator(op).ok_or_else(|| Error::unsupported(format!("the operator {op}")))?;
+                self.call_on(name, &[left, right])
+            }
+            Expr::UnaryOp { op, expr } => match op {
+                UnaryOperator::Plus => self.bind(expr),
+                UnaryOperator::Minus => self.call_on("-", &[expr]),
+                UnaryOperator::Not => self.call_on("NOT", &[expr]),
+                other => unsupported(at, format!("the operator {other}")),
+            },
+            Expr::Cast { kind, expr, data_type, .. } => {
+                let bound = self.bind(expr)?;
+                let target = parser::flink_type(data_type).at_place(at)?;
+                let is_try = matches!(kind, CastKind::TryCast);
+                exprs::cast(bound, target, is_try, &self.zone)
+            }
+            Expr::Case { operand, conditions, else_result, .. } => {
+                let operand = operand.as_ref().map(|o| self.bind(o)).transpose()?;
+                let mut args = Vec::with_capacity(conditions.len() * 2 + 1);
+                for when in conditions {
+                    let condition = match &operand {
+                        Some(operand) => {
+                            let value = self.bind(&when.condition)?;
+                            self.call("=", vec![operand.clone(), value]).at_place(at_expr(&when.condition))?
+                        }
+                        None => self.bind_condition(&when.condition, "the condition of WHEN")?,
+                    };
+                    args.push(condition);
+                    args.push(self.bind(&when.result)?);
+                }
+                args.push(match else_result {
+                    Some(result) => self.bind(result)?,
+                    None => build::null(TypeKind::Null),
+                });
+                self.call("CASE", args)
+            }
+            Expr::Tuple(items) => {
+                let items: Vec<&Expr> = items.iter().collect();
+                self.call_on("ROW", &items)
+            }
+            Expr::Function(function) => self.function(function, at),
+            Expr::InSubquery { .. } => unsupported(at, "IN (subquery)"),
+            Expr::Exists { .. } => unsupported(at, "EXISTS"),
+            Expr::Subquery(_) => unsupported(at, "a scalar subquery"),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => unsupported(at, "ANY, SOME or ALL over a subquery"),
+            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
+                error(at, "GROUPING SETS, CUBE and ROLLUP stand in GROUP BY only")
+            }
+            other => unsupported(at, format!("the expression {other}")),
+        }
+    }
+
+    fn between(&self, x: ExprRef, low: ExprRef, high: ExprRef) -> Result<ExprRef> {
+        let low = self.call(">=", vec![x.clone(), low])?;
+        let high = self.call("<=", vec![x, high])?;
+        self.call("AND", vec![low, high])
+    }
+
+    /// Resolves `[alias.]column[.field]*`.
+    fn path(&mut self, idents: &[Ident]) -> Result<ExprRef> {
+        let (index, rest) = self.resolve(idents)?;
+        if let Some(grouping) = self.grouping.as_deref() {
+            let name = idents.iter().map(|i| i.value.as_str()).collect::<Vec<_>>().join(".");
+            return Err(grouping.not_grouped(&name).at_place(idents.first().map_or((0, 0), at_ident)));
+        }
+        let mut bound = build::column(index, &self.scope.columns[index]);
+        for name in rest {
+            bound = field(bound, name)?;
+        }
+        Ok(bound)
+    }
+
+    /// The column that a path starts with, and the fields after it.
+    pub fn resolve<'i>(&self, idents: &'i [Ident]) -> Result<(usize, &'i [Ident])> {
+        let scope = self.scope;
+        let [first, rest @ ..] = idents else { return Err(Error::internal("a name has no parts")) };
+        let at = at_ident(first);
+        if let ([second, fields @ ..], Some(range)) = (rest, scope.table(&first.value)) {
+            return match scope.find(&second.value, range, at_ident(second))? {
+                Some(index) => Ok((index, fields)),
+                None => Err(scope.unknown(&second.value, at_ident(second), range)),
+            };
+        }
+        let all = (0, scope.columns.len());
+        match scope.find(&first.value, all, at)? {
+            Some(index) => Ok((index, rest)),
+            None if !rest.is_empty() => {
+                let error = Error::script(format!("there is no table or column '{}'", first.value)).at_place(at);
+                let names = scope.tables.iter().map(|(n, ..)| n.as_str());
+                Err(with_nearest(error, &first.value, names.chain(scope.columns.iter().map(|c| c.name.as_str()))))
+            }
+            None => Err(scope.unknown(&first.value, at, all)),
+        }
+    }
+
+    fn typed_string(&mut self, data_type: &SqlType, value: &SqlValue) -> Result<ExprRef> {
+        let Some(text) = string_of(value) else { return error((0, 0), "a text must follow the type's name") };
+        let digits = text.rsplit_once('.').map_or(0, |(_, fraction)| fraction.trim_end().len().min(9)) as u8;
+        let kind = match data_type {
+            SqlType::Date => TypeKind::Date,
+            SqlType::Time(..) => TypeKind::Time(digits.min(3)),
+            SqlType::Timestamp(..) => TypeKind::Timestamp(digits),
+            _ => TypeKind::TimestampLtz(digits.max(3)),
+        };
+        let shown = kind.to_string();
+        let name = shown.split('(').next().unwrap_or_default();
+        let wrong = || Error::script(format!("'{text}' is not a valid {name} literal"));
+        let source = string_literal(text);
+        let value = exprs::cast(source, kind.not_null(), false, &self.zone).and_then(exprs::fold);
+        let value = value.map_err(|_| wrong())?;
+        match value.as_literal() {
+            Some(array) if arrow::array::Array::is_null(array.as_ref(), 0) => Err(wrong()),
+            _ => Ok(value),
+        }
+    }
+
+    fn function(&mut self, function: &Function, at: At) -> Result<ExprRef> {
+        let name_parts = parts(&function.name);
+        let [name] = name_parts.as_slice() else {
+            return unsupported(at_name(&function.name), format!("the function {}", function.name));
+        };
+        let name = name.to_uppercase();
+        if function.over.is_some() {
+            return unsupported(at, "an OVER window");
+        }
+        if is_aggregate(&name) {
+            return error(at, format!("the aggregate {name} can't stand here"));
+        }
+        if function.filter.is_some() {
+            return error(at, format!("FILTER stands after aggregates only, and {name} is none"));
+        }
+        match name.as_str() {
+            "DESCRIPTOR" | "TABLE_ARG" | "MODEL_ARG" => {
+                return error(at, "this argument belongs to a table function in FROM");
+            }
+            "TUMBLE" | "HOP" | "SESSION" | "CUMULATE" => {
+                return error(at, format!("{name} stands in GROUP BY, or in FROM as TABLE({name}(..))"));
+            }
+            "TUMBLE_START" | "TUMBLE_END" | "TUMBLE_ROWTIME" | "TUMBLE_PROCTIME" | "HOP_START" | "HOP_END"
+            | "HOP_ROWTIME" | "HOP_PROCTIME" | "SESSION_START" | "SESSION_END" | "SESSION_ROWTIME"
+            | "SESSION_PROCTIME" => {
+                let window = name.split('_').next().unwrap_or_default();
+                return error(at, format!("{name} needs the same {window}(..) in GROUP BY"));
+            }
+            "GROUPING" | "GROUPING_ID" => return error(at, format!("{name} needs GROUP BY")),
+            _ => {}
+        }
+        let args = match &function.args {
+            FunctionArguments::None => vec![],
+            FunctionArguments::Subquery(_) => return unsupported(at, format!("{name} of a subquery")),
+            FunctionArguments::List(list) => {
+                if list.duplicate_treatment.is_some() {
+                    return error(at, format!("DISTINCT stands in aggregates only, and {name} is none"));
+                }
+                list.args.iter().map(|arg| self.argument(arg, &name)).collect::<Result<Vec<_>>>()?
+            }
+        };
+        if name == "BETWEEN_SYMMETRIC" {
+            let [x, a, b] = args.as_slice() else { return Err(Error::internal("BETWEEN SYMMETRIC has 3 arguments")) };
+            let up = self.between(x.clone(), a.clone(), b.clone())?;
+            let down = self.between(x.clone(), b.clone(), a.clone())?;
+            return self.call("OR", vec![up, down]);
+        }
+        self.call(&name, args)
+    }
+
+    fn argument(&mut self, arg: &FunctionArg, function: &str) -> Result<ExprRef> {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.bind(expr),
+            FunctionArg::Named { name, .. } => {
+                unsupported(at_ident(name), format!("a named argument of the function {function}"))
+            }
+            _ => error((0, 0), format!("'*' is no argument of {function}")),
+        }
+    }
+
+    /// The time attribute's role that an expression passes on.
+    pub fn role_of(&self, bound: &ExprRef, columns: &[Column]) -> Role {
+        match bound.as_column() {
+            Some(index) => columns.get(index).map_or(Role::Plain, |c| c.role),
+            None if bound.to_string().eq_ignore_ascii_case("PROCTIME()") => Role::ProcTime,
+            None => Role::Plain,
+        }
+    }
+}
+
+fn field(bound: ExprRef, name: &Ident) -> Result<ExprRef> {
+    let data_type = bound.data_type().clone();
+    let TypeKind::Row(fields) = &data_type.kind else {
+        return error(at_ident(name), format!("'{}' is asked of a {data_type}, which is no ROW", name.value));
+    };
+    if !fields.iter().any(|f| f.name == name.value) {
+        let error = Error::script(format!("the row has no field '{}'", name.value)).at_place(at_ident(name));
+        return Err(with_nearest(error, &name.value, fields.iter().map(|f| f.name.as_str())));
+    }
+    exprs::field(bound, &name.value).at_place(at_ident(name))
+}
+
+fn binary_operator(op: &BinaryOperator) -> Option<&'static str> {
+    Some(match op {
+        BinaryOperator::Plus => "+",
+        BinaryOperator::Minus => "-",
+        BinaryOperator::Multiply => "*",
+        BinaryOperator::Divide => "/",
+        BinaryOperator::Modulo => "%",
+        BinaryOperator::StringConcat => "||",
+        BinaryOperator::Gt => ">",
+        BinaryOperator::Lt => "<",
+        BinaryOperator::GtEq => ">=",
+        BinaryOperator::LtEq => "<=",
+        BinaryOperator::Eq => "=",
+        BinaryOperator::NotEq => "<>",
+        BinaryOperator::And => "AND",
+        BinaryOperator::Or => "OR",
+        _ => return None,
+    })
+}
+
+/// A string literal's text.
+pub fn string_of(value: &SqlValue) -> Option<&str> {
+    match value {
+        SqlValue::SingleQuotedString(s) | SqlValue::NationalStringLiteral(s) | SqlValue::UnicodeStringLiteral(s) => {
+            Some(s)
+        }
+        _ => None,
+    }
+}
+
+fn string_literal(text: &str) -> ExprRef {
+    let length = text.chars().count().max(1) as u32;
+    exprs::literal(Value::String(text.to_string()), TypeKind::Char(length).not_null())
+}
+
+fn literal(value: &SqlValue) -> Result<ExprRef> {
+    if let Some(text) = string_of(value) {
+        return Ok(string_literal(text));
+    }
+    match value {
+        SqlValue::Null => Ok(build::null(TypeKind::Null)),
+        SqlValue::Boolean(b) => Ok(build::boolean(*b)),
+        SqlValue::Number(text, _) => number(text),
+        SqlValue::HexStringLiteral(hex) => {
+            let bytes: Option<Vec<u8>> = (0..hex.len() / 2)
+                .map(|i| hex.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+                .collect();
+            match bytes {
+                Some(bytes) if hex.len() % 2 == 0 => {
+                    let length = bytes.len().max(1) as u32;
+                    Ok(exprs::literal(Value::Bytes(bytes), TypeKind::Binary(length).not_null()))
+                }
+                _ => error((0, 0), format!("X'{hex}' is not a valid binary literal")),
+            }
+        }
+        other => unsupported((0, 0), format!("the literal {other}")),
+    }
+}
+
+/// A number's literal: `1e3` is a DOUBLE, `1.5` a DECIMAL, a whole number an INT if it fits, else a BIGINT, else a
+/// DECIMAL.
+fn number(text: &str) -> Result<ExprRef> {
+    let out_of_range = || Error::script(format!("the number {text} is out of range"));
+    if text.contains(['e', 'E']) {
+        let value: f64 = text.parse().map_err(|_| out_of_range())?;
+        return Ok(exprs::literal(Value::Double(value), TypeKind::Double.not_null()));
+    }
+    if !text.contains('.') {
+        if let Ok(value) = text.parse::<i64>() {
+            let kind = if i32::try_from(value).is_ok() { TypeKind::Int } else { TypeKind::BigInt };
+            return Ok(exprs::literal(Value::Int(value), kind.not_null()));
+        }
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{whole}{fraction}");
+    let value: i128 = digits.parse().map_err(|_| out_of_range())?;
+    let scale = fraction.len();
+    let precision = digits.trim_start_matches('0').len().max(scale).max(1);
+    if precision > 38 {
+        return Err(out_of_range());
+    }
+    Ok(exprs::literal(Value::Decimal(value), TypeKind::Decimal(precision as u8, scale as u8).not_null()))
+}
+
+fn interval_literal(interval: &sqlparser::ast::Interval) -> Result<ExprRef> {
+    let (value, kind) = crate::bind::window::interval_of(interval)?;
+    Ok(exprs::literal(Value::Int(value), kind.not_null()))
+}
+
+/// The type of a column for its use in a schema: an untyped NULL has none.
+pub fn known_type(bound: &ExprRef, at: At) -> Result<DataType> {
+    match bound.data_type().kind {
+        TypeKind::Null => Err(Error::script("the type of NULL is not known here")
+            .hint("give it a type: CAST(NULL AS STRING)")
+            .at_place(at)),
+        _ => Ok(bound.data_type().clone()),
+    }
+}

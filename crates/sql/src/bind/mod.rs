@@ -1,0 +1,9 @@
+//! Binding: syntax trees to typed expressions and relations; every error has its place.
+
+pub mod aggregate;
+pub mod build;
+pub mod expr;
+pub mod insert;
+pub mod place;
+pub mod query;
+pub mod window;

@@ -1,0 +1,210 @@
+//! Turns pruned plans into the nodes of a job graph; equal parts of several plans become one.
+
+use super::prune::{project_source, scan_key};
+use super::values::ValuesSource;
+use crate::rel::{RelOp, RelRef};
+use millstream_core::graph::{
+    AggregateFunction, AggregatePhase, ChangelogMode, Edge, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec,
+    Partitioning, SourceNode, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
+};
+use millstream_core::settings::{IDLE_TIMEOUT, Settings, TWO_PHASE, WATERMARK_INTERVAL};
+use millstream_core::sink::Sink;
+use millstream_core::{Error, Field, Result, Schema, TypeKind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Collects the nodes of a job.
+pub struct Emitter<'a> {
+    settings: &'a Settings,
+    parallelism: usize,
+    nodes: Vec<Node>,
+    known: BTreeMap<String, NodeIndex>,
+    ids: BTreeMap<String, usize>,
+    /// The statement whose plan is being emitted: its sink's id.
+    statement: String,
+}
+
+impl<'a> Emitter<'a> {
+    /// No nodes yet.
+    pub fn new(settings: &'a Settings, parallelism: usize) -> Self {
+        let (nodes, known, ids) = (vec![], BTreeMap::new(), BTreeMap::new());
+        Emitter { settings, parallelism, nodes, known, ids, statement: String::new() }
+    }
+
+    /// Emits a plan that ends in a sink, and gives the sink's node.
+    pub fn sink(&mut self, role: &str, name: &str, rel: &RelRef, sink: Arc<dyn Sink>) -> Result<NodeIndex> {
+        let id = self.unique(role);
+        self.statement = id.clone();
+        let from = self.rel(rel)?;
+        let changelog = self.nodes[from].changelog;
+        let accepts = sink.accepts();
+        if changelog.update && !accepts.update || changelog.delete && !accepts.delete {
+            return Err(Error::script(format!("sink '{name}' takes {accepts} rows, but the query gives {changelog}"))
+                .hint("use a sink that takes updates, or a query whose results don't change"));
+        }
+        let schema = rel.schema();
+        let inputs = vec![Edge { from, partitioning: Partitioning::Forward }];
+        let shown = format!("Sink({name})");
+        self.nodes.push(Node { id, name: shown, kind: NodeKind::Sink(sink), inputs, schema, changelog });
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// The job.
+    pub fn finish(self, name: String) -> JobGraph {
+        JobGraph { name, nodes: self.nodes }
+    }
+
+    fn unique(&mut self, id: &str) -> String {
+        let count = self.ids.entry(id.to_string()).or_insert(0);
+        *count += 1;
+        if *count == 1 { id.to_string() } else { format!("{id}#{count}") }
+    }
+
+    /// A node, or the one that does the same to the same inputs already.
+    fn node(&mut self, id: &str, name: String, kind: NodeKind, inputs: Vec<Edge>, schema: Schema) -> NodeIndex {
+        let shown = match &kind {
+            NodeKind::Operator(spec) => format!("{spec:?}"),
+            NodeKind::Source(source) => format!("{id} {:?} {:?}", source.columns, source.watermark),
+            NodeKind::Sink(_) => id.to_string(),
+        };
+        let key = format!("{shown} {inputs:?} {:?}", schema.fields);
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let changelog = inputs.iter().fold(ChangelogMode::INSERT_ONLY, |mode, edge| {
+            let from = self.nodes[edge.from].changelog;
+            ChangelogMode {
+                update: mode.update || from.update,
+                update_before: mode.update_before || from.update_before,
+                delete: mode.delete || from.delete,
+            }
+        });
+        let id = self.unique(id);
+        self.nodes.push(Node { id, name, kind, inputs, schema, changelog });
+        self.known.insert(key, self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    fn operator(&mut self, role: &str, name: &str, spec: OperatorSpec, inputs: Vec<Edge>, schema: Schema) -> NodeIndex {
+        let id = format!("{}/{role}", self.statement);
+        self.node(&id, name.to_string(), NodeKind::Operator(spec), inputs, schema)
+    }
+
+    fn rel(&mut self, rel: &RelRef) -> Result<NodeIndex> {
+        let schema = rel.schema();
+        match &rel.op {
+            RelOp::Scan { table, source, variant } => {
+                let (source, columns) = project_source(table, source, &rel.columns)?;
+                let watermark = match &table.watermark {
+                    None => None,
+                    Some((rowtime, expression)) => {
+                        let place = |index: usize| {
+                            let name = &table.columns[index].name;
+                            rel.columns.iter().position(|c| c.name == *name).expect("a scan keeps what its watermark needs")
+                        };
+                        let expression = crate::bind::build::rebind(expression, &|index| {
+                            let at = place(index);
+                            (at, rel.columns[at].data_type.clone(), rel.columns[at].name.clone())
+                        })?;
+                        let idle = self.settings.duration(IDLE_TIMEOUT).as_millis() as i64;
+                        Some(WatermarkSpec {
+                            column: place(*rowtime),
+                            expression,
+                            interval_ms: self.settings.duration(WATERMARK_INTERVAL).as_millis() as i64,
+                            idle_timeout_ms: (idle > 0).then_some(idle),
+                        })
+                    }
+                };
+                let key = scan_key(&table.name, variant);
+                let kind = NodeKind::Source(SourceNode { source, columns, watermark });
+                Ok(self.node(&format!("source:{key}"), format!("Source({})", table.name), kind, vec![], schema))
+            }
+            RelOp::Values { rows } => {
+                let source = Arc::new(ValuesSource::new(schema.clone(), rows.clone()));
+                let kind = NodeKind::Source(SourceNode { source, columns: None, watermark: None });
+                let id = format!("{}/values", self.statement);
+                let id = self.unique(&id);
+                Ok(self.node(&id, "Values".into(), kind, vec![], schema))
+            }
+            RelOp::Calc { input, filter, project } => {
+                let from = self.rel(input)?;
+                let same = project.len() == input.columns.len()
+                    && project.iter().enumerate().all(|(i, e)| e.as_column() == Some(i));
+                if same && filter.is_none() && self.nodes[from].schema == schema {
+                    return Ok(from);
+                }
+                let spec = OperatorSpec::Calc { filter: filter.clone(), project: project.clone() };
+                Ok(self.operator("calc", "Calc", spec, forward(from), schema))
+            }
+            RelOp::Expand { input, projections } => {
+                let from = self.rel(input)?;
+                let spec = OperatorSpec::Expand { projections: projections.clone() };
+                Ok(self.operator("expand", "Expand", spec, forward(from), schema))
+            }
+            RelOp::Union { inputs } => {
+                let mut edges = vec![];
+                for input in inputs {
+                    edges.extend(forward(self.rel(input)?));
+                }
+                Ok(self.operator("union", "Union", OperatorSpec::Union, edges, schema))
+            }
+            RelOp::Window { input, window, .. } => {
+                let from = self.rel(input)?;
+                let spec = OperatorSpec::WindowAssign { window: window.clone() };
+                Ok(self.operator("window", "WindowAssign", spec, forward(from), schema))
+            }
+            RelOp::Aggregate { input, aggregate } => {
+                let from = self.rel(input)?;
+                if !self.is_two_phase(aggregate) {
+                    let edge = Edge { from, partitioning: Partitioning::Hash(aggregate.keys.clone()) };
+                    let spec = OperatorSpec::WindowAggregate(aggregate.clone());
+                    return Ok(self.operator("aggregate", "WindowAggregate", spec, vec![edge], schema));
+                }
+                let local = WindowAggregate { phase: AggregatePhase::Local, ..aggregate.clone() };
+                let mut fields: Vec<Field> = schema.fields[..aggregate.keys.len()].to_vec();
+                fields.push(Field::new("$slice_end", TypeKind::BigInt.not_null()));
+                let spec = OperatorSpec::WindowAggregate(local);
+                let from =
+                    self.operator("local-aggregate", "LocalWindowAggregate", spec, forward(from), Schema::new(fields));
+                let keys: Vec<usize> = (0..aggregate.keys.len()).collect();
+                let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
+                let global = WindowAggregate {
+                    session_keys: keys.len(),
+                    keys,
+                    phase: AggregatePhase::Global,
+                    ..aggregate.clone()
+                };
+                let spec = OperatorSpec::WindowAggregate(global);
+                // The id is that of the single phase: its state is the same.
+                Ok(self.operator("aggregate", "GlobalWindowAggregate", spec, vec![edge], schema))
+            }
+        }
+    }
+
+    /// Whether rows are combined before the exchange: only where the result doesn't depend on their order and
+    /// windows are cut from event time.
+    fn is_two_phase(&self, aggregate: &WindowAggregate) -> bool {
+        use AggregateFunction::*;
+        let wanted = match self.settings.text(TWO_PHASE).to_ascii_uppercase().as_str() {
+            "ONE_PHASE" => false,
+            "TWO_PHASE" => true,
+            _ => self.parallelism > 1,
+        };
+        let shape = match aggregate.window.shape {
+            WindowShape::Tumble { .. } | WindowShape::Hop { .. } | WindowShape::Cumulate { .. } => true,
+            WindowShape::Session { .. } | WindowShape::Attached { .. } => false,
+        };
+        let mergeable = aggregate.aggregates.iter().all(|call| {
+            let function = matches!(
+                call.function,
+                Count | Sum | Sum0 | Avg | Min | Max | StddevPop | StddevSamp | VarPop | VarSamp
+            );
+            function && !call.distinct
+        });
+        wanted && shape && mergeable && matches!(aggregate.window.time, WindowTime::Event { .. })
+    }
+}
+
+fn forward(from: NodeIndex) -> Vec<Edge> {
+    vec![Edge { from, partitioning: Partitioning::Forward }]
+}

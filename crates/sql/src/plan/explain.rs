@@ -1,0 +1,173 @@
+//! The plan as text: a tree from each sink down to its sources.
+
+use millstream_core::graph::{
+    AggregateCall, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning, WindowProperty, WindowShape,
+    WindowSpec, WindowTime,
+};
+use millstream_core::types::SessionZone;
+use millstream_core::{ExprRef, Schema};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// The graph as text; ends with a line feed.
+pub fn explain_graph(graph: &JobGraph) -> String {
+    let mut out = String::new();
+    let mut shown = BTreeSet::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.kind, NodeKind::Sink(_)) {
+            write_node(graph, index, "", "", None, &mut shown, &mut out);
+        }
+    }
+    out
+}
+
+fn write_node(
+    graph: &JobGraph,
+    index: NodeIndex,
+    first: &str,
+    rest: &str,
+    edge: Option<String>,
+    shown: &mut BTreeSet<NodeIndex>,
+    out: &mut String,
+) {
+    let node = &graph.nodes[index];
+    let edge = edge.map(|e| format!("{e} ")).unwrap_or_default();
+    if !shown.insert(index) {
+        let _ = writeln!(out, "{first}{edge}{} [see {}]", node.name, node.id);
+        return;
+    }
+    let _ = writeln!(out, "{first}{edge}{} id={} changelog={}", node.name, node.id, node.changelog);
+    let bar = if node.inputs.is_empty() { "   " } else { "|  " };
+    for line in details(graph, node) {
+        let _ = writeln!(out, "{rest}{bar} {line}");
+    }
+    let last = node.inputs.len().saturating_sub(1);
+    for (number, input) in node.inputs.iter().enumerate() {
+        let schema = &graph.nodes[input.from].schema;
+        let edge = match &input.partitioning {
+            Partitioning::Forward => None,
+            Partitioning::Rebalance => Some("rebalance".to_string()),
+            Partitioning::Hash(keys) if keys.is_empty() => Some("hash[] (all to one worker)".to_string()),
+            Partitioning::Hash(keys) => Some(format!("hash[{}]", names(keys, schema))),
+        };
+        let below = if number == last { "   " } else { "|  " };
+        write_node(graph, input.from, &format!("{rest}+- "), &format!("{rest}{below}"), edge, shown, out);
+    }
+}
+
+fn names(indices: &[usize], schema: &Schema) -> String {
+    let name = |i: &usize| schema.fields.get(*i).map_or_else(|| format!("${i}"), |f| f.name.clone());
+    indices.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn list(exprs: &[ExprRef], schema: &Schema) -> String {
+    let shown = exprs.iter().zip(&schema.fields).map(|(expr, field)| {
+        let text = expr.to_string();
+        if text == field.name { text } else { format!("{text} AS {}", field.name) }
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
+    let input = node.inputs.first().map_or(&node.schema, |edge| &graph.nodes[edge.from].schema);
+    let columns =
+        || node.schema.fields.iter().map(|f| format!("{} {}", f.name, f.data_type)).collect::<Vec<_>>().join(", ");
+    match &node.kind {
+        NodeKind::Sink(sink) => vec![sink.describe(), format!("columns: {}", columns())],
+        NodeKind::Source(source) => {
+            let mut lines = vec![source.source.describe(), format!("columns: {}", columns())];
+            if let Some(exprs) = &source.columns {
+                lines.push(format!("computed: {}", list(exprs, &node.schema)));
+            }
+            if let Some(watermark) = &source.watermark {
+                let column = names(&[watermark.column], &node.schema);
+                let mut line = format!("watermark: {column} AS {}, every {} ms", watermark.expression, watermark.interval_ms);
+                if let Some(idle) = watermark.idle_timeout_ms {
+                    let _ = write!(line, ", idle after {idle} ms");
+                }
+                lines.push(line);
+            }
+            lines
+        }
+        NodeKind::Operator(spec) => match spec {
+            OperatorSpec::Calc { filter, project } => {
+                let mut lines = vec![format!("select: {}", list(project, &node.schema))];
+                lines.extend(filter.iter().map(|f| format!("where: {f}")));
+                lines
+            }
+            OperatorSpec::Expand { projections } => {
+                projections.iter().map(|p| format!("row: {}", list(p, &node.schema))).collect()
+            }
+            OperatorSpec::Union => vec![],
+            OperatorSpec::WindowAssign { window } => vec![show_window(window, input)],
+            OperatorSpec::WindowAggregate(aggregate) => {
+                let mut lines = vec![show_window(&aggregate.window, input)];
+                if !aggregate.keys.is_empty() {
+                    lines.push(format!("keys: {}", names(&aggregate.keys, input)));
+                }
+                if !aggregate.aggregates.is_empty() {
+                    let global = aggregate.phase == millstream_core::graph::AggregatePhase::Global;
+                    let calls = aggregate.aggregates.iter().map(|c| show_call(c, (!global).then_some(input)));
+                    lines.push(format!("aggregates: {}", calls.collect::<Vec<_>>().join(", ")));
+                }
+                if !aggregate.properties.is_empty() {
+                    let shown = aggregate.properties.iter().map(|p| match p {
+                        WindowProperty::Start => "window_start",
+                        WindowProperty::End => "window_end",
+                        WindowProperty::RowTime { .. } => "window_time",
+                    });
+                    lines.push(format!("properties: {}", shown.collect::<Vec<_>>().join(", ")));
+                }
+                if aggregate.phase != millstream_core::graph::AggregatePhase::Local {
+                    lines.push(format!("state: {}", node.id));
+                }
+                lines
+            }
+            OperatorSpec::Custom(factory) => {
+                let mut lines = vec![factory.describe()];
+                lines.extend(factory.tables().iter().map(|t| format!("state: {}/{}", node.id, t.name)));
+                lines
+            }
+        },
+    }
+}
+
+fn show_call(call: &AggregateCall, input: Option<&Schema>) -> String {
+    let function = format!("{:?}", call.function);
+    let args = match input {
+        _ if call.args.is_empty() => "*".to_string(),
+        Some(input) => names(&call.args, input),
+        None => "partial".to_string(),
+    };
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let filter = match (call.filter, input) {
+        (Some(filter), Some(input)) => format!(" FILTER {}", names(&[filter], input)),
+        _ => String::new(),
+    };
+    format!("{function}({distinct}{args}){filter}: {}", call.result)
+}
+
+fn show_window(window: &WindowSpec, input: &Schema) -> String {
+    let offset = |ms: i64| if ms == 0 { String::new() } else { format!(", offset {ms} ms") };
+    let shape = match window.shape {
+        WindowShape::Tumble { size_ms, offset_ms } => format!("TUMBLE(size {size_ms} ms{})", offset(offset_ms)),
+        WindowShape::Hop { size_ms, slide_ms, offset_ms } => {
+            format!("HOP(slide {slide_ms} ms, size {size_ms} ms{})", offset(offset_ms))
+        }
+        WindowShape::Cumulate { size_ms, step_ms, offset_ms } => {
+            format!("CUMULATE(step {step_ms} ms, size {size_ms} ms{})", offset(offset_ms))
+        }
+        WindowShape::Session { gap_ms } => format!("SESSION(gap {gap_ms} ms)"),
+        WindowShape::Attached { start, end } => format!("attached({})", names(&[start, end], input)),
+    };
+    let time = match window.time {
+        WindowTime::Event { column } => format!("event time {}", names(&[column], input)),
+        WindowTime::Processing => "processing time".to_string(),
+    };
+    let zone = match window.zone {
+        SessionZone::Region(zone) if zone.name() == "UTC" => String::new(),
+        SessionZone::Region(zone) => format!(" in {zone}"),
+        SessionZone::Fixed(seconds) => format!(" at UTC{:+} s", seconds),
+    };
+    format!("window: {shape} on {time}{zone}")
+}

@@ -1,0 +1,9 @@
+//! Planning: the logical plan is optimised and becomes a job graph.
+
+pub mod emit;
+pub mod explain;
+pub mod fuse;
+pub mod not_null;
+pub mod prune;
+pub mod simplify;
+pub mod values;

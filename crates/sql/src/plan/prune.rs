@@ -1,0 +1,321 @@
+//! Drops columns and fields of rows that nothing reads, down to what sources decode.
+
+use crate::bind::build::{column, rebind};
+use crate::rel::{Column, Rel, RelOp, RelRef, schema_of};
+use millstream_core::graph::{WindowShape, WindowTime};
+use millstream_core::source::Source;
+use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
+use millstream_expr::build::field_path;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How much of a value is read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Need {
+    /// All of it.
+    All,
+    /// These fields of a row.
+    Fields(BTreeMap<String, Need>),
+}
+
+/// The columns that are read, and how much of each.
+pub type Needs = BTreeMap<usize, Need>;
+
+impl Need {
+    fn merge(&mut self, other: Need) {
+        match (&mut *self, other) {
+            (Need::All, _) => {}
+            (_, Need::All) => *self = Need::All,
+            (Need::Fields(own), Need::Fields(theirs)) => {
+                for (name, need) in theirs {
+                    match own.get_mut(&name) {
+                        Some(known) => known.merge(need),
+                        None => {
+                            own.insert(name, need);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    fn along(path: &[String], inner: Need) -> Need {
+        path.iter().rev().fold(inner, |need, name| Need::Fields([(name.clone(), need)].into()))
+    }
+    /// What is left of a type.
+    fn of(&self, data_type: &DataType) -> DataType {
+        let (Need::Fields(needs), TypeKind::Row(fields)) = (self, &data_type.kind) else { return data_type.clone() };
+        let left = fields
+            .iter()
+            .filter_map(|f| needs.get(&f.name).map(|need| Field::new(&f.name, need.of(&f.data_type))))
+            .collect();
+        DataType { kind: TypeKind::Row(left), nullable: data_type.nullable }
+    }
+}
+
+fn add(needs: &mut Needs, index: usize, need: Need) {
+    match needs.get_mut(&index) {
+        Some(known) => known.merge(need),
+        None => {
+            needs.insert(index, need);
+        }
+    }
+}
+
+fn needs_of(expr: &ExprRef, need: &Need, needs: &mut Needs) {
+    if let Some((index, path)) = field_path(expr) {
+        add(needs, index, Need::along(&path, need.clone()));
+        return;
+    }
+    for child in expr.children() {
+        needs_of(child, &Need::All, needs);
+    }
+}
+
+/// All columns, whole.
+pub fn all(rel: &RelRef) -> Needs {
+    (0..rel.columns.len()).map(|i| (i, Need::All)).collect()
+}
+
+/// Prunes plans that share scans: first every plan is walked with `collect`, then each is pruned with `prune`.
+#[derive(Debug, Default)]
+pub struct Pruner {
+    scans: BTreeMap<String, Needs>,
+}
+
+/// A pruned relation and where its old columns are.
+struct Pruned {
+    rel: RelRef,
+    map: Vec<Option<usize>>,
+}
+
+impl Pruned {
+    fn at(&self, index: usize) -> usize {
+        self.map.get(index).copied().flatten().expect("what is needed is kept")
+    }
+    fn rebind(&self, expr: &ExprRef) -> Result<ExprRef> {
+        rebind(expr, &|index| {
+            let index = self.at(index);
+            let column = &self.rel.columns[index];
+            (index, column.data_type.clone(), column.name.clone())
+        })
+    }
+}
+
+/// What makes two scans the same.
+pub fn scan_key(table: &str, variant: &str) -> String {
+    if variant.is_empty() { table.to_string() } else { format!("{table}[{variant}]") }
+}
+
+impl Pruner {
+    /// Notes what `rel` reads of each table.
+    pub fn collect(&mut self, rel: &RelRef) -> Result<()> {
+        self.walk(rel, &all(rel)).map(|_| ())
+    }
+    /// The pruned plan: the same columns in the same order.
+    pub fn prune(&mut self, rel: &RelRef) -> Result<RelRef> {
+        let pruned = self.walk(rel, &all(rel))?;
+        let same = pruned.rel.columns.len() == rel.columns.len()
+            && pruned.map.iter().enumerate().all(|(i, to)| *to == Some(i));
+        if same {
+            return Ok(pruned.rel);
+        }
+        let project = (0..rel.columns.len())
+            .map(|i| column(pruned.at(i), &pruned.rel.columns[pruned.at(i)]))
+            .collect();
+        Ok(Rel::new(RelOp::Calc { input: pruned.rel, filter: None, project }, rel.columns.clone()))
+    }
+
+    fn walk(&mut self, rel: &RelRef, needs: &Needs) -> Result<Pruned> {
+        let kept: Vec<usize> = needs.keys().copied().collect();
+        let map_of = |kept: &[usize]| -> Vec<Option<usize>> {
+            (0..rel.columns.len()).map(|i| kept.iter().position(|k| *k == i)).collect()
+        };
+        match &rel.op {
+            RelOp::Scan { table, source, variant } => {
+                let mut wanted = needs.clone();
+                if let Some((rowtime, watermark)) = &table.watermark {
+                    add(&mut wanted, *rowtime, Need::All);
+                    needs_of(watermark, &Need::All, &mut wanted);
+                }
+                let known = self.scans.entry(scan_key(&table.name, variant)).or_default();
+                for (index, need) in wanted {
+                    add(known, index, need);
+                }
+                if known.is_empty() {
+                    // Rows are counted by some column.
+                    add(known, 0, Need::All);
+                }
+                let wanted = known.clone();
+                let kept: Vec<usize> = wanted.keys().copied().collect();
+                let columns = wanted
+                    .iter()
+                    .map(|(i, need)| Column { data_type: need.of(&rel.columns[*i].data_type), ..rel.columns[*i].clone() })
+                    .collect();
+                let op = RelOp::Scan { table: table.clone(), source: source.clone(), variant: variant.clone() };
+                Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
+            }
+            RelOp::Values { rows } => {
+                let rows = rows.iter().map(|r| kept.iter().map(|i| r[*i].clone()).collect()).collect();
+                let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
+                Ok(Pruned { rel: Rel::new(RelOp::Values { rows }, columns), map: map_of(&kept) })
+            }
+            RelOp::Calc { input, filter, project } => {
+                let mut below = Needs::new();
+                for (index, need) in needs {
+                    needs_of(&project[*index], need, &mut below);
+                }
+                if let Some(filter) = filter {
+                    needs_of(filter, &Need::All, &mut below);
+                }
+                let input = self.walk(input, &below)?;
+                let filter = filter.as_ref().map(|f| input.rebind(f)).transpose()?;
+                let project: Vec<ExprRef> = kept.iter().map(|i| input.rebind(&project[*i])).collect::<Result<_>>()?;
+                let columns = kept
+                    .iter()
+                    .zip(&project)
+                    .map(|(i, e)| match rel.columns[*i].data_type.kind {
+                        TypeKind::Row(_) => Column { data_type: e.data_type().clone(), ..rel.columns[*i].clone() },
+                        _ => rel.columns[*i].clone(),
+                    })
+                    .collect();
+                let rel = Rel::new(RelOp::Calc { input: input.rel, filter, project }, columns);
+                Ok(Pruned { rel, map: map_of(&kept) })
+            }
+            RelOp::Expand { input, projections } => {
+                let mut below = Needs::new();
+                for list in projections {
+                    kept.iter().for_each(|i| needs_of(&list[*i], &Need::All, &mut below));
+                }
+                let input = self.walk(input, &below)?;
+                let projections = projections
+                    .iter()
+                    .map(|list| kept.iter().map(|i| input.rebind(&list[*i])).collect::<Result<Vec<_>>>())
+                    .collect::<Result<_>>()?;
+                let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
+                Ok(Pruned { rel: Rel::new(RelOp::Expand { input: input.rel, projections }, columns), map: map_of(&kept) })
+            }
+            RelOp::Union { inputs } => {
+                let whole: Needs = kept.iter().map(|i| (*i, Need::All)).collect();
+                let mut sides = vec![];
+                for input in inputs {
+                    let pruned = self.walk(input, &whole)?;
+                    // A scan may keep more than was asked for.
+                    let project = kept.iter().map(|i| column(pruned.at(*i), &pruned.rel.columns[pruned.at(*i)])).collect();
+                    let columns: Vec<Column> = kept.iter().map(|i| input.columns[*i].clone()).collect();
+                    let exact = pruned.rel.columns.len() == kept.len();
+                    sides.push(match exact && kept.iter().enumerate().all(|(at, i)| pruned.at(*i) == at) {
+                        true => pruned.rel,
+                        false => Rel::new(RelOp::Calc { input: pruned.rel, filter: None, project }, columns),
+                    });
+                }
+                let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
+                Ok(Pruned { rel: Rel::new(RelOp::Union { inputs: sides }, columns), map: map_of(&kept) })
+            }
+            RelOp::Window { input, window, session_keys, at } => {
+                let n = input.columns.len();
+                let mut below: Needs = needs.iter().filter(|(i, _)| **i < n).map(|(i, need)| (*i, need.clone())).collect();
+                session_keys.iter().for_each(|k| add(&mut below, *k, Need::All));
+                if let WindowTime::Event { column } = window.time {
+                    add(&mut below, column, Need::All);
+                }
+                let input = self.walk(input, &below)?;
+                let mut window = window.clone();
+                if let WindowTime::Event { column } = &mut window.time {
+                    *column = input.at(*column);
+                }
+                let session_keys = session_keys.iter().map(|k| input.at(*k)).collect();
+                let width = input.rel.columns.len();
+                let mut map = input.map.clone();
+                map.extend((0..3).map(|i| Some(width + i)));
+                let mut columns = input.rel.columns.clone();
+                columns.extend(rel.columns[n..].iter().cloned());
+                let op = RelOp::Window { input: input.rel, window, session_keys, at: *at };
+                Ok(Pruned { rel: Rel::new(op, columns), map })
+            }
+            RelOp::Aggregate { input, aggregate } => {
+                let mut aggregate = aggregate.clone();
+                let (num_keys, num_calls) = (aggregate.keys.len(), aggregate.aggregates.len());
+                let keep = |i: usize| i < num_keys || needs.contains_key(&i);
+                let kept: Vec<usize> = (0..rel.columns.len()).filter(|i| keep(*i)).collect();
+                let mut number = 0;
+                aggregate.aggregates.retain(|_| {
+                    number += 1;
+                    keep(num_keys + number - 1)
+                });
+                number = 0;
+                aggregate.properties.retain(|_| {
+                    number += 1;
+                    keep(num_keys + num_calls + number - 1)
+                });
+                let mut below = Needs::new();
+                let mut used: Vec<&mut usize> = aggregate.keys.iter_mut().collect();
+                for call in &mut aggregate.aggregates {
+                    used.extend(call.args.iter_mut().chain(call.filter.as_mut()));
+                }
+                if let WindowShape::Attached { start, end } = &mut aggregate.window.shape {
+                    used.extend([start, end]);
+                }
+                if let WindowTime::Event { column } = &mut aggregate.window.time {
+                    used.push(column);
+                }
+                used.iter().for_each(|i| add(&mut below, **i, Need::All));
+                let input = self.walk(input, &below)?;
+                used.into_iter().for_each(|i| *i = input.at(*i));
+                let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
+                let op = RelOp::Aggregate { input: input.rel, aggregate };
+                Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
+            }
+        }
+    }
+}
+
+/// A scan's source, projected to what the scan's columns need, with the expressions that make them.
+pub fn project_source(
+    table: &crate::catalog::Table,
+    source: &Arc<dyn Source>,
+    columns: &[Column],
+) -> Result<(Arc<dyn Source>, Option<Vec<ExprRef>>)> {
+    let mut needs = Needs::new();
+    let mut wanted = vec![];
+    for column in columns {
+        let index = table.columns.iter().position(|c| c.name == column.name).expect("a scan's columns are its table's");
+        let whole = &table.expressions[index];
+        match (whole.as_column(), &column.data_type.kind) {
+            (Some(physical), TypeKind::Row(_)) => add(&mut needs, physical, need_of(&column.data_type)),
+            _ => needs_of(whole, &Need::All, &mut needs),
+        }
+        wanted.push(whole);
+    }
+    if needs.is_empty() {
+        needs.insert(0, Need::All);
+    }
+    let full = &table.physical.fields;
+    let fields: Vec<Field> =
+        needs.iter().map(|(i, need)| Field::new(&full[*i].name, need.of(&full[*i].data_type))).collect();
+    let schema = Schema::new(fields);
+    let projected = if schema == *source.schema() { source.clone() } else { source.with_projection(schema.clone())? };
+    let place: Vec<usize> = needs.keys().copied().collect();
+    let expressions: Vec<ExprRef> = wanted
+        .into_iter()
+        .map(|expr| {
+            rebind(expr, &|index| {
+                let at = place.iter().position(|p| *p == index).expect("what is needed is kept");
+                (at, schema.fields[at].data_type.clone(), schema.fields[at].name.clone())
+            })
+        })
+        .collect::<Result<_>>()?;
+    let plain = expressions.len() == schema.len()
+        && expressions.iter().enumerate().all(|(i, e)| e.as_column() == Some(i))
+        && schema_of(columns) == schema;
+    Ok((projected, (!plain).then_some(expressions)))
+}
+
+/// The fields that a (pruned) type has, as a need.
+fn need_of(data_type: &DataType) -> Need {
+    match &data_type.kind {
+        TypeKind::Row(fields) => {
+            Need::Fields(fields.iter().map(|f| (f.name.clone(), need_of(&f.data_type))).collect())
+        }
+        _ => Need::All,
+    }
+}

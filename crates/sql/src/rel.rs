@@ -1,0 +1,162 @@
+//! The logical plan: relational operators over typed columns that know which of them carry time.
+
+use crate::catalog::Table;
+use millstream_core::graph::{WindowAggregate, WindowSpec};
+use millstream_core::source::Source;
+use millstream_core::types::SessionZone;
+use millstream_core::{DataType, ExprRef, Field, Schema, TypeKind};
+use std::sync::Arc;
+
+/// A shared relation.
+pub type RelRef = Arc<Rel>;
+
+/// An operator with its output columns.
+#[derive(Clone, Debug)]
+pub struct Rel {
+    /// What it does.
+    pub op: RelOp,
+    /// What it gives.
+    pub columns: Vec<Column>,
+}
+
+/// A column of a relation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// The name.
+    pub name: String,
+    /// The type.
+    pub data_type: DataType,
+    /// What it means for time.
+    pub role: Role,
+}
+
+/// What a column means for time. Kept while the column is passed through, lost by any expression over it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role {
+    /// Nothing.
+    Plain,
+    /// The event-time attribute.
+    RowTime,
+    /// A processing-time attribute.
+    ProcTime,
+    /// `window_start` of a window function.
+    WindowStart(WindowInfo),
+    /// `window_end` of a window function.
+    WindowEnd(WindowInfo),
+    /// `window_time` of a window function: a time attribute again.
+    WindowTime(WindowInfo),
+}
+
+/// What windows that were cut earlier have in common with windows over them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowInfo {
+    /// Whether they close by the watermark (else by the clock).
+    pub event_time: bool,
+    /// Whether their time attribute is TIMESTAMP_LTZ.
+    pub local_time_zone: bool,
+    /// The zone in whose local time they were cut.
+    pub zone: SessionZone,
+}
+
+/// The logical operators.
+#[derive(Clone, Debug)]
+pub enum RelOp {
+    /// All columns of a table.
+    Scan {
+        /// The table.
+        table: Arc<Table>,
+        /// Its source, unprojected.
+        source: Arc<dyn Source>,
+        /// Tells scans of one table with different hints apart; empty without hints.
+        variant: String,
+    },
+    /// Constant rows.
+    Values {
+        /// One expression a column, without column references.
+        rows: Vec<Vec<ExprRef>>,
+    },
+    /// Filter, then project.
+    Calc {
+        /// The rows.
+        input: RelRef,
+        /// Which rows stay.
+        filter: Option<ExprRef>,
+        /// The output columns.
+        project: Vec<ExprRef>,
+    },
+    /// Several rows for each row.
+    Expand {
+        /// The rows.
+        input: RelRef,
+        /// The output columns, a list for each output row.
+        projections: Vec<Vec<ExprRef>>,
+    },
+    /// `UNION ALL`
+    Union {
+        /// Relations of the same column types.
+        inputs: Vec<RelRef>,
+    },
+    /// A window table function: appends `window_start`, `window_end`, `window_time`.
+    Window {
+        /// The rows.
+        input: RelRef,
+        /// Which windows.
+        window: WindowSpec,
+        /// SESSION's `PARTITION BY`.
+        session_keys: Vec<usize>,
+        /// Where the function stands in the script, for errors.
+        at: (u64, u64),
+    },
+    /// A windowed aggregate, in a single phase.
+    Aggregate {
+        /// The rows.
+        input: RelRef,
+        /// What is computed.
+        aggregate: WindowAggregate,
+    },
+}
+
+impl Column {
+    /// A column that means nothing for time.
+    pub fn plain(name: impl Into<String>, data_type: DataType) -> Self {
+        Column { name: name.into(), data_type, role: Role::Plain }
+    }
+    /// Whether windows can be cut by it.
+    pub fn is_time_attribute(&self) -> bool {
+        matches!(self.role, Role::RowTime | Role::ProcTime | Role::WindowTime(_))
+    }
+    /// Whether it is processing time.
+    pub fn is_proctime(&self) -> bool {
+        match self.role {
+            Role::ProcTime => true,
+            Role::WindowTime(info) => !info.event_time,
+            Role::Plain | Role::RowTime | Role::WindowStart(_) | Role::WindowEnd(_) => false,
+        }
+    }
+    /// Whether its type is TIMESTAMP_LTZ.
+    pub fn is_local_time_zone(&self) -> bool {
+        matches!(self.data_type.kind, TypeKind::TimestampLtz(_))
+    }
+}
+
+impl Rel {
+    /// A relation.
+    pub fn new(op: RelOp, columns: Vec<Column>) -> RelRef {
+        Arc::new(Rel { op, columns })
+    }
+    /// The columns as a schema.
+    pub fn schema(&self) -> Schema {
+        schema_of(&self.columns)
+    }
+    /// A filter that passes all columns through.
+    pub fn filter(input: RelRef, filter: ExprRef) -> RelRef {
+        let columns = input.columns.clone();
+        let project = columns.iter().enumerate().map(|(i, c)| crate::bind::build::column(i, c)).collect();
+        Rel::new(RelOp::Calc { input, filter: Some(filter), project }, columns)
+    }
+}
+
+/// The columns as a schema.
+pub fn schema_of(columns: &[Column]) -> Schema {
+    Schema::new(columns.iter().map(|c| Field::new(&c.name, c.data_type.clone())).collect())
+}
