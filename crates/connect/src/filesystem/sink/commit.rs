@@ -1,0 +1,283 @@
+//! The committer: prepared files get their names, uploads are completed, an overwrite removes the old.
+
+use super::storage::{self, block_on, io_error, object_error, sync_folder};
+use super::{Plan, Target};
+use millstream_core::sink::Committer;
+use millstream_core::{Error, Place, Result};
+use object_store::path::Path as ObjectPath;
+use object_store::ObjectStoreExt;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind as IoErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The version of what is stored in the checkpoint.
+pub(super) const COMMITTABLE_VERSION: u32 = 1;
+
+/// What one instance prepared in one epoch, as stored in the checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Committable {
+    pub(super) version: u32,
+    /// The job, as in the names of its files.
+    pub(super) job: String,
+    pub(super) files: Vec<Published>,
+}
+
+/// A file that the commit makes visible.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Published {
+    /// Renamed from `temp` to `path`, both relative to the table's folder.
+    File { temp: String, path: String },
+    /// A multipart upload that is completed.
+    Object { key: String, upload: String, parts: Vec<String> },
+}
+
+pub(super) struct FileCommitter {
+    plan: Arc<Plan>,
+    job: Option<String>,
+}
+
+impl FileCommitter {
+    pub(super) fn new(plan: Arc<Plan>, job: Option<String>) -> Self {
+        FileCommitter { plan, job }
+    }
+
+    fn publish(&self, files: &[Published]) -> Result<()> {
+        let mut folders = BTreeSet::new();
+        for (i, file) in files.iter().enumerate() {
+            if i > 0 {
+                fail::fail_point!("commit::between_files", |_| Err(Error::retry("fail point commit::between_files")));
+            }
+            match (file, &self.plan.target) {
+                (Published::File { temp, path }, Target::Local(root)) => {
+                    let path = root.join(path);
+                    publish_local(&root.join(temp), &path)?;
+                    folders.extend(path.parent().map(Path::to_path_buf));
+                }
+                (Published::Object { key, upload, parts }, Target::Objects { store, .. }) => {
+                    let store = store.clone();
+                    block_on(async move { publish_object(store.as_ref(), key, upload, parts).await })?;
+                }
+                _ => {
+                    return Err(Error::state("the checkpoint's files belong to another kind of storage")
+                        .at(Place::Named(self.plan.path.clone()))
+                        .hint("the option 'path' must not change while a job has output to commit"));
+                }
+            }
+        }
+        folders.iter().try_for_each(|folder| sync_folder(folder))
+    }
+
+    /// Removes what was there before this job: the visible files of others, in the whole table or, if
+    /// it is partitioned, in the partitions that this job wrote (as Flink's dynamic overwrite).
+    fn remove_old(&self, job: &str) -> Result<()> {
+        let partitioned = !self.plan.partitions.is_empty();
+        match &self.plan.target {
+            Target::Local(root) => {
+                for (folder, names) in visible_files(root, partitioned)? {
+                    let mut removed = false;
+                    for name in old_names(&names, job, partitioned) {
+                        let path = folder.join(name);
+                        match std::fs::remove_file(&path) {
+                            Ok(()) => removed = true,
+                            // Another process of this job was faster.
+                            Err(e) if e.kind() == IoErrorKind::NotFound => {}
+                            Err(e) => return Err(io_error("remove the overwritten file", &path, e)),
+                        }
+                    }
+                    if removed {
+                        sync_folder(&folder)?;
+                    }
+                }
+                Ok(())
+            }
+            Target::Objects { store, prefix } => {
+                let (store, prefix) = (store.clone(), prefix.clone());
+                block_on(async move { remove_old_objects(store.as_ref(), &prefix, job, partitioned).await })
+            }
+        }
+    }
+}
+
+impl Committer for FileCommitter {
+    fn commit(&mut self, _epoch: u64, committables: &[Vec<u8>], last: bool) -> Result<()> {
+        let committables: Vec<Committable> = committables.iter().map(|c| decode(c)).collect::<Result<_>>()?;
+        if let Some(first) = committables.first() {
+            self.job = Some(first.job.clone());
+        }
+        let files: Vec<Published> = committables.into_iter().flat_map(|c| c.files).collect();
+        fail::fail_point!("commit::before", |_| Err(Error::retry("fail point commit::before")));
+        self.publish(&files)?;
+        if last
+            && self.plan.overwrite
+            && let Some(job) = &self.job
+        {
+            self.remove_old(job)?;
+        }
+        fail::fail_point!("commit::after", |_| Err(Error::retry("fail point commit::after")));
+        Ok(())
+    }
+
+    /// Local files only: uploads that are never completed are what a store's lifecycle rules are for.
+    fn abort_after(&mut self, epoch: u64) -> Result<()> {
+        let (Target::Local(root), Some(job)) = (&self.plan.target, &self.job) else { return Ok(()) };
+        let own = format!(".part-{job}-");
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for (name, path, is_folder) in list(&folder)? {
+                if is_folder {
+                    if is_visible(&name) && !self.plan.partitions.is_empty() {
+                        folders.push(path);
+                    }
+                } else if name.starts_with(&own) && is_left_over(&name, epoch) {
+                    match std::fs::remove_file(&path) {
+                        Err(e) if e.kind() != IoErrorKind::NotFound => {
+                            return Err(io_error("remove unfinished file", &path, e));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a hidden file was never prepared (`.<name>.<ext>.inprogress`), or in an epoch above `epoch`
+/// (`.<name>.<ext>.<epoch>.inprogress`).
+fn is_left_over(name: &str, epoch: u64) -> bool {
+    let Some(rest) = name.strip_suffix(".inprogress") else { return false };
+    match rest.rsplit_once('.').map(|(_, last)| last.parse::<u64>()) {
+        Some(Ok(prepared)) => prepared > epoch,
+        Some(Err(_)) | None => true,
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Committable> {
+    let damaged = |e: serde_json::Error| Error::state(format!("a commit of the file sink can't be read: {e}"));
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(COMMITTABLE_VERSION) => serde_json::from_value(value).map_err(damaged),
+        version => Err(Error::state(format!(
+            "a commit of the file sink has version {}; this program knows version {COMMITTABLE_VERSION}",
+            version.map_or("none".to_string(), |v| v.to_string())
+        ))),
+    }
+}
+
+fn lost(path: String) -> Error {
+    Error::state("committed data is lost")
+        .detail("a file that the last checkpoint counts as written is neither prepared nor published")
+        .at(Place::File { path, line: None })
+        .hint("somebody removed files from the table's folder; restore them, or start the job anew")
+}
+
+fn publish_local(temp: &Path, path: &Path) -> Result<()> {
+    match std::fs::rename(temp, path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == IoErrorKind::NotFound => match path.try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(lost(path.display().to_string())),
+            Err(e) => Err(io_error("look for file", path, e)),
+        },
+        Err(e) => Err(io_error("publish file", path, e)),
+    }
+}
+
+async fn publish_object(store: &dyn super::Objects, key: &str, upload: &str, parts: &[String]) -> Result<()> {
+    let path = ObjectPath::parse(key).map_err(|e| Error::state(format!("a commit names no object: {e}")))?;
+    let parts = parts.iter().map(|id| object_store::multipart::PartId { content_id: id.clone() }).collect();
+    let Err(failed) = store.complete_multipart(&path, &upload.to_string(), parts).await else { return Ok(()) };
+    // An upload that is completed already is unknown to the store; then the object is there.
+    match store.head(&path).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::NotFound { .. }) if matches!(failed, object_store::Error::NotFound { .. }) => {
+            Err(lost(key.to_string()).detail(failed.to_string()))
+        }
+        Err(_) => Err(object_error("complete upload", &path, failed)),
+    }
+}
+
+async fn remove_old_objects(
+    store: &dyn super::Objects,
+    prefix: &ObjectPath,
+    job: &str,
+    partitioned: bool,
+) -> Result<()> {
+    use futures::TryStreamExt;
+    let all: Vec<_> =
+        store.list(Some(prefix)).try_collect().await.map_err(|e| object_error("list the table", prefix, e))?;
+    let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for object in all {
+        let names: Vec<String> =
+            object.location.prefix_match(prefix).into_iter().flatten().map(|p| p.as_ref().to_string()).collect();
+        let Some((name, folder)) = names.split_last() else { continue };
+        if names.iter().all(|n| is_visible(n)) && (partitioned || folder.is_empty()) {
+            folders.entry(folder.join("/")).or_default().push(name.clone());
+        }
+    }
+    for (folder, names) in folders {
+        for name in old_names(&names, job, partitioned) {
+            let path = match folder.as_str() {
+                "" => format!("{prefix}/{name}"),
+                folder => format!("{prefix}/{folder}/{name}"),
+            };
+            let path = ObjectPath::parse(path.trim_start_matches('/'))
+                .map_err(|e| Error::internal(format!("a listed object has no path: {e}")))?;
+            match store.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(object_error("remove the overwritten object", &path, e)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The files of one folder that an overwrite by `job` removes.
+fn old_names<'a>(names: &'a [String], job: &str, partitioned: bool) -> Vec<&'a String> {
+    let own = format!("part-{job}-");
+    if partitioned && !names.iter().any(|n| n.starts_with(&own)) {
+        return Vec::new();
+    }
+    names.iter().filter(|n| !n.starts_with(&own)).collect()
+}
+
+/// Whether a reader looks at files and folders of this name.
+fn is_visible(name: &str) -> bool {
+    !name.starts_with('.') && !name.starts_with('_')
+}
+
+/// The visible files of each folder: the table's own, and those below it if `deep`.
+fn visible_files(root: &Path, deep: bool) -> Result<BTreeMap<PathBuf, Vec<String>>> {
+    let mut found: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for (name, path, is_folder) in list(&folder)? {
+            // A partition's value may begin with an underscore only after its `name=`.
+            match (is_visible(&name), is_folder) {
+                (true, true) if deep => folders.push(path),
+                (true, false) => found.entry(folder.clone()).or_default().push(name),
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The entries of a folder (name, path, whether it is a folder); none if there is no such folder.
+fn list(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>> {
+    let failed = |e| storage::io_error("list folder", folder, e);
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == IoErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path(), is_folder));
+    }
+    Ok(found)
+}

@@ -1,0 +1,205 @@
+//! The writer: rows to the open part of their partition, parts to the storage thread.
+
+use super::commit::{COMMITTABLE_VERSION, Committable};
+use super::storage::{FileId, Storage, encode};
+use super::{Content, Plan, short_job};
+use crate::print::push_java;
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use millstream_core::format::Encoder;
+use millstream_core::metrics::{MetricsRef, add};
+use millstream_core::sink::{SinkContext, SinkWriter};
+use millstream_core::{Batch, Error, Result};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Bytes gathered before they go to the thread.
+const CHUNK_BYTES: usize = 256 << 10;
+/// More partitions than this at once would hold too much memory: the open parts are then ended.
+const MAX_OPEN_PARTS: usize = 256;
+
+pub(super) struct FileWriter {
+    plan: Arc<Plan>,
+    job: String,
+    attempt: u64,
+    instance: usize,
+    storage: Storage,
+    /// The open part of each partition, by its folder.
+    parts: BTreeMap<String, Part>,
+    next_file: FileId,
+    metrics: MetricsRef,
+}
+
+struct Part {
+    file: FileId,
+    written: u64,
+    content: PartContent,
+}
+
+enum PartContent {
+    Records { encoder: Box<dyn Encoder>, buffer: Vec<u8> },
+    Parquet(Box<ArrowWriter<Vec<u8>>>),
+}
+
+impl FileWriter {
+    pub(super) fn open(plan: Arc<Plan>, ctx: SinkContext) -> Result<Self> {
+        Ok(FileWriter {
+            storage: Storage::start(plan.clone(), ctx.waker)?,
+            plan,
+            job: short_job(&ctx.job_id),
+            attempt: ctx.attempt,
+            instance: ctx.instance,
+            parts: BTreeMap::new(),
+            next_file: 0,
+            metrics: ctx.metrics,
+        })
+    }
+
+    fn write_part(&mut self, folder: &str, batch: Batch) -> Result<()> {
+        if !self.parts.contains_key(folder) {
+            if self.parts.len() >= MAX_OPEN_PARTS {
+                self.end_parts()?;
+            }
+            let part = self.new_part(folder)?;
+            self.parts.insert(folder.to_string(), part);
+        }
+        let Some(part) = self.parts.get_mut(folder) else { return Ok(()) };
+        let (bytes, size) = match &mut part.content {
+            PartContent::Records { encoder, buffer } => {
+                encoder.encode(&batch, buffer)?;
+                let size = part.written + buffer.len() as u64;
+                (if buffer.len() >= CHUNK_BYTES { std::mem::take(buffer) } else { Vec::new() }, size)
+            }
+            PartContent::Parquet(writer) => {
+                writer.write(&batch.rows).map_err(parquet_error)?;
+                let size = (writer.bytes_written() + writer.in_progress_size()) as u64;
+                (std::mem::take(writer.inner_mut()), size)
+            }
+        };
+        part.written += bytes.len() as u64;
+        self.storage.append(part.file, bytes);
+        if size >= self.plan.rolling_bytes
+            && let Some(part) = self.parts.remove(folder)
+        {
+            self.end_part(part)?;
+        }
+        Ok(())
+    }
+
+    fn new_part(&mut self, folder: &str) -> Result<Part> {
+        let file = self.next_file;
+        self.next_file += 1;
+        let name = format!("part-{}-{}-{}-{file}.{}", self.job, self.attempt, self.instance, self.plan.extension);
+        self.storage.create(file, folder.to_string(), name);
+        let content = match &self.plan.content {
+            Content::Records(encoders) => {
+                PartContent::Records { encoder: encoders.encoder(&self.plan.file_schema)?, buffer: Vec::new() }
+            },
+            Content::Parquet(compression) => {
+                let properties = WriterProperties::builder().set_compression(*compression).build();
+                let writer = ArrowWriter::try_new(Vec::new(), self.plan.file_schema.arrow().clone(), Some(properties));
+                PartContent::Parquet(Box::new(writer.map_err(parquet_error)?))
+            }
+        };
+        Ok(Part { file, written: 0, content })
+    }
+
+    fn end_part(&mut self, part: Part) -> Result<()> {
+        let rest = match part.content {
+            PartContent::Records { buffer, .. } => buffer,
+            PartContent::Parquet(writer) => writer.into_inner().map_err(parquet_error)?,
+        };
+        self.storage.append(part.file, rest);
+        self.storage.finish(part.file);
+        Ok(())
+    }
+
+    fn end_parts(&mut self) -> Result<()> {
+        for part in std::mem::take(&mut self.parts).into_values() {
+            self.end_part(part)?;
+        }
+        Ok(())
+    }
+}
+
+impl SinkWriter for FileWriter {
+    fn is_ready(&mut self) -> Result<bool> {
+        self.storage.drain()
+    }
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let rows = batch.rows.project(&self.plan.file_columns)?;
+        if self.plan.partitions.is_empty() {
+            self.write_part("", Batch::insert_only(rows))?;
+        } else {
+            let rows = Batch::insert_only(rows);
+            for (folder, indices) in folders(&self.plan.partitions, &batch.rows) {
+                match indices.len() == batch.num_rows() {
+                    true => self.write_part(&folder, rows.clone())?,
+                    false => self.write_part(&folder, rows.take(&UInt32Array::from(indices))?)?,
+                }
+            }
+        }
+        add(&self.metrics.rows_out, batch.num_rows() as u64);
+        self.storage.drain().map(|_| ())
+    }
+    fn prepare_commit(&mut self, epoch: u64, ended: bool) -> Result<Vec<Vec<u8>>> {
+        self.end_parts()?;
+        let published = self.storage.prepare(epoch)?;
+        fail::fail_point!("sink::after_prepare", |_| Err(Error::retry("fail point sink::after_prepare")));
+        // An overwrite that wrote nothing still has to empty the table: its end is told even without a file.
+        if published.is_empty() && !(ended && self.plan.overwrite) {
+            return Ok(Vec::new());
+        }
+        let committable = Committable { version: COMMITTABLE_VERSION, job: self.job.clone(), files: published };
+        Ok(vec![encode(&committable)?])
+    }
+}
+
+/// The rows of each partition's folder, such as `day=2024-01-01/city=Bonn`.
+fn folders(partitions: &[(String, usize)], rows: &RecordBatch) -> BTreeMap<String, Vec<u32>> {
+    let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    let (mut folder, mut value) = (String::new(), String::new());
+    for row in 0..rows.num_rows() {
+        folder.clear();
+        for (name, column) in partitions {
+            if !folder.is_empty() {
+                folder.push('/');
+            }
+            escape(&mut folder, name);
+            folder.push('=');
+            let column = rows.column(*column);
+            value.clear();
+            if column.is_valid(row) {
+                push_java(&mut value, column, row);
+            }
+            match value.as_str() {
+                "" => folder.push_str("__DEFAULT_PARTITION__"),
+                value => escape(&mut folder, value),
+            }
+        }
+        match found.get_mut(folder.as_str()) {
+            Some(indices) => indices.push(row as u32),
+            None => drop(found.insert(folder.clone(), vec![row as u32])),
+        }
+    }
+    found
+}
+
+/// Hive's escaping of partition names and values (as in Flink's `PartitionPathUtils`).
+fn escape(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\u{1}'..='\u{1f}' | '\u{7f}' | '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '['
+            | ']' | '^' => {
+                let _ = write!(out, "%{:02X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+fn parquet_error(e: parquet::errors::ParquetError) -> Error {
+    Error::internal(format!("Parquet can't be written: {e}"))
+}
