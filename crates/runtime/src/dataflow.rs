@@ -207,6 +207,9 @@ fn build(
             stream.connect_loop(handles[*exchange].take().expect("an exchange has one receiver task"));
             credit_outputs.push(output);
         }
+        // Timely shuts an operator down that holds no capability, so a task without exchanges gets one of its own.
+        let alive = (outputs.is_empty() && credit_outputs.is_empty())
+            .then(|| builder.new_output_connection::<Vec<Credit>, _>([]).0);
         let mut task = make_task(plan, jobs, task_plan, me, peers, &waker)?;
         {
             let mut s = shared.borrow_mut();
@@ -217,6 +220,7 @@ fn build(
         builder.build(move |mut capabilities| {
             capabilities.iter_mut().for_each(|c| c.downgrade(&plan.first_epoch));
             let data_outputs = outputs.len();
+            let _alive = alive;
             let mut reported = false;
             let mut wake_at: Option<Instant> = None;
             let mut out = StepOutput::default();
@@ -229,7 +233,7 @@ fn build(
                 for (i, input) in credit_inputs.iter_mut().enumerate() {
                     input.for_each(|_, credits| credits.drain(..).for_each(|c| task.returned(i, &c)));
                 }
-                if capabilities.is_empty() && data_outputs + credit_outputs.len() > 0 || plan.control.is_aborted() {
+                if capabilities.is_empty() || plan.control.is_aborted() {
                     return;
                 }
                 let steer = shared.borrow().steer;
