@@ -317,9 +317,10 @@ mod tests {
             java(&TimestampMillisecondArray::from(vec![Some(0), Some(1000), Some(1_600_000_000_123), None])),
             ["1970-01-01T00:00", "1970-01-01T00:00:01", "2020-09-13T12:26:40.123", "null"]
         );
-        assert_eq!(java(&TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC")), [
-            "1970-01-01T00:00:00.000001Z"
-        ]);
+        assert_eq!(
+            java(&TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC")),
+            ["1970-01-01T00:00:00.000001Z"]
+        );
         assert_eq!(java(&Date32Array::from(vec![-1])), ["1969-12-31"]);
         assert_eq!(java(&BinaryArray::from(vec![&b"\x01\xff"[..]])), ["[1, -1]"]);
         assert_eq!(

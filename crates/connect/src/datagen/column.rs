@@ -31,20 +31,44 @@ pub(super) struct Column {
 #[derive(Clone, Debug)]
 enum Values {
     /// `start`, `start + 1`, ...
-    Count { start: i64 },
+    Count {
+        start: i64,
+    },
     /// A random number of the range (integers and intervals).
-    Integer { min: i64, max: i64 },
-    Real { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Real {
+        min: f64,
+        max: f64,
+    },
     /// Unscaled digits of the range.
-    Decimal { min: i128, max: i128 },
+    Decimal {
+        min: i128,
+        max: i128,
+    },
     Boolean,
     /// Characters or bytes; of a random length up to `length` if it varies.
-    Text { length: usize, varies: bool },
+    Text {
+        length: usize,
+        varies: bool,
+    },
     /// The row's time less up to `max_past_ms`, in `zone` for types without one.
-    Time { max_past_ms: u64, zone: SessionZone },
-    List { length: usize, element: Box<Column> },
+    Time {
+        max_past_ms: u64,
+        zone: SessionZone,
+    },
+    List {
+        length: usize,
+        element: Box<Column>,
+    },
     /// Keys and values; a multiset has counts as values.
-    Map { length: usize, key: Box<Column>, value: Box<Column> },
+    Map {
+        length: usize,
+        key: Box<Column>,
+        value: Box<Column>,
+    },
     Row(Vec<(String, Column)>),
 }
 
@@ -151,9 +175,10 @@ impl Column {
                 let past = options.duration(&key("max-past"))?.unwrap_or_default();
                 Values::Time { max_past_ms: past.as_millis().min(1 << 52) as u64, zone }
             }
-            TypeKind::Array(element) => {
-                Values::List { length: collection_length(options, &key("length"))?, element: child("element", element)?.into() }
-            }
+            TypeKind::Array(element) => Values::List {
+                length: collection_length(options, &key("length"))?,
+                element: child("element", element)?.into(),
+            },
             TypeKind::Map(k, v) => Values::Map {
                 length: collection_length(options, &key("length"))?,
                 key: child("key", k)?.without_null().into(),
@@ -396,9 +421,9 @@ fn time_array(arrow: &ArrowType, instants: impl Iterator<Item = i64>, zone: Sess
         ArrowType::Date32 => {
             Arc::new(Date32Array::from_iter_values(instants.map(|ms| local(ms).div_euclid(86_400_000) as i32)))
         }
-        ArrowType::Time32(_) => {
-            Arc::new(Time32MillisecondArray::from_iter_values(instants.map(|ms| local(ms).rem_euclid(86_400_000) as i32)))
-        }
+        ArrowType::Time32(_) => Arc::new(Time32MillisecondArray::from_iter_values(
+            instants.map(|ms| local(ms).rem_euclid(86_400_000) as i32),
+        )),
         ArrowType::Timestamp(unit, with_zone) => {
             let scale = match unit {
                 TimeUnit::Microsecond => 1000,

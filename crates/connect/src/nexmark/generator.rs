@@ -21,9 +21,8 @@ const HOT_EVERY: u64 = 100;
 const CHANNELS: u64 = 10_000;
 
 const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
-const CITIES: [&str; 10] = [
-    "Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne",
-];
+const CITIES: [&str; 10] =
+    ["Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"];
 const FIRST_NAMES: [&str; 11] =
     ["Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"];
 const LAST_NAMES: [&str; 9] = ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
@@ -74,7 +73,11 @@ pub(super) struct Plan(Vec<Column>);
 enum Column {
     EventType,
     /// A row of one kind of event, NULL for the others: its values with their Arrow types.
-    Event { kind: Kind, arrow: ArrowType, values: Vec<(Value, ArrowType)> },
+    Event {
+        kind: Kind,
+        arrow: ArrowType,
+        values: Vec<(Value, ArrowType)>,
+    },
 }
 
 impl Plan {
@@ -206,13 +209,9 @@ impl<'a> Events<'a> {
             PersonId => self.numbers(kind, nulls, |i| FIRST_PERSON_ID + self.last_person(i)),
             AuctionId => self.numbers(kind, nulls, |i| FIRST_AUCTION_ID + self.last_auction(i)),
             InitialBid => self.numbers(kind, nulls, |i| price(self.bits(i, InitialBid))),
-            Reserve => {
-                self.numbers(kind, nulls, |i| price(self.bits(i, InitialBid)) + price(self.bits(i, Reserve)))
-            }
+            Reserve => self.numbers(kind, nulls, |i| price(self.bits(i, InitialBid)) + price(self.bits(i, Reserve))),
             Seller => self.numbers(kind, nulls, |i| self.person(i, Seller, self.config.hot_sellers, 0)),
-            Category => {
-                self.numbers(kind, nulls, |i| FIRST_CATEGORY_ID + below(self.bits(i, Category), CATEGORIES))
-            }
+            Category => self.numbers(kind, nulls, |i| FIRST_CATEGORY_ID + below(self.bits(i, Category), CATEGORIES)),
             BidAuction => self.numbers(kind, nulls, |i| self.bid_auction(i)),
             Bidder => self.numbers(kind, nulls, |i| self.person(i, Bidder, self.config.hot_bidders, 1)),
             Price => self.numbers(kind, nulls, |i| price(self.bits(i, Price))),

@@ -4,8 +4,8 @@ use super::*;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
-use millstream_core::{DataType, Field, TypeKind};
 use millstream_core::time::ManualClock;
+use millstream_core::{DataType, Field, TypeKind};
 
 fn row(fields: &[(&str, TypeKind)]) -> DataType {
     TypeKind::Row(fields.iter().map(|(n, k)| Field::new(*n, k.clone().nullable())).collect()).nullable()
@@ -131,7 +131,8 @@ fn a_projection_gives_the_values_of_the_full_table() {
         Field::new("auction", row(&[("extra", TypeKind::STRING), ("expires", TypeKind::Timestamp(3))])),
     ]);
     let some = all(source.with_projection(wanted).expect("project").as_ref());
-    for (i, name, fields) in [(0, "bid", vec!["dateTime", "url", "auction"]), (1, "auction", vec!["extra", "expires"])] {
+    for (i, name, fields) in [(0, "bid", vec!["dateTime", "url", "auction"]), (1, "auction", vec!["extra", "expires"])]
+    {
         let whole = full.column_by_name(name).expect("column").as_struct();
         for field in fields {
             assert_eq!(some.column(i).as_struct().column_by_name(field), whole.column_by_name(field), "{name}.{field}");

@@ -23,12 +23,24 @@ pub(super) type FileId = u64;
 
 enum Command {
     /// Begins a file in `folder` (a `col=value/` path, or empty).
-    Create { file: FileId, folder: String, name: String },
-    Append { file: FileId, bytes: Vec<u8> },
+    Create {
+        file: FileId,
+        folder: String,
+        name: String,
+    },
+    Append {
+        file: FileId,
+        bytes: Vec<u8>,
+    },
     /// The file is whole.
-    Finish { file: FileId },
+    Finish {
+        file: FileId,
+    },
     /// Makes durable all that is finished; replies with what to commit.
-    Prepare { epoch: u64, reply: Sender<Result<Vec<Published>>> },
+    Prepare {
+        epoch: u64,
+        reply: Sender<Result<Vec<Published>>>,
+    },
 }
 
 /// The writer's end of the thread's queue.
@@ -122,13 +134,7 @@ struct Thread<'a> {
     finished: Vec<Open>,
 }
 
-fn run(
-    plan: &Plan,
-    queue: &Receiver<Command>,
-    wants_wake: &AtomicBool,
-    failed: &Mutex<Option<Error>>,
-    waker: &Waker,
-) {
+fn run(plan: &Plan, queue: &Receiver<Command>, wants_wake: &AtomicBool, failed: &Mutex<Option<Error>>, waker: &Waker) {
     let mut thread = Thread { plan, runtime: None, open: HashMap::new(), finished: Vec::new() };
     while let Ok(command) = queue.recv() {
         if let Err(error) = thread.handle(command) {
@@ -231,7 +237,10 @@ impl Thread<'_> {
                     // From now on the name says which epoch it belongs to, for the clean-up after a crash.
                     let prepared = folder.join(format!(".{name}.{epoch}.inprogress"));
                     std::fs::rename(&temp, &prepared).map_err(|e| io_error("rename file", &temp, e))?;
-                    published.push(Published::File { temp: self.relative(&prepared), path: self.relative(&folder.join(name)) });
+                    published.push(Published::File {
+                        temp: self.relative(&prepared),
+                        path: self.relative(&folder.join(name)),
+                    });
                     folders.push(folder);
                 }
                 Open::Object { key, mut upload, mut parts, buffer } => {

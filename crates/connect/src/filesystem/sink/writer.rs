@@ -96,7 +96,7 @@ impl FileWriter {
         let content = match &self.plan.content {
             Content::Records(encoders) => {
                 PartContent::Records { encoder: encoders.encoder(&self.plan.file_schema)?, buffer: Vec::new() }
-            },
+            }
             Content::Parquet(compression) => {
                 let properties = WriterProperties::builder().set_compression(*compression).build();
                 let writer = ArrowWriter::try_new(Vec::new(), self.plan.file_schema.arrow().clone(), Some(properties));
@@ -191,8 +191,22 @@ fn folders(partitions: &[(String, usize)], rows: &RecordBatch) -> BTreeMap<Strin
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
-            '\u{1}'..='\u{1f}' | '\u{7f}' | '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '['
-            | ']' | '^' => {
+            '\u{1}'..='\u{1f}'
+            | '\u{7f}'
+            | '"'
+            | '#'
+            | '%'
+            | '\''
+            | '*'
+            | '/'
+            | ':'
+            | '='
+            | '?'
+            | '\\'
+            | '{'
+            | '['
+            | ']'
+            | '^' => {
                 let _ = write!(out, "%{:02X}", u32::from(c));
             }
             c => out.push(c),
