@@ -1,5 +1,8 @@
 //! The table of functions: names, accepted arguments, result types.
 
+mod collection;
+mod math;
+mod regex;
 mod string;
 
 use crate::args::Kernel;
@@ -38,7 +41,6 @@ fn plain(
     Function { name, how: How::Plain(specs, result, kernel) }
 }
 
-#[allow(dead_code)]
 fn special(name: &'static str, takes: &'static str, bind: Bind) -> Function {
     Function { name, how: How::Special(takes, bind) }
 }
@@ -49,7 +51,10 @@ fn table() -> &'static BTreeMap<&'static str, Function> {
 }
 
 fn all() -> Vec<Function> {
-    [string::functions()].into_iter().flatten().collect()
+    [string::functions(), regex::functions(), math::functions(), collection::functions()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Functions that [`crate::build::call`] makes itself.

@@ -1,0 +1,312 @@
+//! Arrays, maps and rows: making them, reading them, set operations on them; `TYPEOF`.
+
+use super::{Function, plain, special};
+use crate::args::{Kernel, boolean, int, text};
+use crate::cast::implicit;
+use crate::node::call;
+use arrow::array::*;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute;
+use arrow::datatypes::{DataType as ArrowType, Field as ArrowField};
+use millstream_core::types::SessionZone;
+use millstream_core::{DataType, Error, ExprRef, Field, Result, TypeKind};
+use std::sync::Arc;
+
+/// A list array of `n` lists; list `i` holds the `(array, row)` pairs of `lists[i]`.
+fn lists(items: &ArrowType, sources: &[ArrayRef], lists: &[Option<Vec<(usize, usize)>>]) -> Result<ArrayRef> {
+    let picks: Vec<(usize, usize)> = lists.iter().flatten().flatten().copied().collect();
+    let arrays: Vec<&dyn Array> = sources.iter().map(|a| a.as_ref()).collect();
+    let values = if picks.is_empty() { new_empty_array(items) } else { compute::interleave(&arrays, &picks)? };
+    let offsets = OffsetBuffer::from_lengths(lists.iter().map(|l| l.as_ref().map_or(0, Vec::len)));
+    let nulls = NullBuffer::from_iter(lists.iter().map(Option::is_some));
+    let field = Arc::new(ArrowField::new("item", items.clone(), true));
+    Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(nulls))?))
+}
+
+fn to_common(args: &[ExprRef], zone: &SessionZone) -> Result<Option<(DataType, Vec<ExprRef>)>> {
+    let types: Vec<_> = args.iter().map(|a| a.data_type().clone()).collect();
+    let Some(common) = crate::typing::common_type(&types) else { return Ok(None) };
+    let args = args.iter().map(|a| implicit(a, &common, zone)).collect::<Result<_>>()?;
+    Ok(Some((common, args)))
+}
+
+fn array(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+    let Some((item, args)) = to_common(args, zone)? else { return Ok(None) };
+    let arrow = item.arrow();
+    let kernel: Kernel = Arc::new(move |a| {
+        let sources: Vec<ArrayRef> = a.columns.iter().map(|c| c.array().clone()).collect();
+        let row = |i: usize| Some((0..a.len()).map(|k| (k, a.row(k, i))).collect());
+        lists(&arrow, &sources, &(0..a.rows).map(row).collect::<Vec<_>>())
+    });
+    Ok(Some(call(name, args, TypeKind::Array(Box::new(item)).not_null(), kernel)))
+}
+
+fn map(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+    if args.is_empty() || args.len() % 2 == 1 {
+        return Ok(None);
+    }
+    let every = |from: usize| args.iter().skip(from).step_by(2).cloned().collect::<Vec<_>>();
+    let (Some((key, keys)), Some((value, values))) = (to_common(&every(0), zone)?, to_common(&every(1), zone)?) else {
+        return Ok(None);
+    };
+    let half = keys.len();
+    let out = TypeKind::Map(Box::new(key.clone()), Box::new(value.clone())).not_null();
+    let target = out.arrow();
+    let kernel: Kernel = Arc::new(move |a| {
+        let arrays: Vec<&dyn Array> = a.columns.iter().map(|c| c.array().as_ref()).collect();
+        let (mut key_picks, mut value_picks, mut lengths) = (vec![], vec![], vec![]);
+        for i in 0..a.rows {
+            let mut count = 0;
+            for k in 0..half {
+                let this = arrays[k].slice(a.row(k, i), 1).to_data();
+                // Of equal keys the last stays.
+                if (k + 1..half).any(|l| arrays[l].slice(a.row(l, i), 1).to_data() == this) {
+                    continue;
+                }
+                if a.is_null(k, i) {
+                    return Err(Error::data("a map key is NULL"));
+                }
+                key_picks.push((k, a.row(k, i)));
+                value_picks.push((k, a.row(half + k, i)));
+                count += 1;
+            }
+            lengths.push(count);
+        }
+        let keys = compute::interleave(&arrays[..half], &key_picks)?;
+        let values = compute::interleave(&arrays[half..], &value_picks)?;
+        build_map(&target, keys, values, OffsetBuffer::from_lengths(lengths), None)
+    });
+    Ok(Some(call(name, keys.into_iter().chain(values).collect(), out, kernel)))
+}
+
+fn build_map(
+    target: &ArrowType,
+    keys: ArrayRef,
+    values: ArrayRef,
+    offsets: OffsetBuffer<i32>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    let ArrowType::Map(field, _) = target else { return Err(crate::args::downcast_err("a map")) };
+    let ArrowType::Struct(fields) = field.data_type() else { return Err(crate::args::downcast_err("a map")) };
+    let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
+    Ok(Arc::new(MapArray::try_new(field.clone(), offsets, entries, nulls, false)?))
+}
+
+fn row(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
+    let fields = args.iter().enumerate().map(|(i, a)| Field::new(format!("EXPR${i}"), a.data_type().clone()));
+    let out = TypeKind::Row(fields.collect()).not_null();
+    let ArrowType::Struct(fields) = out.arrow() else { return None };
+    let kernel: Kernel = Arc::new(move |a| {
+        let columns = (0..a.len()).map(|k| a.array(k)).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, None, a.rows)?))
+    });
+    Some(call(name, args.to_vec(), out, kernel))
+}
+
+fn item(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+    let [from, key] = args else { return Ok(None) };
+    match &from.data_type().kind {
+        TypeKind::Array(item) if key.data_type().kind.is_integer() => {
+            if let Some(index) = key.as_literal().and_then(|v| crate::args::view(v).ok()?.int(0))
+                && index < 1
+            {
+                return Err(Error::script(format!("array index {index} is not valid"))
+                    .hint("the elements of an array are counted from 1"));
+            }
+            let out = (**item).clone().with_nullable(true);
+            let kernel: Kernel = Arc::new(|a| {
+                let list = a.columns[0].array();
+                let list = list.as_list_opt::<i32>().ok_or_else(|| crate::args::downcast_err("an array"))?;
+                let pick = |i: usize| -> Option<u32> {
+                    let (row, index) = (a.row(0, i), a.int(1, i)?);
+                    let fits = !list.is_null(row) && (1..=i64::from(list.value_length(row))).contains(&index);
+                    fits.then(|| (i64::from(list.value_offsets()[row]) + index - 1) as u32)
+                };
+                Ok(compute::take(list.values(), &(0..a.rows).map(pick).collect::<UInt32Array>(), None)?)
+            });
+            Ok(Some(call(name, args.to_vec(), out, kernel)))
+        }
+        TypeKind::Map(k, v) => {
+            let wanted = (**k).clone().with_nullable(key.data_type().nullable);
+            if crate::typing::common_type(&[wanted.clone(), key.data_type().clone()]).is_none() {
+                return Ok(None);
+            }
+            let key = implicit(key, &wanted, zone)?;
+            let kernel: Kernel = Arc::new(|a| {
+                let map = a.columns[0].array();
+                let map = map.as_map_opt().ok_or_else(|| crate::args::downcast_err("a map"))?;
+                let keys = a.columns[1].array();
+                let equal = make_comparator(map.keys(), keys, Default::default())?;
+                let pick = |i: usize| -> Option<u32> {
+                    let (row, key) = (a.row(0, i), a.row(1, i));
+                    if map.is_null(row) || a.is_null(1, i) {
+                        return None;
+                    }
+                    let (from, to) = (map.value_offsets()[row], map.value_offsets()[row + 1]);
+                    (from..to).rev().find(|e| equal(*e as usize, key).is_eq()).map(|e| e as u32)
+                };
+                Ok(compute::take(map.values(), &(0..a.rows).map(pick).collect::<UInt32Array>(), None)?)
+            });
+            let out = (**v).clone().with_nullable(true);
+            Ok(Some(call(name, vec![from.clone(), key], out, kernel)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What a set operation takes of two lists of distinct elements' places: (list, place) pairs.
+type Choose = fn(&dyn Fn((usize, usize), (usize, usize)) -> bool, usize, usize) -> Vec<(usize, usize)>;
+
+fn set_operation(name: &str, args: &[ExprRef], zone: &SessionZone, choose: Choose) -> Result<Option<ExprRef>> {
+    let [x, _] = args else { return Ok(None) };
+    let Some((common, args)) = to_common(args, zone)? else { return Ok(None) };
+    if !matches!((&common.kind, &x.data_type().kind), (TypeKind::Array(_), TypeKind::Array(_))) {
+        return Ok(None);
+    }
+    let kernel: Kernel = Arc::new(move |a| {
+        let (left, right) = (a.columns[0].array(), a.columns[1].array());
+        let (Some(l), Some(r)) = (left.as_list_opt::<i32>(), right.as_list_opt::<i32>()) else {
+            return Err(crate::args::downcast_err("an array"));
+        };
+        let sources = [l.values().clone(), r.values().clone()];
+        let comparators = [0, 1].map(|x| [0, 1].map(|y| make_comparator(&sources[x], &sources[y], Default::default())));
+        let mut compare = Vec::new();
+        for comparator in comparators.into_iter().flatten() {
+            compare.push(comparator?);
+        }
+        let mut out = Vec::with_capacity(a.rows);
+        for i in 0..a.rows {
+            let (x, y) = (a.row(0, i), a.row(1, i));
+            if l.is_null(x) || r.is_null(y) {
+                out.push(None);
+                continue;
+            }
+            let start = [l.value_offsets()[x] as usize, r.value_offsets()[y] as usize];
+            let equal =
+                |(p, i): (usize, usize), (q, j): (usize, usize)| compare[p * 2 + q](start[p] + i, start[q] + j).is_eq();
+            let picks = choose(&equal, l.value_length(x) as usize, r.value_length(y) as usize);
+            out.push(Some(picks.into_iter().map(|(side, at)| (side, start[side] + at)).collect()));
+        }
+        let ArrowType::List(item) = a.out.arrow() else { return Err(crate::args::downcast_err("an array")) };
+        lists(item.data_type(), &sources, &out)
+    });
+    Ok(Some(call(name, args, common, kernel)))
+}
+
+fn side(side: usize, n: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).map(move |i| (side, i))
+}
+
+pub(super) fn functions() -> Vec<Function> {
+    vec![
+        special("ARRAY", "values of one type", array),
+        special("MAP", "keys and values in turn", map),
+        special("ROW", "any values", |n, a, _| Ok(row(n, a))),
+        special("ITEM", "(ARRAY, INT) or (MAP, key)", item),
+        plain("CARDINALITY", &["A", "M"], "INT", |_| {
+            int(|a, i| match a.list(0, i) {
+                Some(list) => Some(list.len() as i64),
+                None => Some(a.map(0, i)?.len() as i64),
+            })
+        }),
+        special("ELEMENT", "(ARRAY)", |n, args, _| {
+            let [x] = args else { return Ok(None) };
+            let TypeKind::Array(item) = &x.data_type().kind else { return Ok(None) };
+            let out = (**item).clone().with_nullable(true);
+            let kernel: Kernel = Arc::new(|a| {
+                let array = a.columns[0].array();
+                let list = array.as_list_opt::<i32>().ok_or_else(|| crate::args::downcast_err("an array"))?;
+                let mut picks = Vec::with_capacity(a.rows);
+                for i in 0..a.rows {
+                    let row = a.row(0, i);
+                    picks.push(match list.is_null(row) {
+                        true => None,
+                        false => match list.value_length(row) {
+                            0 => None,
+                            1 => Some(list.value_offsets()[row] as u32),
+                            n => return Err(Error::data(format!("ELEMENT of an array of {n} elements"))),
+                        },
+                    });
+                }
+                Ok(compute::take(list.values(), &UInt32Array::from(picks), None)?)
+            });
+            Ok(Some(call(n, args.to_vec(), out, kernel)))
+        }),
+        special("ARRAY_UNION", "(ARRAY, ARRAY)", |n, a, z| {
+            set_operation(n, a, z, |equal, l, r| {
+                let mut out: Vec<(usize, usize)> = vec![];
+                for p in side(0, l).chain(side(1, r)) {
+                    if !out.iter().any(|q| equal(p, *q)) {
+                        out.push(p);
+                    }
+                }
+                out
+            })
+        }),
+        special("ARRAY_INTERSECT", "(ARRAY, ARRAY)", |n, a, z| {
+            set_operation(n, a, z, |equal, l, r| {
+                let mut out: Vec<(usize, usize)> = vec![];
+                for p in side(0, l) {
+                    if side(1, r).any(|q| equal(p, q)) && !out.iter().any(|q| equal(p, *q)) {
+                        out.push(p);
+                    }
+                }
+                out
+            })
+        }),
+        special("ARRAY_EXCEPT", "(ARRAY, ARRAY)", |n, a, z| {
+            set_operation(n, a, z, |equal, l, r| {
+                let mut out: Vec<(usize, usize)> = vec![];
+                for p in side(0, l) {
+                    if !side(1, r).any(|q| equal(p, q)) && !out.iter().any(|q| equal(p, *q)) {
+                        out.push(p);
+                    }
+                }
+                out
+            })
+        }),
+        special("ARRAY_CONCAT", "(ARRAY, ARRAY)", |n, a, z| {
+            set_operation(n, a, z, |_, l, r| side(0, l).chain(side(1, r)).collect())
+        }),
+        plain("ARRAY_JOIN", &["Ass?"], "STRING?", |_| {
+            text(|a, i, out| {
+                let (list, separator) = (a.list(0, i)?, a.str(1, i)?);
+                let null = if a.len() > 2 { Some(a.str(2, i)?) } else { None };
+                let items = list.as_string_opt::<i32>()?;
+                let mut first = true;
+                for item in items.iter().filter_map(|item| item.or(null)) {
+                    if !first {
+                        out.push_str(separator);
+                    }
+                    first = false;
+                    out.push_str(item);
+                }
+                Some(())
+            })
+        }),
+        special("ARRAY_CONTAINS", "(ARRAY, element)", |n, args, zone| {
+            let [list, x] = args else { return Ok(None) };
+            let TypeKind::Array(item) = &list.data_type().kind else { return Ok(None) };
+            if crate::typing::common_type(&[(**item).clone(), x.data_type().clone()]).is_none() {
+                return Ok(None);
+            }
+            let x = implicit(x, &(**item).clone().with_nullable(x.data_type().nullable), zone)?;
+            let out = TypeKind::Boolean.nullable().with_nullable(list.data_type().nullable);
+            let kernel = boolean(|a, i| {
+                let items = a.list(0, i)?;
+                let x = a.columns[1].array().slice(a.row(1, i), 1).to_data();
+                Some((0..items.len()).any(|k| items.slice(k, 1).to_data() == x))
+            });
+            Ok(Some(call(n, vec![list.clone(), x], out, kernel)))
+        }),
+        special("TYPEOF", "(ANY)", |n, args, _| {
+            let Some(x) = args.first() else { return Ok(None) };
+            let name = x.data_type().to_string();
+            let kernel = text(move |_, _, out| {
+                out.push_str(&name);
+                Some(())
+            });
+            Ok(Some(call(n, args.to_vec(), TypeKind::STRING.nullable(), kernel)))
+        }),
+    ]
+}
