@@ -81,8 +81,8 @@ impl WatermarkGenerator {
         }
         let others = others.unwrap_or(i64::MAX);
         let (mut start, mut pending) = (0, None);
-        for row in 0..rows {
-            if pending.is_some() && times[row] <= self.emitted {
+        for (row, time) in times.into_iter().enumerate() {
+            if pending.is_some() && time <= self.emitted {
                 out(batch.slice(start, row - start), pending.take());
                 start = row;
             }

@@ -91,7 +91,7 @@ impl Windows {
     /// The end of the first window, ending after `after`, that the slice is in.
     pub(super) fn window_after(&self, slice_end: i64, after: i64) -> Option<i64> {
         let from = slice_end.max(after.saturating_add(1));
-        let end = match self.shape {
+        match self.shape {
             Shape::Hop { size, slide, offset, .. } => {
                 let end = ceil_to(from.min(i64::MAX - slide), slide, offset + size);
                 if end - size >= slice_end { None } else { Some(end) }
@@ -101,8 +101,7 @@ impl Windows {
                 let last = start + size;
                 if from > last { None } else { Some(ceil_to(from, step, start).min(last)) }
             }
-        };
-        end
+        }
     }
 
     /// The end of the last window that the slice is in; `None` if it falls between windows.
