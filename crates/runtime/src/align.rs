@@ -99,11 +99,6 @@ impl Alignment {
         }
         change
     }
-    /// Frames that wait, over all epochs.
-    #[cfg(test)]
-    pub fn waiting_rows(&self) -> u64 {
-        self.inputs.iter().flat_map(|i| i.frames.values().flatten()).map(|f| f.rows as u64).sum()
-    }
 }
 
 #[cfg(test)]
@@ -130,7 +125,10 @@ mod tests {
         assert_eq!(inbox.update(0, 1, 5, Status::Active), at(5));
         assert_eq!(inbox.update(0, 1, 5, Status::Idle), at(10));
         assert_eq!(inbox.update(0, 0, 10, Status::Ended), Change { watermark: None, status: Some(Status::Idle) });
-        assert_eq!(inbox.update(0, 1, 12, Status::Active), Change { watermark: Some(Watermark(12)), status: Some(Status::Active) });
+        assert_eq!(
+            inbox.update(0, 1, 12, Status::Active),
+            Change { watermark: Some(Watermark(12)), status: Some(Status::Active) }
+        );
         let end = Change { watermark: Some(Watermark::MAX), status: Some(Status::Ended) };
         assert_eq!(inbox.update(0, 1, i64::MAX, Status::Ended), end);
     }

@@ -8,6 +8,8 @@ mod credit;
 mod dataflow;
 mod exchange;
 mod fuse;
+#[cfg(test)]
+mod model;
 pub mod operators;
 mod outputs;
 mod rendezvous;

@@ -121,7 +121,9 @@ enum Chore {
     /// A node that has ended is at the end of time, whatever it emitted itself.
     EndOfTime(usize),
     Ended,
-    EndEpoch { last: bool },
+    EndEpoch {
+        last: bool,
+    },
 }
 
 pub(crate) enum Head {
@@ -434,6 +436,11 @@ impl Task {
             self.outputs.epoch += 1;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub fn in_flight_rows_max(&self) -> u64 {
+        self.outputs.in_flight_rows_max()
     }
 
     fn has_room(&mut self) -> Result<bool> {

@@ -198,12 +198,15 @@ pub struct JobMetrics {
 impl JobMetrics {
     /// Counters for each node of `graph`, run by `workers` workers in this process.
     pub fn new(graph: &JobGraph, workers: usize) -> Arc<Self> {
+        Self::of_nodes(graph.nodes.len(), workers)
+    }
+    pub(crate) fn of_nodes(nodes: usize, workers: usize) -> Arc<Self> {
         let node = || {
             let metrics = OperatorMetrics::default();
             metrics.watermark_ms.store(i64::MIN, Ordering::Relaxed);
             (Arc::new(metrics), (0..workers).map(|_| AtomicI64::new(i64::MIN)).collect())
         };
-        Arc::new(JobMetrics { nodes: graph.nodes.iter().map(|_| node()).collect() })
+        Arc::new(JobMetrics { nodes: (0..nodes).map(|_| node()).collect() })
     }
     /// The counters of a node.
     pub fn node(&self, node: NodeIndex) -> &MetricsRef {

@@ -310,18 +310,10 @@ fn job(processes: usize, workers: usize, rows: u64) -> Job {
 }
 
 /// Runs a job; `drive` is called in the meantime with its controls, what it reported, and how many rows were read.
-fn run(
-    job: Job,
-    drive: impl FnOnce(&[WorkerControl], &Mutex<Stored>, &AtomicU64),
-) -> (Vec<(i64, i64)>, Stored) {
+fn run(job: Job, drive: impl FnOnce(&[WorkerControl], &Mutex<Stored>, &AtomicU64)) -> (Vec<(i64, i64)>, Stored) {
     let (read, collected) = (Arc::new(AtomicU64::new(0)), Collected::default());
-    let source = Numbers {
-        schema: one_column(),
-        rows: job.rows,
-        gate: job.gate,
-        read: read.clone(),
-        fails_at: job.fails_at,
-    };
+    let source =
+        Numbers { schema: one_column(), rows: job.rows, gate: job.gate, read: read.clone(), fails_at: job.fails_at };
     let node = |id: &str, kind, from: Option<(usize, Partitioning)>, schema| Node {
         id: id.into(),
         name: id.into(),
