@@ -128,7 +128,9 @@ proptest! {
             (state >> 16) % n
         };
         let mut sources: Vec<Task> =
-            (0..PEERS).map(|w| task(w, Some(Reader { at: 0, end: lengths[w], batch: batch.max(lengths[w] / 300) }))).collect();
+            (0..PEERS)
+                .map(|w| task(w, Some(Reader { at: 0, end: lengths[w], batch: batch.max(lengths[w] / 300) })))
+                .collect();
         let mut counters: Vec<Task> = (0..PEERS).map(|w| task(w, None)).collect();
         let mut frames: Vec<VecDeque<(u64, Frame)>> = (0..PEERS * PEERS).map(|_| VecDeque::new()).collect();
         let mut credits: Vec<VecDeque<Credit>> = (0..PEERS * PEERS).map(|_| VecDeque::new()).collect();

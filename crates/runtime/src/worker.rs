@@ -223,8 +223,8 @@ impl JobMetrics {
 
 /// Runs this process's workers until the job ends, fails or is aborted. Blocks.
 ///
-/// Meets the other processes first (within 30 s, else a [`millstream_core::ErrorKind::Retry`] error). An error that a worker
-/// met is reported as [`WorkerEvent::Failed`] and returned. If a peer process is lost the process exits at once
+/// Meets the other processes first (within 30 s, else a [`millstream_core::ErrorKind::Retry`] error). An error
+/// that a worker met is reported as [`WorkerEvent::Failed`] and returned. If a peer process is lost the process exits at once
 /// with code [`LOST_PEER_EXIT_CODE`].
 pub fn run_worker(plan: WorkerPlan) -> Result<()> {
     crate::dataflow::run(plan)
