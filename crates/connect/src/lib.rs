@@ -38,6 +38,7 @@ pub fn registry() -> Arc<dyn ConnectorRegistry> {
         Arc::new(blackhole::BlackholeConnector),
         Arc::new(datagen::DatagenConnector),
         Arc::new(filesystem::FilesystemConnector),
+        Arc::new(nexmark::NexmarkConnector),
         Arc::new(print::PrintConnector),
     ]))
 }
