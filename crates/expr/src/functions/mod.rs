@@ -2,8 +2,10 @@
 
 mod collection;
 mod math;
+mod pattern;
 mod regex;
 mod string;
+mod time;
 
 use crate::args::Kernel;
 use crate::cast::implicit;
@@ -51,7 +53,7 @@ fn table() -> &'static BTreeMap<&'static str, Function> {
 }
 
 fn all() -> Vec<Function> {
-    [string::functions(), regex::functions(), math::functions(), collection::functions()]
+    [string::functions(), regex::functions(), math::functions(), collection::functions(), time::functions()]
         .into_iter()
         .flatten()
         .collect()
