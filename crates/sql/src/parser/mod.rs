@@ -7,7 +7,7 @@
 //!
 //! # How Flink's own syntax is represented
 //!
-//! Where `sqlparser`'s tree has no place for a construct, it becomes a [`Function`] whose name is a
+//! Where `sqlparser`'s tree has no place for a construct, it becomes a `Expr::Function` whose name is a
 //! single unquoted identifier in capitals, as listed here. A *word* is a string literal argument
 //! (`'DAY'`, in capitals) that a user's string can't be mistaken for, since only the parser builds
 //! these functions. Decoders are in [`decode`].
@@ -55,16 +55,44 @@
 //! expression for messages.
 
 pub mod ast;
+mod call;
+mod check;
+mod ddl;
+pub mod decode;
+mod dialect;
+mod error;
+mod expr;
+mod hint;
+mod interval;
+mod json;
+mod lex;
+mod position;
+mod script;
+mod types;
+mod words;
 
 pub use ast::{Statement, StatementKind};
+pub use interval::{IntervalValue, interval_value};
+pub use position::{position_of, position_of_ident, position_of_name, render};
+pub use types::{flink_type, parse_type};
+
 use millstream_core::error::Result;
 
 /// Parses a script: statements separated by semicolons.
+///
+/// Any text gives statements or an error; nesting is limited (120 parentheses, 1200 operators in a chain), so
+/// that trees can be walked by recursion.
 ///
 /// # Errors
 ///
 /// The first mistake, with its line and column, what was expected, and a hint for the common ones.
 pub fn parse_script(text: &str) -> Result<Vec<Statement>> {
-    let _ = text;
-    Err(millstream_core::error::Error::unsupported("parsing"))
+    let start = sqlparser::tokenizer::Location { line: 1, column: 1 };
+    let source = lex::Source::new(text).map_err(|(source, e)| error::translate(e, &source, start))?;
+    let dialect = dialect::FlinkDialect::default();
+    let mut script = script::Script::new(&source, &dialect);
+    script.statements().map_err(|e| error::translate(e, &source, script.here()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,314 @@
+-- CT basic+WITH
+CREATE TABLE t (auction BIGINT, price DECIMAL(23, 3), `dateTime` TIMESTAMP(3), extra VARCHAR) WITH ('connector' = 'blackhole');
+
+-- CT computed col
+CREATE TABLE t (a BIGINT, ts AS TO_TIMESTAMP(FROM_UNIXTIME(a)), `cost` AS price * quantity) WITH ('connector'='kafka');
+
+-- CT metadata cols
+CREATE TABLE t (a BIGINT, `record_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', `offset` BIGINT METADATA VIRTUAL, `timestamp` TIMESTAMP_LTZ(3) METADATA) WITH ('connector'='kafka');
+
+-- CT watermark
+CREATE TABLE t (a BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector'='kafka');
+
+-- CT pk not enforced
+CREATE TABLE t (id BIGINT, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='upsert-kafka');
+
+-- CT inline pk not enforced
+CREATE TABLE t (id BIGINT PRIMARY KEY NOT ENFORCED, name STRING) WITH ('connector'='jdbc');
+
+-- CT nexmark kafka ROW<>
+CREATE TABLE kafka (event_type int, person ROW<id BIGINT, name VARCHAR, `dateTime` TIMESTAMP(3)>, bid ROW<auction BIGINT, `dateTime` TIMESTAMP(3)>, `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` ELSE bid.`dateTime` END, WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND) WITH ('connector'='kafka','properties.bootstrap.servers'='x');
+
+-- CT complex types
+CREATE TABLE t (a ARRAY<INT>, m MAP<STRING, ROW<x INT, y ARRAY<STRING>>>, b BYTES, ms MULTISET<INT>, r ROW(f INT, g STRING NOT NULL), v VARBINARY(10)) WITH ('connector'='x');
+
+-- CT time types
+CREATE TABLE t (a TIMESTAMP(3) WITH LOCAL TIME ZONE, b TIMESTAMP_LTZ(3), c TIME(0), d INTERVAL DAY TO SECOND(3), e DOUBLE PRECISION, f TINYINT, g TIMESTAMP(9) WITHOUT TIME ZONE NOT NULL) WITH ('connector'='x');
+
+-- CT LIKE with options
+CREATE TABLE t2 (WATERMARK FOR ts AS ts) WITH ('k'='v') LIKE t1 (INCLUDING ALL EXCLUDING OPTIONS OVERWRITING GENERATED);
+
+-- CT LIKE plain
+CREATE TABLE t2 WITH ('k'='v') LIKE t1;
+
+-- CT partitioned
+CREATE TABLE t (a BIGINT, dt STRING, hm STRING) PARTITIONED BY (dt, hm) WITH ('connector'='filesystem');
+
+-- CT comments/IF NOT EXISTS
+CREATE TABLE IF NOT EXISTS cat.db.t (a BIGINT COMMENT 'the a', b STRING NOT NULL COMMENT 'b') COMMENT 'tbl' WITH ('connector'='x');
+
+-- CT DISTRIBUTED
+CREATE TABLE t (a BIGINT, b STRING) DISTRIBUTED BY HASH(a) INTO 4 BUCKETS WITH ('connector'='x');
+
+-- CTAS
+CREATE TABLE t WITH ('connector'='x') AS SELECT a, b FROM src WHERE a > 1;
+
+-- CREATE TEMPORARY TABLE
+CREATE TEMPORARY TABLE t (a INT) WITH ('connector'='datagen', 'rows-per-second'='10');
+
+-- CREATE VIEW
+CREATE VIEW bid AS SELECT bid.auction, bid.bidder, `dateTime`, bid.extra FROM kafka WHERE event_type = 2;
+
+-- CREATE TEMPORARY VIEW
+CREATE TEMPORARY VIEW IF NOT EXISTS v (a, b) COMMENT 'c' AS SELECT 1, 2;
+
+-- CREATE FUNCTION
+CREATE FUNCTION count_char AS 'com.github.nexmark.flink.udf.CountChar';
+
+-- CREATE TEMP SYS FUNCTION
+CREATE TEMPORARY SYSTEM FUNCTION IF NOT EXISTS f AS 'a.b.C' LANGUAGE PYTHON USING JAR 'file:///x.jar';
+
+-- CREATE CATALOG
+CREATE CATALOG my WITH ('type'='jdbc','base-url'='jdbc:x');
+
+-- CREATE DATABASE WITH
+CREATE DATABASE IF NOT EXISTS db COMMENT 'x' WITH ('k'='v');
+
+-- SET
+SET 'execution.checkpointing.interval' = '3min';
+
+-- RESET
+RESET 'table.planner';
+
+-- SET bare
+SET;
+
+-- INSERT INTO
+INSERT INTO nexmark_q1 SELECT auction, 0.908 * price AS price, `dateTime` FROM bid;
+
+-- INSERT cols+partition
+INSERT OVERWRITE t PARTITION (dt='2024-01-01') (a, b) SELECT a, b FROM s;
+
+-- INSERT VALUES
+INSERT INTO t VALUES (1, 'a', TIMESTAMP '2024-01-01 00:00:00', DATE '2024-01-01', ARRAY[1,2], MAP['a',1], ROW(1,'x'));
+
+-- STATEMENT SET
+EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT * FROM s; INSERT INTO b SELECT * FROM s; END;
+
+-- BEGIN STATEMENT SET
+BEGIN STATEMENT SET; INSERT INTO a SELECT * FROM s; INSERT INTO b SELECT * FROM s; END;
+
+-- TUMBLE TVF
+SELECT window_start, window_end, SUM(price) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;
+
+-- TUMBLE TVF named
+SELECT * FROM TABLE(TUMBLE(DATA => TABLE Bid, TIMECOL => DESCRIPTOR(bidtime), SIZE => INTERVAL '10' MINUTES, OFFSET => INTERVAL '1' MINUTES));
+
+-- HOP TVF
+SELECT * FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND)) AS w;
+
+-- CUMULATE TVF
+SELECT * FROM TABLE(CUMULATE(TABLE Bid, DESCRIPTOR(bidtime), INTERVAL '2' MINUTES, INTERVAL '10' MINUTES));
+
+-- SESSION TVF PARTITION BY
+SELECT * FROM TABLE(SESSION(TABLE Bid PARTITION BY item, DESCRIPTOR(bidtime), INTERVAL '5' MINUTES));
+
+-- SESSION TVF named
+SELECT * FROM TABLE(SESSION(DATA => TABLE Bid PARTITION BY item, TIMECOL => DESCRIPTOR(bidtime), GAP => INTERVAL '5' MINUTES));
+
+-- TVF over subquery
+SELECT * FROM TABLE(TUMBLE((SELECT * FROM bid WHERE price > 1), DESCRIPTOR(ts), INTERVAL '10' SECOND));
+
+-- legacy TUMBLE group
+SELECT TUMBLE_START(ts, INTERVAL '1' HOUR) s, TUMBLE_END(ts, INTERVAL '1' HOUR) e, COUNT(*) FROM t GROUP BY TUMBLE(ts, INTERVAL '1' HOUR), k;
+
+-- legacy HOP/SESSION
+SELECT SESSION_START(B.ts, INTERVAL '10' SECOND), HOP_ROWTIME(ts, INTERVAL '1' SECOND, INTERVAL '2' SECOND) FROM bid B GROUP BY B.bidder, SESSION(B.ts, INTERVAL '10' SECOND);
+
+-- GROUPING SETS window
+SELECT window_start, a, SUM(p) FROM TABLE(TUMBLE(TABLE b, DESCRIPTOR(ts), INTERVAL '10' MINUTES)) GROUP BY window_start, window_end, GROUPING SETS ((a), ());
+
+-- CUBE/ROLLUP
+SELECT a, b, COUNT(*) FROM t GROUP BY ROLLUP (a, b), CUBE (c);
+
+-- OVER range interval
+SELECT SUM(amount) OVER (PARTITION BY product ORDER BY order_time RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW) FROM Orders;
+
+-- OVER named WINDOW
+SELECT SUM(a) OVER w, AVG(a) OVER w FROM t WINDOW w AS (PARTITION BY p ORDER BY ts ROWS BETWEEN 10 PRECEDING AND CURRENT ROW);
+
+-- FOR SYSTEM_TIME AS OF lookup
+SELECT * FROM (SELECT *, PROCTIME() AS p_time FROM bid) B JOIN side_input FOR SYSTEM_TIME AS OF B.p_time AS S ON mod(B.auction, 10000) = S.key;
+
+-- temporal join LEFT no AS
+SELECT * FROM orders LEFT JOIN rates FOR SYSTEM_TIME AS OF orders.order_time ON orders.cur = rates.cur;
+
+-- time travel
+SELECT * FROM paimon_tb FOR SYSTEM_TIME AS OF TIMESTAMP '2023-07-31 00:00:00';
+
+-- interval join
+SELECT * FROM Orders o, Shipments s WHERE o.id = s.order_id AND o.order_time BETWEEN s.ship_time - INTERVAL '4' HOUR AND s.ship_time;
+
+-- Top-N
+SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price DESC) AS rn FROM bid) WHERE rn <= 10;
+
+-- Dedup proctime
+SELECT a FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY proctime ASC) AS rn FROM t) WHERE rn = 1;
+
+-- MATCH_RECOGNIZE
+SELECT * FROM bid MATCH_RECOGNIZE (PARTITION BY auction, bidder ORDER BY `dateTime` MEASURES START_ROW.`dateTime` AS s, LAST(PRICE_UP.`dateTime`) AS e ONE ROW PER MATCH AFTER MATCH SKIP TO LAST PRICE_UP PATTERN (START_ROW PRICE_DOWN+ PRICE_UP) DEFINE PRICE_DOWN AS PRICE_DOWN.price < START_ROW.price, PRICE_UP AS PRICE_UP.price > LAST(PRICE_DOWN.price, 1)) AS T;
+
+-- MATCH_RECOGNIZE WITHIN
+SELECT * FROM bid MATCH_RECOGNIZE (PARTITION BY a ORDER BY ts MEASURES C.ts AS dt ONE ROW PER MATCH AFTER MATCH SKIP PAST LAST ROW PATTERN (A B*? C{2,3}) WITHIN INTERVAL '5' SECOND DEFINE B AS B.p > A.p);
+
+-- CROSS JOIN UNNEST
+SELECT o.id, t.tag FROM Orders o CROSS JOIN UNNEST(o.tags) AS t (tag);
+
+-- UNNEST WITH ORDINALITY
+SELECT * FROM Orders, UNNEST(tags) WITH ORDINALITY AS t (tag, pos);
+
+-- LATERAL TABLE
+SELECT a, word FROM T, LATERAL TABLE(split(a)) AS S(word, len);
+
+-- LEFT JOIN LATERAL TABLE
+SELECT a, word FROM T LEFT JOIN LATERAL TABLE(split(a)) AS S(word) ON TRUE;
+
+-- LATERAL subquery
+SELECT s, c FROM (SELECT DISTINCT s FROM c), LATERAL (SELECT c, p FROM c2 WHERE s = s2 ORDER BY p DESC LIMIT 3);
+
+-- OPTIONS hint table
+SELECT * FROM kafka_t /*+ OPTIONS('scan.startup.mode'='earliest-offset') */ AS k WHERE a > 1;
+
+-- OPTIONS hint join
+SELECT * FROM a /*+ OPTIONS('x'='1') */ t1 JOIN b /*+ OPTIONS('y'='2') */ t2 ON t1.id = t2.id;
+
+-- select hints LOOKUP/STATE_TTL
+SELECT /*+ STATE_TTL('a'='1d'), BROADCAST(b) */ * FROM a JOIN b ON a.id=b.id;
+
+-- EXPLAIN
+EXPLAIN SELECT * FROM t;
+
+-- EXPLAIN details
+EXPLAIN ESTIMATED_COST, CHANGELOG_MODE, JSON_EXECUTION_PLAN SELECT * FROM t;
+
+-- EXPLAIN PLAN FOR / stmt set
+EXPLAIN PLAN FOR INSERT INTO a SELECT * FROM b;
+
+-- DESCRIBE
+DESCRIBE cat.db.t;
+
+-- SHOW TABLES
+SHOW TABLES FROM db LIKE 'x%';
+
+-- SHOW CREATE TABLE
+SHOW CREATE TABLE t;
+
+-- SHOW JOBS
+SHOW JOBS;
+
+-- SHOW FULL MODULES
+SHOW FULL MODULES;
+
+-- USE CATALOG
+USE CATALOG c1;
+
+-- USE db
+USE db1;
+
+-- nested ROW access
+SELECT t.bid.price, bid.auction, r.a.b.c, arr[1], m['k'], f(x).y FROM t;
+
+-- FILTER aggregates
+SELECT count(*) filter (where price < 10000) AS r1, count(distinct bidder) filter (where price >= 10000) AS r2 FROM bid GROUP BY DATE_FORMAT(`dateTime`, 'yyyy-MM-dd');
+
+-- PROCTIME/CURRENT_WATERMARK
+SELECT PROCTIME(), CURRENT_WATERMARK(ts), CURRENT_TIMESTAMP, LOCALTIMESTAMP, CURRENT_DATE, NOW() FROM t;
+
+-- CAST/TRY_CAST
+SELECT CAST(a AS TIMESTAMP_LTZ(3)), TRY_CAST(b AS ROW<x INT>), CAST(c AS ARRAY<STRING>), CAST(d AS STRING) FROM t;
+
+-- time arith fns
+SELECT TIMESTAMPADD(DAY, 1, ts), TIMESTAMPDIFF(SECOND, a, b), EXTRACT(HOUR FROM ts), FLOOR(ts TO DAY), CEIL(ts TO HOUR), ts + INTERVAL '1 10' DAY TO HOUR FROM t;
+
+-- string fns
+SELECT TRIM(BOTH 'x' FROM s), POSITION('a' IN s), SUBSTRING(s FROM 1 FOR 2), OVERLAY(s PLACING 'x' FROM 1 FOR 2), s LIKE 'a%' ESCAPE '\', s SIMILAR TO 'x' FROM t;
+
+-- JSON fns
+SELECT JSON_VALUE(j, '$.a' RETURNING INT DEFAULT 0 ON EMPTY ERROR ON ERROR), JSON_QUERY(j, '$.b' WITH CONDITIONAL ARRAY WRAPPER), JSON_EXISTS(j, '$.c' FALSE ON ERROR), j IS JSON OBJECT FROM t;
+
+-- JSON_OBJECT
+SELECT JSON_OBJECT(KEY 'a' VALUE 1, 'b' VALUE c NULL ON NULL), JSON_ARRAY(1, 2 ABSENT ON NULL), JSON_OBJECTAGG(KEY k VALUE v) FROM t;
+
+-- IS DISTINCT / BETWEEN SYMMETRIC
+SELECT a IS NOT DISTINCT FROM b, a BETWEEN SYMMETRIC 3 AND 1, a <> b, a % 2 FROM t;
+
+-- VALUES table
+SELECT * FROM (VALUES (1,'a'),(2,'b')) AS t(id, name);
+
+-- UNION/INTERSECT/WITH
+WITH x AS (SELECT a FROM t) SELECT * FROM x UNION ALL SELECT b FROM u EXCEPT SELECT c FROM v ORDER BY 1 LIMIT 10;
+
+-- semi EXISTS/IN
+SELECT * FROM a WHERE id IN (SELECT id FROM b) AND EXISTS (SELECT 1 FROM c WHERE c.id = a.id);
+
+-- LISTAGG etc
+SELECT LISTAGG(DISTINCT a, ',') , COLLECT(b), FIRST_VALUE(c), LAST_VALUE(d), LAG(a, 1) OVER (ORDER BY ts) FROM t;
+
+-- DELETE/UPDATE
+UPDATE t SET a = 1 WHERE b = 2;
+
+-- ALTER TABLE SET
+ALTER TABLE t SET ('k'='v');
+
+-- ALTER TABLE ADD watermark
+ALTER TABLE t ADD (b AS a * 2, WATERMARK FOR ts AS ts - INTERVAL '1' HOUR);
+
+-- ANALYZE
+ANALYZE TABLE t COMPUTE STATISTICS FOR ALL COLUMNS;
+
+-- window join
+SELECT L.num, COALESCE(L.window_start, R.window_start) FROM (SELECT * FROM TABLE(TUMBLE(TABLE l, DESCRIPTOR(rt), INTERVAL '5' MINUTES))) L FULL JOIN (SELECT * FROM TABLE(TUMBLE(TABLE r, DESCRIPTOR(rt), INTERVAL '5' MINUTES))) R ON L.num = R.num AND L.window_start = R.window_start;
+
+-- CREATE MATERIALIZED TABLE
+CREATE MATERIALIZED TABLE mt PARTITIONED BY (ds) WITH ('format'='json') FRESHNESS = INTERVAL '3' MINUTE REFRESH_MODE = FULL AS SELECT a, ds FROM t;
+
+-- CREATE MODEL / ML_PREDICT
+SELECT * FROM TABLE(ML_PREDICT(TABLE t, MODEL m, DESCRIPTOR(a)));
+
+-- PTF
+SELECT * FROM TABLE(MyPtf(input => TABLE t PARTITION BY k, uid => 'x', on_time => DESCRIPTOR(ts)));
+
+-- PTF without TABLE()
+SELECT * FROM MyPtf(r => TABLE t PARTITION BY k, threshold => 5);
+
+-- ADD JAR / LOAD MODULE
+LOAD MODULE hive WITH ('hive-version'='3.1.3');
+
+-- unicode/escapes
+SELECT 'it''s', U&'\0041', X'45F0', _UTF16'x', `a b`.`c` FROM t;
+
+-- reserved-as-ident
+SELECT `value`, `user`, key, a AS `day`, b AS final FROM t;
+
+-- window agg on Top-N
+SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY price DESC) AS rownum FROM (SELECT window_start, window_end, supplier_id, SUM(price) AS price FROM TABLE(TUMBLE(TABLE Bid, DESCRIPTOR(bidtime), INTERVAL '10' MINUTES)) GROUP BY window_start, window_end, supplier_id)) WHERE rownum <= 3;
+
+-- nexmark q7
+INSERT INTO nexmark_q7 SELECT B.auction, B.price, B.bidder, B.`dateTime`, B.extra from bid B JOIN (SELECT MAX(price) AS maxprice, window_end as `dateTime` FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND)) GROUP BY window_start, window_end) B1 ON B.price = B1.maxprice WHERE B.`dateTime` BETWEEN B1.`dateTime`  - INTERVAL '10' SECOND AND B1.`dateTime`;
+
+-- CREATE TABLE REPLACE
+CREATE OR REPLACE TABLE t WITH ('connector'='x') AS SELECT 1 AS a;
+
+-- DESCRIBE EXTENDED/DESC JOB
+DESCRIBE JOB '228d70913eab60dda85c5e7f78b5782c';
+
+-- STOP JOB
+STOP JOB '228d' WITH SAVEPOINT;
+
+-- COMPILE PLAN
+COMPILE PLAN '/x.json' FOR INSERT INTO a SELECT * FROM b;
+
+-- alias cols w/o AS
+SELECT a x, b y FROM t z (p, q);
+
+-- SELECT from db-qualified hint
+INSERT INTO s /*+ OPTIONS('sink.parallelism'='4') */ SELECT * FROM c.d.t;
+
+-- array subscript/cardinality
+SELECT CARDINALITY(a), ELEMENT(a), a[CARDINALITY(a)], MAP['k', 1]['k'], ROW(1,2).f0 FROM t;
+
+-- ON CONFLICT / changelog
+SELECT * FROM TO_CHANGELOG(input => TABLE t);
+
+-- double colon / lambda-free ::
+SELECT INTERVAL '1' YEAR, INTERVAL '10:15' MINUTE TO SECOND(3), TIME '12:00:00', TIMESTAMP_LTZ '2024-01-01 00:00:00' FROM t;
