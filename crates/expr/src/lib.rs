@@ -17,3 +17,7 @@ mod logic;
 mod node;
 mod parse;
 mod typing;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
