@@ -10,13 +10,15 @@ use millstream_control::supervisor::{From, Job, JobState, Outcome, supervise};
 use millstream_core::error::{Error, Place, Result, ResultExt};
 use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::settings::{self, Settings};
-use millstream_core::time::SystemClock;
+use millstream_core::time::{Clock, SystemClock};
 use millstream_sql::{Output, Planned};
 use millstream_state::dir::StateDir;
 use millstream_state::store::CheckpointStore;
 use std::io::{IsTerminal, Write};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,43 +52,38 @@ pub fn run(args: &RunArgs) -> Result<()> {
     };
     let roles = roles_of(&planned.graph);
     let state = open_state(args, &spec, &planned.settings, select)?;
-    let checkpoints = state.as_ref().map(|s| s.checkpoints.location().to_string());
+    let checkpoints = state.as_ref().map(|s| s.checkpoints.path_of(""));
     let workers = spec.parallelism / args.processes;
+    let processes = args.processes;
     let worker = move |process: usize, address, token| {
         spawn(&WorkerSpec {
             plan: spec.clone(),
             supervisor: address,
             token,
             process,
-            processes: args.processes,
+            processes,
             workers,
             checkpoints: checkpoints.clone(),
         })
     };
-    let mut line = ProgressLine::new(roles.clone(), select);
-    let clock = Arc::new(SystemClock);
+    let line = Rc::new(RefCell::new(ProgressLine::new(roles.clone(), select)));
     let started = Instant::now();
-    let outcome = {
-        let observe = |status: &millstream_control::supervisor::Status| {
-            line.update(status, millstream_core::Clock::now_ms(&SystemClock));
-        };
-        // The job borrows the line and the arguments; both outlive it.
-        supervise(Job {
-            name: planned.graph.name.clone(),
-            settings: planned.settings.clone(),
-            fingerprint: planned.fingerprint.clone(),
-            operators: OperatorInfo::of_graph(&planned.graph)?,
-            sinks: sinks_of(&planned.graph),
-            processes: args.processes,
-            state,
-            spawn: Box::new(worker),
-            stop_requests: Box::new(signals::stop_requests),
-            observe: Box::new(observe),
-            clock,
-            random: random(),
-        })
-    };
-    line.clear();
+    let observer = Rc::clone(&line);
+    let outcome = supervise(Job {
+        name: planned.graph.name.clone(),
+        settings: planned.settings.clone(),
+        fingerprint: planned.fingerprint.clone(),
+        operators: OperatorInfo::of_graph(&planned.graph)?,
+        sinks: sinks_of(&planned.graph),
+        processes,
+        state,
+        spawn: Box::new(worker),
+        stop_requests: Box::new(signals::stop_requests),
+        observe: Box::new(move |status| observer.borrow_mut().update(status, SystemClock.now_ms())),
+        clock: Arc::new(SystemClock),
+        random: random(),
+    });
+    line.borrow_mut().clear();
     let outcome = outcome?;
     report(&outcome, &roles, started.elapsed());
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::dialect::FlinkDialect;
 use super::error::{Mistake, PResult, expected, mistake, reserved_as_name};
-use super::lex::{DERIVED, HintComment};
+use super::lex::{BACKQUOTES, DERIVED, HintComment};
 use super::words::is_reserved;
 use super::{expr, hint};
 use sqlparser::ast::{
@@ -136,7 +136,7 @@ pub(super) fn check_name(ident: &Ident) -> PResult<()> {
             Mistake::Syntax,
             ident.span.start,
             &format!("the string '{}' stands in the place of a name", ident.value),
-            "names take backquotes",
+            BACKQUOTES,
         )),
         _ => Ok(()),
     }

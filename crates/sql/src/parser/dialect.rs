@@ -17,6 +17,11 @@ fn continues_name(ch: char) -> bool {
     ch.is_alphanumeric() || ch == '_' || ch == '$' || ch == '@'
 }
 
+/// Whether the token just consumed can be an alias without AS: `sqlparser` asks after taking it.
+fn may_be_alias(p: &Parser) -> bool {
+    words::upper(&p.get_current_token().token).is_none_or(|word| !words::is_reserved(&word))
+}
+
 /// The lexical rules alone: it claims to be no known dialect, so that only standard literals are read.
 #[derive(Debug)]
 pub(super) struct FlinkLexer;
@@ -108,11 +113,11 @@ impl Dialect for FlinkDialect {
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
         words::is_reserved_keyword(&keyword)
     }
-    fn is_column_alias(&self, keyword: &Keyword, _: &mut Parser) -> bool {
-        !words::is_reserved_keyword(keyword)
+    fn is_column_alias(&self, _: &Keyword, p: &mut Parser) -> bool {
+        may_be_alias(p)
     }
-    fn is_table_alias(&self, keyword: &Keyword, _: &mut Parser) -> bool {
-        !words::is_reserved_keyword(keyword)
+    fn is_table_alias(&self, _: &Keyword, p: &mut Parser) -> bool {
+        may_be_alias(p)
     }
     fn is_table_factor(&self, keyword: &Keyword, _: &mut Parser) -> bool {
         !words::is_reserved_keyword(keyword)

@@ -146,7 +146,7 @@ fn lowercase_start(text: &str) -> String {
 /// A hint, where a common mistake shows.
 fn hint_for(what: &str, found: &str, location: Location, source: &Source) -> Option<String> {
     if let Some(open) = source.unclosed_paren_before(location)
-        && (found == "EOF" || found == ";")
+        && (found == "EOF" || found == ";" || what.contains(')'))
     {
         return Some(format!("the `(` at line {}, column {} is not closed", open.line, open.column));
     }
@@ -157,7 +157,10 @@ fn hint_for(what: &str, found: &str, location: Location, source: &Source) -> Opt
         Token::LBracket if what.contains("name") => Some("names are quoted by backquotes".to_string()),
         word => {
             let upper = words::upper(word)?;
-            if source.starts_line(location) && STARTERS.contains(&upper.as_str()) && what.contains("end of statement") {
+            if source.starts_line(location)
+                && STARTERS.contains(&upper.as_str())
+                && what.contains("end of the statement")
+            {
                 return Some("a semicolon may be missing before this statement".to_string());
             }
             if words::is_reserved(&upper) && !words::is_structural(&upper) {

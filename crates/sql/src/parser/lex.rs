@@ -19,6 +19,9 @@ pub(super) const WITHIN: &str = "\u{1}within";
 /// Begins the name that stands for a table expression parsed apart.
 pub(super) const DERIVED: &str = "\u{1}derived";
 
+/// How to write a name that is no plain word.
+pub(super) const BACKQUOTES: &str = "names take backquotes";
+
 /// A hint comment `/*+ .. */`.
 #[derive(Clone, Debug)]
 pub(super) struct HintComment {
@@ -158,6 +161,7 @@ impl Source {
     /// Drops comments but SELECT's hints, keeps other hints aside, and settles strings and keywords.
     fn clean(&mut self, raw: Vec<TokenWithSpan>) -> PResult<Vec<TokenWithSpan>> {
         let mut out: Vec<TokenWithSpan> = Vec::with_capacity(raw.len() / 2);
+        let mut statement = 0;
         for TokenWithSpan { token, span } in raw {
             let token = match token {
                 Token::Whitespace(Whitespace::MultiLineComment(text)) if text.starts_with('+') => {
@@ -182,6 +186,9 @@ impl Source {
                     return fail(span.start, format!("a number ends with L: `{digits}L`"), "write CAST(x AS BIGINT)");
                 }
                 Token::SingleQuotedString(s) | Token::NationalStringLiteral(s) | Token::UnicodeStringLiteral(s) => {
+                    if out.last().is_some_and(|t| is(&t.token, "AS")) && !begins_function(&out[statement..]) {
+                        return fail(span.start, format!("the string '{s}' stands in the place of a name"), BACKQUOTES);
+                    }
                     match out.last_mut() {
                         // Parts of one literal on several lines.
                         Some(TokenWithSpan { token: Token::SingleQuotedString(before), span: first })
@@ -204,7 +211,11 @@ impl Source {
                 Token::Word(word) => Token::Word(settle_keyword(word)),
                 other => other,
             };
+            let ends = token == Token::SemiColon;
             out.push(TokenWithSpan { token, span });
+            if ends {
+                statement = out.len();
+            }
         }
         Ok(out)
     }
@@ -243,6 +254,11 @@ impl Source {
         }
         out
     }
+}
+
+/// Whether a statement is `CREATE FUNCTION name AS 'class'` or the like.
+fn begins_function(statement: &[TokenWithSpan]) -> bool {
+    statement.iter().take(4).any(|t| is(&t.token, "FUNCTION"))
 }
 
 /// The error for a hint that follows neither SELECT nor a table's name.

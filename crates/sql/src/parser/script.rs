@@ -63,7 +63,7 @@ impl<'a> Script<'a> {
     fn end_of_statement(&mut self) -> PResult<()> {
         match self.p.peek_token() {
             t if matches!(t.token, Token::SemiColon | Token::EOF) => Ok(()),
-            t => expected("the end of statement", &t),
+            t => expected("the end of the statement", &t),
         }
     }
 

@@ -163,6 +163,11 @@ impl<'a> Emitter<'a> {
                 let local = WindowAggregate { phase: AggregatePhase::Local, ..aggregate.clone() };
                 let mut fields: Vec<Field> = schema.fields[..aggregate.keys.len()].to_vec();
                 fields.push(Field::new("$slice_end", TypeKind::BigInt.not_null()));
+                for (i, call) in aggregate.aggregates.iter().enumerate() {
+                    for (j, data_type) in call.state_types().into_iter().enumerate() {
+                        fields.push(Field::new(format!("$partial{i}_{j}"), data_type));
+                    }
+                }
                 let spec = OperatorSpec::WindowAggregate(local);
                 let from =
                     self.operator("local-aggregate", "LocalWindowAggregate", spec, forward(from), Schema::new(fields));
