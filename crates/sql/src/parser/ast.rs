@@ -329,6 +329,7 @@ pub enum ColumnPosition {
 }
 
 /// What a column is made of.
+#[allow(clippy::large_enum_variant)] // few exist, and plain matching is worth more than their size
 #[derive(Clone, Debug)]
 pub enum ColumnKind {
     /// `name type`
@@ -589,6 +590,7 @@ pub enum AlterOptions {
 }
 
 /// What `ALTER MATERIALIZED TABLE` changes.
+#[allow(clippy::large_enum_variant)] // one exists at a time
 #[derive(Clone, Debug)]
 pub enum AlterMaterializedTable {
     /// `SUSPEND`

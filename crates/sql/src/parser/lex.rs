@@ -49,13 +49,13 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads `text` into tokens.
-    pub fn new(text: &str) -> Result<Self, (Self, ParserError)> {
+    pub fn new(text: &str) -> Result<Self, Box<(Self, ParserError)>> {
         let mut lines = vec![0];
         lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
         let mut source = Source { text: text.to_string(), lines, ..Source::default() };
         match source.read() {
             Ok(()) => Ok(source),
-            Err(error) => Err((source, error)),
+            Err(error) => Err(Box::new((source, error))),
         }
     }
 

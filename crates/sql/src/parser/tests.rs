@@ -260,7 +260,13 @@ fn json_functions_are_read_with_their_clauses() {
         "JSON_QUERY(j, '$' WITH CONDITIONAL ARRAY WRAPPER EMPTY OBJECT ON ERROR)",
         expect!["query None Conditional Null EmptyObject"],
     );
-    check("JSON_QUERY(j, '$' WITH WRAPPER EMPTY ARRAY ON EMPTY)", expect!["query None Unconditional EmptyArray Null"]);
+    check(
+        "JSON_QUERY(j, '$' WITH WRAPPER EMPTY ARRAY ON EMPTY)",
+        expect![
+            "query None Unconditional EmptyArray \
+        Null"
+        ],
+    );
     check("JSON_EXISTS(j, '$' UNKNOWN ON ERROR)", expect!["exists Unknown"]);
     check("JSON_OBJECT()", expect!["object false [] Null"]);
     check(
@@ -287,7 +293,8 @@ fn table_functions_take_tables() {
     assert_eq!(table.partition_by.len(), 2);
     assert_eq!(decode::descriptor(args[1]).map(|names| names.len()), Some(1));
     let named = call(
-        "TABLE(HOP(DATA => TABLE b, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '1' SECOND, SIZE => INTERVAL '2' SECOND)) AS w",
+        "TABLE(HOP(DATA => TABLE b, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '1' SECOND, SIZE => INTERVAL '2' \
+            SECOND)) AS w",
     );
     assert_eq!(decode::plain_args(&named), None);
     let query =
@@ -337,17 +344,20 @@ fn match_recognize_keeps_within_and_reluctance() {
     let sqlparser::ast::MatchRecognizePattern::Concat(parts) = pattern else { panic!("{pattern:?}") };
     let reluctant: Vec<_> = parts.iter().map(|part| decode::reluctant(part).map(|(_, _, is)| is)).collect();
     assert_eq!(reluctant, [None, Some(true), Some(false), Some(true)]);
-    let windowed = "TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' DAY)) MATCH_RECOGNIZE (ORDER BY ts MEASURES A.x AS x PATTERN (A) DEFINE A AS TRUE)";
+    let windowed = "TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' DAY)) MATCH_RECOGNIZE (ORDER BY ts \
+        MEASURES A.x AS x PATTERN (A) DEFINE A AS TRUE)";
     assert!(matches!(relation(windowed), TableFactor::MatchRecognize { .. }));
 }
 
 #[test]
 fn words_that_flink_does_not_reserve_are_names() {
     parse(
-        "SELECT key, type, name, state, top, version, data, label AS level, x final, pivot, sample, settings FROM format AS view",
+        "SELECT key, type, name, state, top, version, data, label AS level, x final, pivot, sample, settings FROM \
+            format AS view",
     );
     parse(
-        "CREATE TABLE t (key STRING, `timestamp` INT, type INT, model STRING, offset1 INT, top INT, größe INT) WITH ()",
+        "CREATE TABLE t (key STRING, `timestamp` INT, type INT, model STRING, offset1 INT, top INT, größe INT) \
+            WITH ()",
     );
     parse("SELECT a b, c first, model m, s.type FROM t source, u options WHERE length > 1 AND week = 2");
     check_error(
@@ -629,7 +639,8 @@ fn mistakes_are_told_with_place_and_hint() {
     check_error(
         "SELECT EXTRACT(FORTNIGHT FROM a)",
         expect![
-            "expected a unit of time (YEAR, MONTH, DAY, HOUR, MINUTE, SECOND..), found `FORTNIGHT` (line 1, column 16)"
+            "expected a unit of time (YEAR, MONTH, DAY, HOUR, MINUTE, SECOND..), found `FORTNIGHT` (line 1, \
+                column 16)"
         ],
     );
     check_error(
@@ -679,7 +690,19 @@ fn deep_nesting_is_refused_and_long_lists_are_not() {
             assert!(n < 2000 || result.is_err(), "{open} {n} is taken");
         }
     }
-    for open in ["(", "ARRAY<", "EXPLAIN ", "f(", "/*", "'a' ", "{", "CASE ", "CREATE TABLE t (a ROW<b ", "EXECUTE "] {
+    for open in [
+        "(",
+        "ARRAY<",
+        "EXPLAIN ",
+        "f(",
+        "/*",
+        "'a' ",
+        "{",
+        "CASE ",
+        "CREATE TABLE t (a ROW<b \
+        ",
+        "EXECUTE ",
+    ] {
         assert!(parse_script(&open.repeat(100_000)).is_err(), "{open}");
     }
     parse(&deep("(", ")", 100));
@@ -692,11 +715,16 @@ fn deep_nesting_is_refused_and_long_lists_are_not() {
 
 /// Pieces of scripts in any order.
 fn soup() -> impl Strategy<Value = String> {
-    let words = "SELECT FROM WHERE ( ) , ; . * + - = < > <> || [ ] { } ? : :: => /*+ */ -- 'a' 'it''s' ` \" 1 1.5 1e5 x a.b t \
-        AND OR NOT IN IS NULL BETWEEN SYMMETRIC LIKE CASE WHEN THEN ELSE END CAST AS INT ARRAY MAP ROW < > >> INTERVAL '1' DAY TO \
-        SECOND TABLE TUMBLE DESCRIPTOR PARTITION BY ORDER GROUP OVER ROWS JOIN ON LATERAL UNNEST WITH MATCH_RECOGNIZE PATTERN \
-        DEFINE WITHIN MEASURES FOR SYSTEM_TIME OF CREATE VIEW ALTER DROP SET RESET INSERT INTO VALUES EXPLAIN SHOW WATERMARK \
-        PRIMARY KEY ENFORCED METADATA JSON_VALUE JSON_OBJECT EXTRACT TRIM FLOOR EXECUTE STATEMENT BEGIN UNION ALL DISTINCT MODEL \
+    let words = "SELECT FROM WHERE ( ) , ; . * + - = < > <> || [ ] { } ? : :: => /*+ */ -- 'a' 'it''s' ` \" 1 1.5 \
+        1e5 x a.b t \
+        AND OR NOT IN IS NULL BETWEEN SYMMETRIC LIKE CASE WHEN THEN ELSE END CAST AS INT ARRAY MAP ROW < > >> INTERVAL '1' \
+        DAY TO \
+        SECOND TABLE TUMBLE DESCRIPTOR PARTITION BY ORDER GROUP OVER ROWS JOIN ON LATERAL UNNEST WITH \
+        MATCH_RECOGNIZE PATTERN \
+        DEFINE WITHIN MEASURES FOR SYSTEM_TIME OF CREATE VIEW ALTER DROP SET RESET INSERT INTO VALUES \
+        EXPLAIN SHOW WATERMARK \
+        PRIMARY KEY ENFORCED METADATA JSON_VALUE JSON_OBJECT EXTRACT TRIM FLOOR EXECUTE STATEMENT BEGIN UNION \
+        ALL DISTINCT MODEL \
         U&'\\0041' X'AB' _UTF8 ü $ @ # % ^ ! | \\ MATCH SUBSET";
     let words: Vec<String> = words.split_whitespace().map(str::to_string).collect();
     prop::collection::vec(prop::sample::select(words), 0..40).prop_map(|words| words.join(" "))
@@ -706,8 +734,16 @@ fn soup() -> impl Strategy<Value = String> {
 fn mutated() -> impl Strategy<Value = String> {
     let mut scripts = vec![read(&fixtures().join("corpus.sql"))];
     scripts = scripts[0].split("\n\n").map(str::to_string).collect();
-    let change =
-        (any::<prop::sample::Index>(), 0..4u8, prop::sample::select("()'`\",;<>[]*/-é0 ".chars().collect::<Vec<_>>()));
+    let change = (
+        any::<prop::sample::Index>(),
+        0..4u8,
+        prop::sample::select(
+            "()'`\",;<>[]*/-é0 \
+            "
+            .chars()
+            .collect::<Vec<_>>(),
+        ),
+    );
     (prop::sample::select(scripts), prop::collection::vec(change, 1..6)).prop_map(|(script, changes)| {
         let mut chars: Vec<char> = script.chars().collect();
         for (index, how, c) in changes {

@@ -47,7 +47,7 @@ pub fn flink_type(tree: &TreeType) -> Result<DataType> {
 ///
 /// For texts that are no type of Flink's, and for types that are not supported.
 pub fn parse_type(text: &str) -> Result<DataType> {
-    let source = Source::new(text).map_err(|(source, e)| translate(e, &source, Location { line: 1, column: 1 }))?;
+    let source = Source::new(text).map_err(|failed| translate(failed.1, &failed.0, Location { line: 1, column: 1 }))?;
     let dialect = FlinkDialect::default();
     let mut p = Parser::new(&dialect).with_tokens_with_locations(source.tokens.clone());
     let parsed = parse(&mut p).and_then(|t| match p.peek_token() {
@@ -239,7 +239,17 @@ fn decimal(p: &mut Parser) -> PResult<TypeKind> {
         return Ok(TypeKind::Decimal(10, 0));
     }
     let precision = number(p, 1, 38, "the precision of DECIMAL")?;
-    let scale = if p.consume_token(&Token::Comma) { number(p, 0, precision, "the scale of this DECIMAL")? } else { 0 };
+    let scale = if p.consume_token(&Token::Comma) {
+        number(
+            p,
+            0,
+            precision,
+            "the scale of this \
+        DECIMAL",
+        )?
+    } else {
+        0
+    };
     p.expect_token(&Token::RParen)?;
     Ok(TypeKind::Decimal(precision as u8, scale as u8))
 }
@@ -362,7 +372,8 @@ mod tests {
             ("ARRAY<INT", "expected `>`, found the end of the script (line 1, column 10)"),
             (
                 "INT INT",
-                "expected the end of the type, found `INT` (line 1, column 5)\n  hint: `INT` is a reserved word; to use it as a name, write it in backquotes",
+                "expected the end of the type, found `INT` (line 1, column 5)\n  hint: `INT` is a reserved word; \
+                    to use it as a name, write it in backquotes",
             ),
         ] {
             assert_eq!(parse_type(text).map_err(|e| e.to_string()), Err(message.to_string()), "{text}");
