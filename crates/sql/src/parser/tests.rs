@@ -717,7 +717,8 @@ fn deep_nesting_is_refused_and_long_lists_are_not() {
 fn soup() -> impl Strategy<Value = String> {
     let words = "SELECT FROM WHERE ( ) , ; . * + - = < > <> || [ ] { } ? : :: => /*+ */ -- 'a' 'it''s' ` \" 1 1.5 \
         1e5 x a.b t \
-        AND OR NOT IN IS NULL BETWEEN SYMMETRIC LIKE CASE WHEN THEN ELSE END CAST AS INT ARRAY MAP ROW < > >> INTERVAL '1' \
+        AND OR NOT IN IS NULL BETWEEN SYMMETRIC LIKE CASE WHEN THEN ELSE END CAST AS INT ARRAY MAP ROW < > >> \
+        INTERVAL '1' \
         DAY TO \
         SECOND TABLE TUMBLE DESCRIPTOR PARTITION BY ORDER GROUP OVER ROWS JOIN ON LATERAL UNNEST WITH \
         MATCH_RECOGNIZE PATTERN \
