@@ -48,7 +48,8 @@ fn check_file(name: &str, text: &str, breaches: &mut Vec<String>) {
     if lines > MAX_FILE {
         breaches.push(format!("{name}: {lines} lines; at most {MAX_FILE}"));
     }
-    let leftovers = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["to", "do!("].concat(), ["unimple", "mented!"].concat()];
+    let leftovers =
+        [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["to", "do!("].concat(), ["unimple", "mented!"].concat()];
     for (i, line) in text.lines().enumerate() {
         if line.chars().count() > MAX_LINE && !line.contains("http") && !line.contains('"') && !line.contains("//! |") {
             breaches.push(format!("{name}:{}: longer than {MAX_LINE} characters", i + 1));

@@ -58,7 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn nexmark(query: &str, events: u64, source: Source, parallelism: usize, folder: &Path) -> Result<String, String> {
-    let select = queries::nexmark(query).ok_or_else(|| format!("there is no query '{query}' here: {}", queries::NAMES))?;
+    let select =
+        queries::nexmark(query).ok_or_else(|| format!("there is no query '{query}' here: {}", queries::NAMES))?;
     let program = build()?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let table = match source {

@@ -1,7 +1,8 @@
 //! The Nexmark queries that run so far, with the suite's tables.
 
 /// Their names.
-pub const NAMES: &str = "q0, q1, q2, q5 (its hopping windows), q7 (its tumbling windows), q11, q12, q14, q21, q22, pass, tumble";
+pub const NAMES: &str =
+    "q0, q1, q2, q5 (its hopping windows), q7 (its tumbling windows), q11, q12, q14, q21, q22, pass, tumble";
 
 const COLUMNS: &str = "event_type INT,
   person ROW<id BIGINT, name STRING, emailAddress STRING, creditCard STRING, city STRING, state STRING,
@@ -19,7 +20,9 @@ const VIEW: &str = "CREATE VIEW bid AS SELECT bid.auction AS auction, bid.bidder
 
 /// The events from the generator.
 pub fn generator(events: u64) -> String {
-    format!("CREATE TABLE events ({COLUMNS},\n  {TIME})\nWITH ('connector' = 'nexmark', 'events.num' = '{events}');\n{VIEW}")
+    format!(
+        "CREATE TABLE events ({COLUMNS},\n  {TIME})\nWITH ('connector' = 'nexmark', 'events.num' = '{events}');\n{VIEW}"
+    )
 }
 
 /// The events from JSON files.

@@ -14,8 +14,8 @@ use millstream_core::time::{Clock, SystemClock};
 use millstream_sql::{Output, Planned};
 use millstream_state::dir::StateDir;
 use millstream_state::store::CheckpointStore;
-use std::io::{IsTerminal, Write};
 use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -212,18 +212,13 @@ fn open_state(args: &RunArgs, spec: &PlanSpec, settings: &Settings, select: bool
 
 /// The environment, from which object stores take their credentials.
 pub fn environment() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .collect()
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 fn spawn(spec: &WorkerSpec) -> Result<std::process::Child> {
     let program = std::env::current_exe().context("find the program's own file")?;
-    let mut child = Command::new(program)
-        .arg("worker")
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("start a worker process")?;
+    let mut child =
+        Command::new(program).arg("worker").stdin(Stdio::piped()).spawn().context("start a worker process")?;
     let mut line = serde_json::to_vec(spec).map_err(|e| Error::internal(e.to_string()))?;
     line.push(b'\n');
     // The pipe stays open as long as the child is held: its end tells the worker that the supervisor is gone.

@@ -101,7 +101,6 @@ impl SinkWriter for Printer {
             false => std::io::stdout().lock().write_all(self.text.as_bytes()),
         };
         done.map_err(|e| Error::from(e).context("print rows"))?;
-        add(&self.metrics.rows_out, batch.num_rows() as u64);
         Ok(())
     }
     fn flush(&mut self) -> Result<()> {

@@ -125,11 +125,10 @@ impl Coordinator {
                 self.phase = Phase::Ending { epoch, since_ms: now_ms };
                 Ok(Some(Action::EndEpoch { epoch, stop: self.stopping }))
             }
-            Phase::Ending { epoch, since_ms } if now_ms - since_ms > self.pace.timeout_ms => Err(Error::retry(format!(
-                "checkpoint {epoch} did not complete within {} ms",
-                self.pace.timeout_ms
-            ))
-            .hint("see 'execution.checkpointing.timeout'; a slow sink holds checkpoints back")),
+            Phase::Ending { epoch, since_ms } if now_ms - since_ms > self.pace.timeout_ms => {
+                Err(Error::retry(format!("checkpoint {epoch} did not complete within {} ms", self.pace.timeout_ms))
+                    .hint("see 'execution.checkpointing.timeout'; a slow sink holds checkpoints back"))
+            }
             Phase::Ending { epoch, .. } => {
                 let epoch = *epoch;
                 Ok(self.complete(epoch))

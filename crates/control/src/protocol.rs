@@ -199,7 +199,9 @@ impl Receiver {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
             Ok(0) => Ok(None),
-            Ok(_) => serde_json::from_str(&line).map(Some).map_err(|e| Error::internal(format!("decode a message: {e}"))),
+            Ok(_) => {
+                serde_json::from_str(&line).map(Some).map_err(|e| Error::internal(format!("decode a message: {e}")))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
             Err(e) => Err(e.into()),
         }

@@ -148,10 +148,7 @@ mod tests {
             ("restart-strategy.exponential-delay.backoff-multiplier", "2"),
             ("restart-strategy.exponential-delay.reset-backoff-threshold", "1 min"),
         ];
-        assert_eq!(
-            delays(&set, &[0, 200, 600, 1000, 70_000]),
-            [Some(100), Some(200), Some(300), Some(300), Some(100)]
-        );
+        assert_eq!(delays(&set, &[0, 200, 600, 1000, 70_000]), [Some(100), Some(200), Some(300), Some(300), Some(100)]);
     }
 
     #[test]

@@ -228,8 +228,7 @@ pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
     for (id, sink) in &job.sinks {
         let mut committer = sink.committer_of(&start.job_id)?;
         if let Some(manifest) = &start.manifest {
-            let pending: Vec<Vec<u8>> =
-                manifest.pending.get(id).into_iter().flatten().map(|b| b.0.to_vec()).collect();
+            let pending: Vec<Vec<u8>> = manifest.pending.get(id).into_iter().flatten().map(|b| b.0.to_vec()).collect();
             committer
                 .commit(manifest.epoch, &pending, manifest.ended)
                 .context(format!("commit what checkpoint {epoch} left pending in sink {id}"))?;
@@ -321,7 +320,8 @@ fn check_fits(manifest: &Manifest, operators: &[OperatorInfo]) -> Result<()> {
             let spec = now.tables.iter().find(|t| t.name == table.name).ok_or_else(|| {
                 refuse(format!("operator {} has no state table '{}' any more", stored.id, table.name))
             })?;
-            check_shape(table, spec).map_err(|e| refuse(format!("operator {}: {}", stored.id, e.details().join("; "))))?;
+            check_shape(table, spec)
+                .map_err(|e| refuse(format!("operator {}: {}", stored.id, e.details().join("; "))))?;
         }
     }
     for id in manifest.sources.keys() {

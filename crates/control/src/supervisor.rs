@@ -177,7 +177,11 @@ fn attempt(job: &mut Job, start: &mut store::Start, status: &mut Status) -> Resu
     }
     let senders = rendezvous(job, start, &events, &inbox, &mut children)?;
     let pace = Pace {
-        interval_ms: if job.state.is_some() { job.settings.duration(settings::CHECKPOINT_INTERVAL).as_millis() as i64 } else { 0 },
+        interval_ms: if job.state.is_some() {
+            job.settings.duration(settings::CHECKPOINT_INTERVAL).as_millis() as i64
+        } else {
+            0
+        },
         min_pause_ms: job.settings.duration(settings::CHECKPOINT_MIN_PAUSE).as_millis() as i64,
         timeout_ms: job.settings.duration(settings::CHECKPOINT_TIMEOUT).as_millis() as i64,
     };
@@ -408,7 +412,9 @@ impl Run<'_> {
 
     fn broadcast(&self, message: &ToWorker) -> Result<()> {
         for (process, sender) in self.senders.iter().enumerate() {
-            sender.send(message).map_err(|e| Error::retry(format!("worker process {process} can't be reached: {}", e.message())))?;
+            sender
+                .send(message)
+                .map_err(|e| Error::retry(format!("worker process {process} can't be reached: {}", e.message())))?;
         }
         Ok(())
     }

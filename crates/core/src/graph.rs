@@ -308,12 +308,7 @@ impl AggregateCall {
         self.distinct
             || matches!(
                 self.function,
-                ListAgg { .. }
-                    | Collect
-                    | ArrayAgg { .. }
-                    | SingleValue
-                    | JsonObjectAgg { .. }
-                    | JsonArrayAgg { .. }
+                ListAgg { .. } | Collect | ArrayAgg { .. } | SingleValue | JsonObjectAgg { .. } | JsonArrayAgg { .. }
             )
     }
 

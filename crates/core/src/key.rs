@@ -202,7 +202,8 @@ mod tests {
         expect_test::expect![[r#"
             [c77b3abb6f87acd9, 2fbc593564db792e, 5111c7e47d784413, f1d44f947e9fe56b]
             [35096e34fb7ce7fa, b75e6b6565384fa1, c712ebdcb1f46a3, 73bc046342b2400]
-            [2d06800538d394c2, e6c632b61e964e1f, de42567c9e210562, f1d44f947e9fe56b]"#]].assert_eq(&shown);
+            [2d06800538d394c2, e6c632b61e964e1f, de42567c9e210562, f1d44f947e9fe56b]"#]]
+        .assert_eq(&shown);
     }
 
     #[test]

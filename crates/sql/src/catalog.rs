@@ -3,8 +3,8 @@
 use crate::bind::expr::{ExprBinder, Scope, known_type};
 use crate::bind::place::{At, Placed, at_expr, at_ident, at_name, error, parts, unsupported, with_nearest};
 use crate::parser::ast::{
-    Column as ColumnAst, ColumnKind, CreateTable, CreateView, Drop, LikeFeature, MergingStrategy, ObjectKind, SqlOption,
-    TableElements,
+    Column as ColumnAst, ColumnKind, CreateTable, CreateView, Drop, LikeFeature, MergingStrategy, ObjectKind,
+    SqlOption, TableElements,
 };
 use crate::rel::{Column, Role};
 use millstream_core::connector::TableDef;
@@ -137,7 +137,11 @@ impl Catalog {
             ObjectKind::View => (true, "view"),
             other => return unsupported(at, format!("DROP {}", format!("{other:?}").to_uppercase())),
         };
-        let map = if drop.temporary || self.temporary.contains_key(&simple) { &mut self.temporary } else { &mut self.relations };
+        let map = if drop.temporary || self.temporary.contains_key(&simple) {
+            &mut self.temporary
+        } else {
+            &mut self.relations
+        };
         match map.get(&simple) {
             Some(relation) if matches!(relation, Relation::View(_)) == view => {
                 map.remove(&simple);
@@ -306,8 +310,7 @@ fn build_table(
             physical.push(Field::new(&column.name.value, data_type.clone().with_nullable(nullable)));
         }
     }
-    let physical_columns: Vec<Column> =
-        physical.iter().map(|f| Column::plain(&f.name, f.data_type.clone())).collect();
+    let physical_columns: Vec<Column> = physical.iter().map(|f| Column::plain(&f.name, f.data_type.clone())).collect();
     let scope = Scope::of(None, &physical_columns);
     let mut columns = vec![];
     let mut expressions = vec![];

@@ -74,7 +74,8 @@ pub enum Output {
 pub fn plan_script(text: &str, options: PlanOptions) -> Result<Planned> {
     let statements = parse_script(text)?;
     let settings = options.settings.clone();
-    let mut planner = Planner { options: &options, settings, catalog: Catalog::default(), messages: vec![], roots: vec![] };
+    let mut planner =
+        Planner { options: &options, settings, catalog: Catalog::default(), messages: vec![], roots: vec![] };
     let last = statements.len().saturating_sub(1);
     for (number, statement) in statements.iter().enumerate() {
         let at = (statement.span.line, statement.span.column);
@@ -143,7 +144,8 @@ impl Planner<'_> {
             }
             StatementKind::CreateTable(create) => self.catalog.create_table(create, zone),
             StatementKind::CreateView(view) => {
-                let bound = QueryBinder::new(&self.catalog, self.options.registry.as_ref(), &session)?.query(&view.query)?;
+                let bound =
+                    QueryBinder::new(&self.catalog, self.options.registry.as_ref(), &session)?.query(&view.query)?;
                 if !view.columns.is_empty() && view.columns.len() != bound.columns.len() {
                     let (names, columns) = (view.columns.len(), bound.columns.len());
                     return Err(Error::script(format!("the view names {names} columns, its query gives {columns}")));
@@ -214,9 +216,10 @@ impl Planner<'_> {
             }
             StatementKind::Client(_) => Ok(()),
             _ => {
-                let mut words = statement.text.split_whitespace().take_while(|w| {
-                    w.chars().all(|c| c.is_ascii_alphabetic()) && w.len() > 1
-                });
+                let mut words = statement
+                    .text
+                    .split_whitespace()
+                    .take_while(|w| w.chars().all(|c| c.is_ascii_alphabetic()) && w.len() > 1);
                 let first = words.next().unwrap_or_default().to_uppercase();
                 let second = words.next().unwrap_or_default().to_uppercase();
                 unsupported(at, format!("{first} {second}").trim())

@@ -6,7 +6,39 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The cases of the families that are planned and executed so far.
-const CASES: &[&str] = &[];
+const CASES: &[&str] = &[
+    "coll_construct_access",
+    "coll_row_compare",
+    "cond_where_nulls",
+    "err_array_index_zero",
+    "err_cep_greedy_last",
+    "err_duplicate_table",
+    "err_insert_column_count",
+    "err_runtime_int_division_by_zero",
+    "err_setop_column_count",
+    "err_unknown_format",
+    "err_unknown_function",
+    "err_unsupported_option",
+    "expr_csv_input",
+    "expr_nested_row",
+    "expr_rounding",
+    "expr_three_valued_logic",
+    "gwin_having_expr",
+    "hash_digests",
+    "query_values",
+    "quirk_to_timestamp_lenient_fallback",
+    "regex_basic",
+    "str_substring",
+    "str_url",
+    "tvf_listagg_first_last",
+    "tvf_tumble_no_agg",
+    "tvf_tumble_offset",
+    "types_decimal_scale",
+    "types_double_specials",
+    "types_interval_values",
+    "types_to_timestamp",
+    "types_typeof",
+];
 
 fn canonical(value: &Value, kind: &str) -> String {
     match value {
@@ -61,7 +93,7 @@ fn check_case(name: &str, args: &[&str]) -> Result<(), String> {
         return Err(format!("{name} {args:?}: exit {:?}: {stderr}", output.status.code()));
     }
     let schema: Vec<Value> = serde_json::from_str(&read("schema.json")).unwrap();
-    let text = |v: &Value| v.as_str().unwrap().to_string();
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
     let types: BTreeMap<String, String> = schema.iter().map(|c| (text(&c["name"]), text(&c["type"]))).collect();
     let (expected, actual) = (fold(&read("final.jsonl"), &types), fold(&stdout, &types));
     if expected == actual {
@@ -73,7 +105,8 @@ fn check_case(name: &str, args: &[&str]) -> Result<(), String> {
 }
 
 fn check_all(args: &[&str], skip_one_worker_only: bool) {
-    let one_worker_only = |name: &str| name.starts_with("late_");
+    // Rows of one file arrive in its order only at one worker.
+    let one_worker_only = |name: &str| name.starts_with("late_") || name == "tvf_listagg_first_last";
     let failures: Vec<String> = CASES
         .iter()
         .filter(|c| !(skip_one_worker_only && one_worker_only(c)))

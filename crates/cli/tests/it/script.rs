@@ -73,7 +73,11 @@ fn mistakes_in_a_script_are_told_with_their_place_and_exit_code_2() {
     check_refused("SELECT id FROM tt;", 2, &["tt", "line 2"]);
     check_refused("SELECT id FRM t;", 2, &["line 2"]);
     check_refused("SELECT NO_SUCH_FN(id) FROM t;", 2, &["NO_SUCH_FN"]);
-    check_refused("SET 'execution.checkpointing.intervall' = '1 s'; SELECT id FROM t;", 2, &["execution.checkpointing.interval"]);
+    check_refused(
+        "SET 'execution.checkpointing.intervall' = '1 s'; SELECT id FROM t;",
+        2,
+        &["execution.checkpointing.interval"],
+    );
     check_refused("SET 'execution.checkpointing.interval' = 'soon'; SELECT id FROM t;", 2, &["duration"]);
 }
 

@@ -456,7 +456,6 @@ impl SourceReader for FileReader {
                 if let Some(throttle) = &mut self.throttle {
                     throttle.spend(batch.num_rows());
                 }
-                add(&self.ctx.metrics.rows_in, batch.num_rows() as u64);
                 return Ok(SourcePoll::Rows { split: 0, batch });
             }
             if self.left.is_empty() {

@@ -84,11 +84,7 @@ pub fn decoder_factory(table: &TableDef, options: &Options, session: &SessionInf
 }
 
 /// The format that a table's options name, for writing. Reads the options `format` and `<format>.*`.
-pub fn encoder_factory(
-    table: &TableDef,
-    options: &Options,
-    _session: &SessionInfo,
-) -> Result<Arc<dyn EncoderFactory>> {
+pub fn encoder_factory(table: &TableDef, options: &Options, _session: &SessionInfo) -> Result<Arc<dyn EncoderFactory>> {
     match options.required("format")? {
         "csv" => csv::write_format(table, options),
         "json" => json::write_format(options),

@@ -103,7 +103,6 @@ impl SourceReader for Reader {
         self.pacer.gave(self.ids.len());
         let columns = self.source.plan.generate(&self.source.config, &self.ids)?;
         let batch = Batch::from_columns(self.source.schema.arrow().clone(), columns, self.ids.len())?;
-        add(&self.metrics.rows_in, self.ids.len() as u64);
         Ok(SourcePoll::Rows { split: 0, batch })
     }
     fn snapshot(&mut self) -> Result<Vec<u8>> {

@@ -19,9 +19,28 @@ use sqlparser::ast::{
 
 /// The names of the aggregates.
 const AGGREGATES: &[&str] = &[
-    "COUNT", "SUM", "SUM0", "$SUM0", "AVG", "MIN", "MAX", "FIRST_VALUE", "LAST_VALUE", "STDDEV", "STDDEV_POP",
-    "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP", "LISTAGG", "COLLECT", "ARRAY_AGG", "JSON_OBJECTAGG",
-    "JSON_ARRAYAGG", "SINGLE_VALUE", "APPROX_COUNT_DISTINCT",
+    "COUNT",
+    "SUM",
+    "SUM0",
+    "$SUM0",
+    "AVG",
+    "MIN",
+    "MAX",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "STDDEV",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "VARIANCE",
+    "VAR_POP",
+    "VAR_SAMP",
+    "LISTAGG",
+    "COLLECT",
+    "ARRAY_AGG",
+    "JSON_OBJECTAGG",
+    "JSON_ARRAYAGG",
+    "SINGLE_VALUE",
+    "APPROX_COUNT_DISTINCT",
 ];
 
 /// Whether it is an aggregate's name, in capitals.
@@ -363,8 +382,8 @@ impl Grouping {
         };
         if let AggregateFunction::ListAgg { separator } = &mut kind {
             if let Some(given) = args.get(1) {
-                *separator = text_of(given)
-                    .ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
+                *separator =
+                    text_of(given).ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
                 args.truncate(1);
             }
         }
@@ -470,8 +489,14 @@ impl Grouping {
             output.push(Column { name: name.into(), data_type: kind.not_null(), role });
         }
         let session_keys = keys.len();
-        let aggregate =
-            WindowAggregate { window, keys, session_keys, aggregates: calls, properties, phase: AggregatePhase::Single };
+        let aggregate = WindowAggregate {
+            window,
+            keys,
+            session_keys,
+            aggregates: calls,
+            properties,
+            phase: AggregatePhase::Single,
+        };
         let rel = Rel::new(RelOp::Aggregate { input, aggregate }, output);
         let _ = zone;
         let outputs = outputs
@@ -577,14 +602,10 @@ fn result_type(name: &str, function: &AggregateFunction, args: &[ExprRef], filte
             k if k.is_character() => TypeKind::STRING.nullable(),
             _ => return refused("a character string"),
         },
-        AggregateFunction::Collect => {
-            TypeKind::Multiset(Box::new(kind.nullable().with_nullable(nullable))).not_null()
-        }
+        AggregateFunction::Collect => TypeKind::Multiset(Box::new(kind.nullable().with_nullable(nullable))).not_null(),
         AggregateFunction::ArrayAgg { .. } => {
             TypeKind::Array(Box::new(kind.nullable().with_nullable(nullable))).nullable()
         }
-        AggregateFunction::JsonObjectAgg { .. } | AggregateFunction::JsonArrayAgg { .. } => {
-            TypeKind::STRING.not_null()
-        }
+        AggregateFunction::JsonObjectAgg { .. } | AggregateFunction::JsonArrayAgg { .. } => TypeKind::STRING.not_null(),
     })
 }

@@ -54,7 +54,10 @@ impl QueryBinder<'_> {
         for (column, value) in &insert.partition {
             let index = index_of(column)?;
             if !table.partitioned_by.contains(&column.value) {
-                return error(at_ident(column), format!("table '{}' isn't partitioned by '{}'", table.name, column.value));
+                return error(
+                    at_ident(column),
+                    format!("table '{}' isn't partitioned by '{}'", table.name, column.value),
+                );
             }
             if let Some(value) = value {
                 let scope = super::expr::Scope::default();
@@ -87,8 +90,11 @@ impl QueryBinder<'_> {
                 .at_place(at)
         };
         if source.columns.len() != targets.len() {
-            return Err(mismatch("different number of columns".into())
-                .hint(format!("the query gives {} columns, the sink takes {}", source.columns.len(), targets.len())));
+            return Err(mismatch("different number of columns".into()).hint(format!(
+                "the query gives {} columns, the sink takes {}",
+                source.columns.len(),
+                targets.len()
+            )));
         }
         let mut project: Vec<Option<ExprRef>> = fixed;
         for (place, (index, from)) in targets.iter().zip(&source.columns).enumerate() {

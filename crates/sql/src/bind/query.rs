@@ -14,8 +14,8 @@ use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins,
+    Distinct, Expr, GroupByExpr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins,
 };
 use std::sync::Arc;
 
@@ -116,7 +116,10 @@ impl<'a> QueryBinder<'a> {
         for (number, (l, r)) in left.columns.iter().zip(&right.columns).enumerate() {
             let Some(data_type) = exprs::common_type(&[l.data_type.clone(), r.data_type.clone()]) else {
                 let (l, r) = (&l.data_type, &r.data_type);
-                return error(at, format!("column {} of UNION ALL is {l} on one side and {r} on the other", number + 1));
+                return error(
+                    at,
+                    format!("column {} of UNION ALL is {l} on one side and {r} on the other", number + 1),
+                );
             };
             let role = match (l.role, r.role) {
                 (a, b) if a == b => a,

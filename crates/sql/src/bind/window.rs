@@ -198,7 +198,9 @@ fn multiple(size_ms: i64, part_ms: i64, function: &str, part: &str, at: At) -> R
     }
     error(
         at,
-        format!("{function} needs a size that is a multiple of its {part}, but got size {size_ms} ms and {part} {part_ms} ms"),
+        format!(
+            "{function} needs a size that is a multiple of its {part}, but got size {size_ms} ms and {part} {part_ms} ms"
+        ),
     )
 }
 

@@ -100,7 +100,10 @@ impl<'a> Emitter<'a> {
                     Some((rowtime, expression)) => {
                         let place = |index: usize| {
                             let name = &table.columns[index].name;
-                            rel.columns.iter().position(|c| c.name == *name).expect("a scan keeps what its watermark needs")
+                            rel.columns
+                                .iter()
+                                .position(|c| c.name == *name)
+                                .expect("a scan keeps what its watermark needs")
                         };
                         let expression = crate::bind::build::rebind(expression, &|index| {
                             let at = place(index);

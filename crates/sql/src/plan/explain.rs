@@ -81,7 +81,8 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
             }
             if let Some(watermark) = &source.watermark {
                 let column = names(&[watermark.column], &node.schema);
-                let mut line = format!("watermark: {column} AS {}, every {} ms", watermark.expression, watermark.interval_ms);
+                let mut line =
+                    format!("watermark: {column} AS {}, every {} ms", watermark.expression, watermark.interval_ms);
                 if let Some(idle) = watermark.idle_timeout_ms {
                     let _ = write!(line, ", idle after {idle} ms");
                 }

@@ -119,9 +119,7 @@ impl Pruner {
         if same {
             return Ok(pruned.rel);
         }
-        let project = (0..rel.columns.len())
-            .map(|i| column(pruned.at(i), &pruned.rel.columns[pruned.at(i)]))
-            .collect();
+        let project = (0..rel.columns.len()).map(|i| column(pruned.at(i), &pruned.rel.columns[pruned.at(i)])).collect();
         Ok(Rel::new(RelOp::Calc { input: pruned.rel, filter: None, project }, rel.columns.clone()))
     }
 
@@ -149,7 +147,10 @@ impl Pruner {
                 let kept: Vec<usize> = wanted.keys().copied().collect();
                 let columns = wanted
                     .iter()
-                    .map(|(i, need)| Column { data_type: need.of(&rel.columns[*i].data_type), ..rel.columns[*i].clone() })
+                    .map(|(i, need)| Column {
+                        data_type: need.of(&rel.columns[*i].data_type),
+                        ..rel.columns[*i].clone()
+                    })
                     .collect();
                 let op = RelOp::Scan { table: table.clone(), source: source.clone(), variant: variant.clone() };
                 Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
@@ -192,7 +193,10 @@ impl Pruner {
                     .map(|list| kept.iter().map(|i| input.rebind(&list[*i])).collect::<Result<Vec<_>>>())
                     .collect::<Result<_>>()?;
                 let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
-                Ok(Pruned { rel: Rel::new(RelOp::Expand { input: input.rel, projections }, columns), map: map_of(&kept) })
+                Ok(Pruned {
+                    rel: Rel::new(RelOp::Expand { input: input.rel, projections }, columns),
+                    map: map_of(&kept),
+                })
             }
             RelOp::Union { inputs } => {
                 let whole: Needs = kept.iter().map(|i| (*i, Need::All)).collect();
@@ -200,7 +204,8 @@ impl Pruner {
                 for input in inputs {
                     let pruned = self.walk(input, &whole)?;
                     // A scan may keep more than was asked for.
-                    let project = kept.iter().map(|i| column(pruned.at(*i), &pruned.rel.columns[pruned.at(*i)])).collect();
+                    let project =
+                        kept.iter().map(|i| column(pruned.at(*i), &pruned.rel.columns[pruned.at(*i)])).collect();
                     let columns: Vec<Column> = kept.iter().map(|i| input.columns[*i].clone()).collect();
                     let exact = pruned.rel.columns.len() == kept.len();
                     sides.push(match exact && kept.iter().enumerate().all(|(at, i)| pruned.at(*i) == at) {
@@ -213,7 +218,8 @@ impl Pruner {
             }
             RelOp::Window { input, window, session_keys, at } => {
                 let n = input.columns.len();
-                let mut below: Needs = needs.iter().filter(|(i, _)| **i < n).map(|(i, need)| (*i, need.clone())).collect();
+                let mut below: Needs =
+                    needs.iter().filter(|(i, _)| **i < n).map(|(i, need)| (*i, need.clone())).collect();
                 session_keys.iter().for_each(|k| add(&mut below, *k, Need::All));
                 if let WindowTime::Event { column } = window.time {
                     add(&mut below, column, Need::All);
@@ -313,9 +319,7 @@ pub fn project_source(
 /// The fields that a (pruned) type has, as a need.
 fn need_of(data_type: &DataType) -> Need {
     match &data_type.kind {
-        TypeKind::Row(fields) => {
-            Need::Fields(fields.iter().map(|f| (f.name.clone(), need_of(&f.data_type))).collect())
-        }
+        TypeKind::Row(fields) => Need::Fields(fields.iter().map(|f| (f.name.clone(), need_of(&f.data_type))).collect()),
         _ => Need::All,
     }
 }

@@ -18,7 +18,9 @@ pub fn simplify(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
                     // Names and roles may differ; the operators below don't care.
                     Rel::new(input.op.clone(), columns)
                 }
-                (input, filter) => merge(Rel::new(RelOp::Calc { input, filter, project: project.clone() }, columns), zone)?,
+                (input, filter) => {
+                    merge(Rel::new(RelOp::Calc { input, filter, project: project.clone() }, columns), zone)?
+                }
             }
         }
         RelOp::Expand { input, projections } => {
@@ -45,11 +47,7 @@ fn is_identity(project: &[ExprRef], input: &RelRef) -> bool {
 }
 
 /// Puts the filter below what it need not stand above; what is left of it comes back.
-fn push_filter(
-    input: RelRef,
-    filter: Option<ExprRef>,
-    zone: &SessionZone,
-) -> Result<(RelRef, Option<ExprRef>)> {
+fn push_filter(input: RelRef, filter: Option<ExprRef>, zone: &SessionZone) -> Result<(RelRef, Option<ExprRef>)> {
     let Some(filter) = filter else { return Ok((input, None)) };
     if !filter.is_deterministic() {
         return Ok((input, Some(filter)));

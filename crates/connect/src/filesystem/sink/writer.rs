@@ -141,7 +141,6 @@ impl SinkWriter for FileWriter {
                 }
             }
         }
-        add(&self.metrics.rows_out, batch.num_rows() as u64);
         self.storage.drain().map(|_| ())
     }
     fn prepare_commit(&mut self, epoch: u64, ended: bool) -> Result<Vec<Vec<u8>>> {
