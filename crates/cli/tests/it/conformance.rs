@@ -51,14 +51,20 @@ fn canonical(value: &Value, kind: &str) -> String {
     }
 }
 
-/// The changelog's lines folded to a multiset of rows.
+/// The lines folded to a multiset of rows: changes, or (as in `final.jsonl`) plain rows.
 fn fold(lines: &str, types: &BTreeMap<String, String>) -> BTreeMap<String, i64> {
     let mut rows = BTreeMap::new();
     for line in lines.lines() {
         let change: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
-        let row: BTreeMap<&String, String> =
-            change["row"].as_object().unwrap().iter().map(|(k, v)| (k, canonical(v, &types[k]))).collect();
-        let count = match change["op"].as_str().unwrap() {
+        let row: BTreeMap<&String, String> = change
+            .get("row")
+            .unwrap_or(&change)
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(k, v)| (k, canonical(v, &types[k])))
+            .collect();
+        let count = match change.get("op").map_or("+I", |op| op.as_str().unwrap()) {
             "+I" | "+U" => 1,
             "-U" | "-D" => -1,
             op => panic!("no such row kind: {op}"),
