@@ -4,7 +4,7 @@ use crate::bind::build::{column, rebind};
 use crate::rel::{Column, Rel, RelOp, RelRef, schema_of};
 use millstream_core::graph::{WindowShape, WindowTime};
 use millstream_core::source::Source;
-use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
+use millstream_core::{DataType, Error, ExprRef, Field, Result, Schema, TypeKind};
 use millstream_expr::build::field_path;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -284,7 +284,10 @@ pub fn project_source(
     let mut needs = Needs::new();
     let mut wanted = vec![];
     for column in columns {
-        let index = table.columns.iter().position(|c| c.name == column.name).expect("a scan's columns are its table's");
+        let index = table.columns.iter().position(|c| c.name == column.name).ok_or_else(|| {
+            Error::unsupported(format!("the column '{}' at this place of the query", column.name))
+                .detail("the planner looked for it among the columns of the table that is read")
+        })?;
         let whole = &table.expressions[index];
         match (whole.as_column(), &column.data_type.kind) {
             (Some(physical), TypeKind::Row(_)) => add(&mut needs, physical, need_of(&column.data_type)),
