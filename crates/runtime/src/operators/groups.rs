@@ -1,10 +1,11 @@
 //! The hash table from keys to group numbers: keys in columns, a batch at a time.
+//!
+//! Looking up a batch goes in passes over it (hash, load the slot, compare the key) rather than row by row: the loads
+//! of a pass don't wait for each other, so that a table far larger than the caches costs about what a small one does.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, make_array};
 use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, Int8Type, Int16Type, Int32Type, Int64Type};
 use arrow::row::{RowConverter, Rows, SortField};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use millstream_core::Result;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,17 +13,108 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Numbers the distinct keys it is shown from 0.
 pub(super) struct GroupTable {
     types: Vec<ArrowType>,
-    table: HashTable<u32>,
+    slots: Slots,
     keys: Keys,
 }
 
 enum Keys {
     /// No key column: one group, once there was a row.
     Empty { seen: bool },
+    /// One column of at most 64 bits; the group of NULL has no slot.
+    One { known: Vec<u64>, null: Option<u32> },
     /// All columns of a key, with their null bits, in one number.
     Packed(Vec<u128>),
     /// Anything else: Arrow's row format.
     Rows { converter: RowConverter, rows: Rows, hashes: Vec<u64> },
+}
+
+/// Open addressing: the upper half of a key's hash and its group's number plus one; 0 where there is none.
+#[derive(Default)]
+struct Slots {
+    slots: Vec<u64>,
+    used: usize,
+}
+
+/// Rows whose slots are loaded before the first is looked at.
+const CHUNK: usize = 512;
+/// The fewest slots; a power of two, as all sizes are.
+const MIN_SLOTS: usize = 64;
+const UPPER: u64 = 0xFFFF_FFFF_0000_0000;
+
+impl Slots {
+    /// Finds or makes the group of each of `count` keys, given the hash of each, whether a group has the key of a
+    /// row, how to add a row's key (returning its group), and the hash of a known group.
+    fn find<K>(
+        &mut self,
+        keys: &mut K,
+        hashes: &[u64],
+        groups: &mut Vec<u32>,
+        is_same: impl Fn(&K, u32, usize) -> bool,
+        add: impl Fn(&mut K, usize) -> u32,
+        hash_of: impl Fn(&K, u32) -> u64,
+    ) {
+        if self.slots.is_empty() {
+            self.slots = vec![0; MIN_SLOTS];
+        }
+        let mut loaded = [0u64; CHUNK];
+        for (chunk, hashes) in hashes.chunks(CHUNK).enumerate() {
+            let mask = self.slots.len() - 1;
+            for (slot, hash) in loaded.iter_mut().zip(hashes) {
+                *slot = self.slots[*hash as usize & mask];
+            }
+            for (i, (slot, hash)) in loaded.iter().zip(hashes).enumerate() {
+                let row = chunk * CHUNK + i;
+                if (slot ^ hash) & UPPER == 0 && *slot as u32 != 0 && is_same(keys, *slot as u32 - 1, row) {
+                    groups.push(*slot as u32 - 1);
+                    continue;
+                }
+                groups.push(self.probe(keys, *hash, row, &is_same, &add, &hash_of));
+            }
+        }
+    }
+
+    /// One key, slot by slot from its first.
+    fn probe<K>(
+        &mut self,
+        keys: &mut K,
+        hash: u64,
+        row: usize,
+        is_same: &impl Fn(&K, u32, usize) -> bool,
+        add: &impl Fn(&mut K, usize) -> u32,
+        hash_of: &impl Fn(&K, u32) -> u64,
+    ) -> u32 {
+        if (self.used + 1) * 2 > self.slots.len() {
+            self.grow(|group| hash_of(keys, group));
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                let group = add(keys, row);
+                self.slots[at] = hash & UPPER | u64::from(group + 1);
+                self.used += 1;
+                return group;
+            }
+            if (slot ^ hash) & UPPER == 0 && is_same(keys, slot as u32 - 1, row) {
+                return slot as u32 - 1;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn grow(&mut self, hash_of: impl Fn(u32) -> u64) {
+        let old = std::mem::take(&mut self.slots);
+        self.slots = vec![0; old.len() * 4];
+        let mask = self.slots.len() - 1;
+        for slot in old.into_iter().filter(|slot| *slot != 0) {
+            let mut at = hash_of(slot as u32 - 1) as usize & mask;
+            while self.slots[at] != 0 {
+                at = (at + 1) & mask;
+            }
+            self.slots[at] = slot;
+        }
+    }
 }
 
 /// Bits of a column's values where they can be packed.
@@ -38,75 +130,77 @@ fn packed_bits(data_type: &ArrowType) -> Option<u32> {
 }
 
 #[inline]
+fn hash_one(key: u64) -> u64 {
+    let first = u128::from(key ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93;
+    let mixed = first as u64 ^ (first >> 64) as u64;
+    let second = u128::from(mixed) * 0xA076_1D64_78BD_642F;
+    second as u64 ^ (second >> 64) as u64
+}
+
+#[inline]
 fn hash_packed(key: u128) -> u64 {
-    let low = (key as u64 ^ 0x9E37_79B9_7F4A_7C15) as u128 * 0xD6E8_FEB8_6659_FD93;
-    let mixed = (low as u64) ^ ((low >> 64) as u64) ^ ((key >> 64) as u64);
-    let high = mixed as u128 * 0xA076_1D64_78BD_642F;
-    (high as u64) ^ ((high >> 64) as u64)
+    hash_one(key as u64 ^ hash_one((key >> 64) as u64))
 }
 
-fn pack(array: &ArrayRef, into: &mut [u128]) {
-    fn values<T: ArrowPrimitiveType>(array: &ArrayRef, bits: u32, into: &mut [u128], to: impl Fn(T::Native) -> u64) {
-        let data = array.to_data();
-        let values = PrimitiveArray::<T>::from(match data.data_type() == &T::DATA_TYPE {
-            true => data,
-            // The same bytes under the plain integer type: the layouts are equal.
-            false => data.into_builder().data_type(T::DATA_TYPE).build().unwrap_or_else(|_| T::default_data()),
-        });
-        for (row, (key, value)) in into.iter_mut().zip(values.values().iter()).enumerate() {
-            *key <<= bits + 1;
-            *key |= if values.is_null(row) { 1u128 << bits } else { u128::from(to(*value)) };
-        }
-    }
+/// The values of a column that can be packed, as unsigned bits; anything where it is NULL.
+fn bits_of(array: &ArrayRef) -> Vec<u64> {
+    let (data, count) = (array.to_data(), array.len());
     match packed_bits(array.data_type()) {
-        Some(1) => {
-            let flags = array.as_boolean();
-            for (row, key) in into.iter_mut().enumerate() {
-                *key = (*key << 2) | if flags.is_null(row) { 2 } else { u128::from(flags.value(row)) };
-            }
-        }
-        Some(8) => values::<Int8Type>(array, 8, into, |v| u64::from(v as u8)),
-        Some(16) => values::<Int16Type>(array, 16, into, |v| u64::from(v as u16)),
-        Some(32) => values::<Int32Type>(array, 32, into, |v| u64::from(v as u32)),
-        _ => values::<Int64Type>(array, 64, into, |v| v as u64),
+        Some(1) => array.as_boolean().values().iter().map(u64::from).collect(),
+        Some(8) => data.buffer::<u8>(0)[..count].iter().map(|v| u64::from(*v)).collect(),
+        Some(16) => data.buffer::<u16>(0)[..count].iter().map(|v| u64::from(*v)).collect(),
+        Some(32) => data.buffer::<u32>(0)[..count].iter().map(|v| u64::from(*v)).collect(),
+        _ => data.buffer::<u64>(0)[..count].to_vec(),
     }
 }
 
-trait DefaultData {
-    fn default_data() -> arrow::array::ArrayData;
-}
-
-impl<T: ArrowPrimitiveType> DefaultData for T {
-    fn default_data() -> arrow::array::ArrayData {
-        arrow::array::ArrayData::new_empty(&T::DATA_TYPE)
-    }
-}
-
-fn unpack(keys: &mut [u128], data_type: &ArrowType) -> Result<ArrayRef> {
-    fn values<T: ArrowPrimitiveType>(keys: &mut [u128], bits: u32, to: impl Fn(u64) -> T::Native) -> ArrayRef {
-        let mut next = |key: &mut u128| {
-            let is_null = *key >> bits & 1 == 1;
-            let value = (*key & ((1u128 << bits) - 1)) as u64;
-            *key >>= bits + 1;
-            (!is_null).then(|| to(value))
-        };
-        Arc::new(keys.iter_mut().map(&mut next).collect::<PrimitiveArray<T>>())
+/// The column whose values [`bits_of`] gave.
+fn from_bits(data_type: &ArrowType, bits: impl Iterator<Item = Option<u64>>) -> Result<ArrayRef> {
+    fn values<T: ArrowPrimitiveType>(
+        bits: impl Iterator<Item = Option<u64>>,
+        to: impl Fn(u64) -> T::Native,
+    ) -> ArrayRef {
+        Arc::new(bits.map(|b| b.map(&to)).collect::<PrimitiveArray<T>>())
     }
     let array = match packed_bits(data_type) {
-        Some(1) => {
-            let next = |key: &mut u128| {
-                let (is_null, value) = (*key & 2 != 0, *key & 1 != 0);
-                *key >>= 2;
-                (!is_null).then_some(value)
-            };
-            return Ok(Arc::new(keys.iter_mut().map(next).collect::<BooleanArray>()));
-        }
-        Some(8) => values::<Int8Type>(keys, 8, |v| v as i8),
-        Some(16) => values::<Int16Type>(keys, 16, |v| v as i16),
-        Some(32) => values::<Int32Type>(keys, 32, |v| v as i32),
-        _ => values::<Int64Type>(keys, 64, |v| v as i64),
+        Some(1) => return Ok(Arc::new(bits.map(|b| b.map(|b| b != 0)).collect::<BooleanArray>())),
+        Some(8) => values::<Int8Type>(bits, |v| v as i8),
+        Some(16) => values::<Int16Type>(bits, |v| v as i16),
+        Some(32) => values::<Int32Type>(bits, |v| v as i32),
+        _ => values::<Int64Type>(bits, |v| v as i64),
     };
+    if array.data_type() == data_type {
+        return Ok(array);
+    }
+    // The same bytes under another name: the layouts are equal.
     Ok(make_array(array.to_data().into_builder().data_type(data_type.clone()).build()?))
+}
+
+/// Appends a column to packed keys.
+fn pack(array: &ArrayRef, into: &mut [u128]) {
+    let bits = packed_bits(array.data_type()).unwrap_or(64);
+    let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+    for (row, (key, value)) in into.iter_mut().zip(bits_of(array)).enumerate() {
+        let is_null = nulls.is_some_and(|nulls| nulls.is_null(row));
+        *key = *key << (bits + 1) | if is_null { 1 << bits } else { u128::from(value) };
+    }
+}
+
+/// Takes the last column off packed keys.
+fn unpack(keys: &mut [u128], data_type: &ArrowType) -> Result<ArrayRef> {
+    let bits = packed_bits(data_type).unwrap_or(64);
+    let next = |key: &mut u128| {
+        let (is_null, value) = (*key >> bits & 1 == 1, (*key & ((1 << bits) - 1)) as u64);
+        *key >>= bits + 1;
+        (!is_null).then_some(value)
+    };
+    from_bits(data_type, keys.iter_mut().map(next))
+}
+
+/// Appends a group's key; its number.
+fn push<T>(known: &mut Vec<T>, key: T) -> u32 {
+    known.push(key);
+    known.len() as u32 - 1
 }
 
 impl GroupTable {
@@ -114,6 +208,7 @@ impl GroupTable {
         let bits = types.iter().try_fold(0, |sum, t| packed_bits(t).map(|bits| sum + bits + 1));
         let keys = match bits {
             _ if types.is_empty() => Keys::Empty { seen: false },
+            Some(_) if types.len() == 1 => Keys::One { known: vec![], null: None },
             Some(0..=128) => Keys::Packed(vec![]),
             _ => {
                 let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
@@ -121,13 +216,14 @@ impl GroupTable {
                 Keys::Rows { converter, rows, hashes: vec![] }
             }
         };
-        Ok(GroupTable { types, table: HashTable::new(), keys })
+        Ok(GroupTable { types, slots: Slots::default(), keys })
     }
 
     /// The number of groups.
     pub(super) fn len(&self) -> usize {
         match &self.keys {
             Keys::Empty { seen } => usize::from(*seen),
+            Keys::One { known, .. } => known.len(),
             Keys::Packed(keys) => keys.len(),
             Keys::Rows { hashes, .. } => hashes.len(),
         }
@@ -142,46 +238,59 @@ impl GroupTable {
                 *seen |= count > 0;
                 groups.resize(count, 0);
             }
+            Keys::One { known, null } => {
+                let column = &columns[0];
+                let mut keys = bits_of(column);
+                let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
+                if let Some(nulls) = nulls {
+                    keys = nulls.valid_indices().map(|row| keys[row]).collect();
+                }
+                let hashes: Vec<u64> = keys.iter().map(|key| hash_one(*key)).collect();
+                self.slots.find(
+                    known,
+                    &hashes,
+                    groups,
+                    |known, group, row| known[group as usize] == keys[row],
+                    |known, row| push(known, keys[row]),
+                    |known, group| hash_one(known[group as usize]),
+                );
+                if let Some(nulls) = nulls {
+                    let null = *null.get_or_insert_with(|| push(known, 0));
+                    let mut valid = std::mem::take(groups).into_iter();
+                    groups.extend(
+                        nulls.iter().map(|is_valid| if is_valid { valid.next().unwrap_or(null) } else { null }),
+                    );
+                }
+            }
             Keys::Packed(known) => {
                 let mut packed = vec![0u128; count];
                 columns.iter().for_each(|c| pack(c, &mut packed));
-                for key in packed {
-                    let entry = self.table.entry(
-                        hash_packed(key),
-                        |group| known[*group as usize] == key,
-                        |group| hash_packed(known[*group as usize]),
-                    );
-                    groups.push(match entry {
-                        Entry::Occupied(found) => *found.get(),
-                        Entry::Vacant(free) => {
-                            let group = known.len() as u32;
-                            free.insert(group);
-                            known.push(key);
-                            group
-                        }
-                    });
-                }
+                let hashes: Vec<u64> = packed.iter().map(|key| hash_packed(*key)).collect();
+                self.slots.find(
+                    known,
+                    &hashes,
+                    groups,
+                    |known, group, row| known[group as usize] == packed[row],
+                    |known, row| push(known, packed[row]),
+                    |known, group| hash_packed(known[group as usize]),
+                );
             }
             Keys::Rows { converter, rows, hashes } => {
                 let converted = converter.convert_columns(columns)?;
-                for row in converted.iter() {
-                    let hash = xxh3_64(row.as_ref());
-                    let entry = self.table.entry(
-                        hash,
-                        |group| hashes[*group as usize] == hash && rows.row(*group as usize) == row,
-                        |group| hashes[*group as usize],
-                    );
-                    groups.push(match entry {
-                        Entry::Occupied(found) => *found.get(),
-                        Entry::Vacant(free) => {
-                            let group = hashes.len() as u32;
-                            free.insert(group);
-                            hashes.push(hash);
-                            rows.push(row);
-                            group
-                        }
-                    });
-                }
+                let new: Vec<u64> = converted.iter().map(|row| xxh3_64(row.as_ref())).collect();
+                self.slots.find(
+                    &mut (rows, hashes),
+                    &new,
+                    groups,
+                    |(rows, hashes), group, row| {
+                        hashes[group as usize] == new[row] && rows.row(group as usize) == converted.row(row)
+                    },
+                    |(rows, hashes), row| {
+                        rows.push(converted.row(row));
+                        push(hashes, new[row])
+                    },
+                    |(_, hashes), group| hashes[group as usize],
+                );
             }
         }
         Ok(())
@@ -191,6 +300,10 @@ impl GroupTable {
     pub(super) fn keys(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
         match &self.keys {
             Keys::Empty { .. } => Ok(vec![]),
+            Keys::One { known, null } => {
+                let bits = groups.iter().map(|group| (*null != Some(*group)).then(|| known[*group as usize]));
+                Ok(vec![from_bits(&self.types[0], bits)?])
+            }
             Keys::Packed(known) => {
                 let mut packed: Vec<u128> = groups.iter().map(|g| known[*g as usize]).collect();
                 let mut columns = vec![];
@@ -204,5 +317,66 @@ impl GroupTable {
                 Ok(converter.convert_rows(groups.iter().map(|g| rows.row(*g as usize)))?)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int16Array, Int64Array, StringArray};
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+    use std::collections::HashMap;
+
+    /// Numbers as a map from the printed key would give them, and the keys that come back.
+    fn check(columns: impl Fn(&mut SmallRng, usize) -> Vec<ArrayRef>) {
+        let mut random = SmallRng::seed_from_u64(7);
+        let sample = columns(&mut random, 1);
+        let mut table = GroupTable::new(sample.iter().map(|c| c.data_type().clone()).collect()).unwrap();
+        let mut model: HashMap<String, u32> = HashMap::new();
+        let mut groups = vec![];
+        for count in [0, 1, 7, 600, 5000, 3] {
+            let columns = columns(&mut random, count);
+            let text = |columns: &[ArrayRef], row: usize| {
+                let value = |c: &ArrayRef| arrow::util::display::array_value_to_string(c, row).unwrap();
+                columns
+                    .iter()
+                    .map(|c| if c.is_null(row) { "NULL".into() } else { value(c) })
+                    .collect::<Vec<_>>()
+                    .join("|")
+            };
+            table.lookup(&columns, count, &mut groups).unwrap();
+            assert_eq!(groups.len(), count);
+            let mut names = HashMap::new();
+            for (row, group) in groups.iter().enumerate() {
+                assert_eq!(*model.entry(text(&columns, row)).or_insert(*group), *group);
+                assert_eq!(names.entry(*group).or_insert_with(|| text(&columns, row)), &text(&columns, row));
+            }
+            let keys = table.keys(&groups).unwrap();
+            (0..count).for_each(|row| assert_eq!(text(&keys, row), text(&columns, row)));
+        }
+        assert_eq!(table.len(), model.len());
+    }
+
+    fn longs(random: &mut SmallRng, count: usize, range: i64) -> ArrayRef {
+        Arc::new(
+            (0..count).map(|_| Some(random.random_range(-range..range)).filter(|v| v % 5 != 0)).collect::<Int64Array>(),
+        )
+    }
+
+    #[test]
+    fn equal_keys_get_one_number_whatever_their_types() {
+        check(|random, count| vec![longs(random, count, 2000)]);
+        check(|random, count| vec![longs(random, count, 3)]);
+        check(|random, count| {
+            let short =
+                (0..count).map(|_| Some(random.random::<i16>() % 9).filter(|v| *v != 2)).collect::<Int16Array>();
+            vec![Arc::new(short) as ArrayRef, longs(random, count, 100)]
+        });
+        check(|random, count| vec![longs(random, count, 40), longs(random, count, 40)]);
+        check(|random, count| {
+            let text = (0..count).map(|_| Some(format!("k{}", random.random_range(0..900)))).collect::<StringArray>();
+            vec![Arc::new(text) as ArrayRef, longs(random, count, 2)]
+        });
     }
 }
