@@ -51,6 +51,7 @@ impl PlanSpec {
             session: SessionInfo {
                 base_dir: self.base_dir.clone(),
                 time_zone: settings.text(settings::TIME_ZONE).to_string(),
+                storage: settings.storage_options(),
             },
             settings,
             registry: millstream_connect::registry(),

@@ -206,13 +206,16 @@ fn open_state(args: &RunArgs, spec: &PlanSpec, settings: &Settings, select: bool
     } else {
         configured.to_string()
     };
-    let checkpoints = CheckpointStore::open(&location, &environment())?;
+    let checkpoints = CheckpointStore::open(&location, &environment(settings))?;
     Ok(Some(JobState { dir, checkpoints, from }))
 }
 
-/// The environment, from which object stores take their credentials.
-pub fn environment() -> Vec<(String, String)> {
-    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+/// What object stores' clients are configured by: the environment's variables for them, then the settings,
+/// which win.
+pub fn environment(settings: &Settings) -> Vec<(String, String)> {
+    let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let variables = variables.filter(|(k, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| k.starts_with(p)));
+    variables.chain(settings.storage_options()).collect()
 }
 
 fn spawn(spec: &WorkerSpec) -> Result<std::process::Child> {

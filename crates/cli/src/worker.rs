@@ -47,7 +47,7 @@ pub fn work() -> Result<()> {
     });
     let planned = spec.plan.plan()?;
     let checkpoints = match &spec.checkpoints {
-        Some(location) => Some(Arc::new(CheckpointStore::open(location, &run::environment())?)),
+        Some(location) => Some(Arc::new(CheckpointStore::open(location, &run::environment(&planned.settings))?)),
         None => None,
     };
     millstream_control::worker::work(millstream_control::worker::WorkerJob {

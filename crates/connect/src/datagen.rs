@@ -8,7 +8,6 @@ mod tests;
 use crate::blackhole::not_writable;
 use column::{Column, Rows};
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
-use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::options::Options;
 use millstream_core::sink::Sink;
 use millstream_core::source::{Source, SourceContext, SourcePoll, SourceReader};
@@ -92,7 +91,6 @@ impl Source for Datagen {
             pacer: Pacer::new(Some(self.rate as f64), ctx.instances, now),
             source: self.clone(),
             clock: ctx.clock,
-            metrics: ctx.metrics,
             ids: Vec::new(),
         }))
     }
@@ -103,7 +101,6 @@ struct Reader {
     sequence: Sequence,
     pacer: Pacer,
     clock: ClockRef,
-    metrics: MetricsRef,
     ids: Vec<u64>,
 }
 

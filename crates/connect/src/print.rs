@@ -6,7 +6,6 @@ use arrow::datatypes::*;
 use chrono::{DateTime, NaiveDateTime, NaiveTime, Timelike};
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
 use millstream_core::graph::ChangelogMode;
-use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::options::Options;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::source::Source;
@@ -61,7 +60,6 @@ impl Sink for PrintSink {
             prefix: prefix(&self.identifier, ctx.instance, ctx.instances),
             to_stderr: self.to_stderr,
             text: String::new(),
-            metrics: ctx.metrics,
         }))
     }
     fn committer(&self) -> Result<Box<dyn Committer>> {
@@ -83,7 +81,6 @@ struct Printer {
     prefix: String,
     to_stderr: bool,
     text: String,
-    metrics: MetricsRef,
 }
 
 impl SinkWriter for Printer {

@@ -30,6 +30,8 @@ pub struct SessionInfo {
     pub base_dir: PathBuf,
     /// `table.local-time-zone`
     pub time_zone: String,
+    /// What the settings say about object stores, see [`crate::settings::Settings::storage_options`].
+    pub storage: Vec<(String, String)>,
 }
 
 /// How a sink is written to.

@@ -30,7 +30,11 @@ impl<'a> Options<'a> {
     }
     /// An error about the option `key`.
     pub fn error(&self, key: &str, message: impl Into<String>) -> Error {
-        Error::script(message).at(Place::Named(format!("table '{}', option '{key}'", self.table)))
+        Error::script(message).at(self.place(key))
+    }
+    /// Where the option `key` is.
+    pub fn place(&self, key: &str) -> Place {
+        Place::Named(format!("table '{}', option '{key}'", self.table))
     }
     fn parse<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
         let Some(text) = self.raw(key) else { return Ok(None) };

@@ -120,6 +120,16 @@ settings! {
         "How long rows may wait for a batch to fill before an exchange.";
     IN_FLIGHT: "millstream.exchange.memory", Memory, "32 mb",
         "The bound on memory in flight between the operators of a job.";
+    S3_ENDPOINT: "s3.endpoint", Text, "",
+        "The address of an S3-compatible store, such as `http://localhost:9000`; empty: Amazon's.";
+    S3_REGION: "s3.region", Text, "",
+        "The region of the buckets; empty: the environment's `AWS_REGION`, or `us-east-1`.";
+    S3_ACCESS_KEY: "s3.access-key", Text, "",
+        "The access key of S3; empty: the environment's `AWS_ACCESS_KEY_ID`.";
+    S3_SECRET_KEY: "s3.secret-key", Text, "",
+        "The secret key of S3; empty: the environment's `AWS_SECRET_ACCESS_KEY`.";
+    S3_PATH_STYLE: "s3.path.style.access", Boolean, "true",
+        "Whether a bucket is named in the path of a request (`true`) or in its host.";
     HEARTBEAT_TIMEOUT: "heartbeat.timeout", SettingKind::Duration, "50 s",
         "A worker process that is silent for this long counts as lost.";
 }
@@ -183,6 +193,32 @@ impl Settings {
     /// A [`SettingKind::Boolean`].
     pub fn boolean(&self, key: &'static str) -> bool {
         self.text(key).eq_ignore_ascii_case("true")
+    }
+}
+
+impl Settings {
+    /// What the `s3.*` settings mean for an object store's client, by the names that its environment
+    /// variables have in lower case; they are to win over the environment.
+    pub fn storage_options(&self) -> Vec<(String, String)> {
+        let mut options = Vec::new();
+        let mut add = |key: &str, value: &str| options.push((key.to_string(), value.to_string()));
+        for (setting, key) in [
+            (S3_ENDPOINT, "aws_endpoint"),
+            (S3_REGION, "aws_region"),
+            (S3_ACCESS_KEY, "aws_access_key_id"),
+            (S3_SECRET_KEY, "aws_secret_access_key"),
+        ] {
+            if !self.text(setting).is_empty() {
+                add(key, self.text(setting));
+            }
+        }
+        if self.text(S3_ENDPOINT).starts_with("http://") {
+            add("aws_allow_http", "true");
+        }
+        if self.is_set(S3_PATH_STYLE) {
+            add("aws_virtual_hosted_style_request", if self.boolean(S3_PATH_STYLE) { "false" } else { "true" });
+        }
+        options
     }
 }
 

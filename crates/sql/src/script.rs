@@ -115,7 +115,8 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn session(&self) -> SessionInfo {
         let base_dir = self.options.session.base_dir.clone();
-        SessionInfo { base_dir, time_zone: self.settings.text(TIME_ZONE).to_string() }
+        let time_zone = self.settings.text(TIME_ZONE).to_string();
+        SessionInfo { base_dir, time_zone, storage: self.settings.storage_options() }
     }
 
     fn statement(&mut self, statement: &Statement, is_last: bool) -> Result<()> {

@@ -14,7 +14,7 @@ fn source(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> Result<Arc<
         primary_key: vec![],
         partitioned_by: vec![],
     };
-    let session = SessionInfo { base_dir: ".".into(), time_zone: "Europe/Berlin".into() };
+    let session = SessionInfo { base_dir: ".".into(), time_zone: "Europe/Berlin".into(), storage: vec![] };
     DatagenConnector.source(&table, &session)
 }
 

@@ -1,10 +1,11 @@
 //! Where files are: listing and reading them, locally or in an object store.
 
+use super::store::{Location, Objects};
 use millstream_core::{Error, ErrorKind, Place, Result};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A file to read.
@@ -14,15 +15,6 @@ pub struct InputFile {
     pub path: String,
     /// Bytes.
     pub size: u64,
-}
-
-/// A place that has files.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A local file or folder.
-    Local(PathBuf),
-    /// A file or folder of an object store.
-    Objects(Arc<dyn ObjectStore>, object_store::path::Path),
 }
 
 fn store_error(e: object_store::Error, path: &str) -> Error {
@@ -52,35 +44,16 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || name.starts_with('_')
 }
 
-impl Input {
-    /// The place that `path` names: a local path (relative to `base`), a `file:` URL or that of an object
-    /// store, whose credentials come from the environment.
-    pub fn parse(path: &str, base: &Path) -> Result<Input> {
-        if let Some(rest) = path.strip_prefix("file://") {
-            return Ok(Input::Local(base.join(rest)));
-        }
-        if let Some(rest) = path.strip_prefix("file:") {
-            return Ok(Input::Local(base.join(rest)));
-        }
-        if !path.contains("://") {
-            return Ok(Input::Local(base.join(path)));
-        }
-        let url = url::Url::parse(path).map_err(|e| Error::script(format!("'{path}' is no URL: {e}")))?;
-        let env = std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v));
-        let (store, prefix) =
-            object_store::parse_url_opts(&url, env).map_err(|e| Error::script(format!("'{path}': {e}")))?;
-        Ok(Input::Objects(Arc::from(store), prefix))
-    }
-
+impl Location {
     /// The files there, by name; names that begin with `.` or `_` are left out.
-    pub fn list(&self) -> Result<Vec<InputFile>> {
+    pub(super) fn list(&self) -> Result<Vec<InputFile>> {
         let mut found = Vec::new();
         match self {
-            Input::Local(root) => {
+            Location::Local(root) => {
                 let meta = std::fs::metadata(root).map_err(|e| file_error(e, &root.display().to_string()))?;
                 walk(root, meta, &mut found)?;
             }
-            Input::Objects(store, prefix) => {
+            Location::Objects { store, prefix } => {
                 use futures::TryStreamExt;
                 let metas: Vec<_> = block_on(async {
                     match store.head(prefix).await {
@@ -102,16 +75,17 @@ impl Input {
     }
 
     /// Opens a file.
-    pub fn open(&self, file: &InputFile) -> Result<OpenFile> {
+    pub(super) fn open(&self, file: &InputFile) -> Result<OpenFile> {
         let size;
         let bytes = match self {
-            Input::Local(_) => {
+            Location::Local(_) => {
                 let opened = File::open(&file.path).map_err(|e| file_error(e, &file.path))?;
                 size = opened.metadata().map_err(|e| file_error(e, &file.path))?.len();
                 Bytes::Local(opened)
             }
-            Input::Objects(store, _) => {
-                let location = object_store::path::Path::from(file.path.as_str());
+            Location::Objects { store, .. } => {
+                let location = object_store::path::Path::parse(&file.path)
+                    .map_err(|e| Error::data(e.to_string()).at(Place::File { path: file.path.clone(), line: None }))?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 size = runtime.block_on(store.head(&location)).map_err(|e| store_error(e, &file.path))?.size;
                 Bytes::Object(store.clone(), location, runtime)
@@ -147,7 +121,7 @@ fn walk(path: &Path, meta: std::fs::Metadata, found: &mut Vec<InputFile>) -> Res
 
 enum Bytes {
     Local(File),
-    Object(Arc<dyn ObjectStore>, object_store::path::Path, tokio::runtime::Runtime),
+    Object(Arc<dyn Objects>, object_store::path::Path, tokio::runtime::Runtime),
 }
 
 /// An open file; what was appended after it was first seen is not read.

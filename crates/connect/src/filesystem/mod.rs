@@ -1,11 +1,13 @@
 //! The `filesystem` connector: files in folders, local or in an object store.
 
 mod input;
+mod partition;
 mod reader;
 #[cfg(test)]
 mod reader_tests;
 pub mod sink;
 pub mod source;
+mod store;
 
 use millstream_core::Result;
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
@@ -17,6 +19,11 @@ use std::sync::Arc;
 /// Keys that only reading uses; a sink takes and ignores them, since a table may be both.
 const SOURCE_KEYS: [&str; 4] =
     ["source.monitor-interval", "source.path.regex-pattern", "scan.rate-limit.rows-per-second", "dead-letter.path"];
+
+/// The value of a partition column that stands for NULL in the names of folders.
+fn default_partition<'a>(options: &Options<'a>) -> &'a str {
+    options.string("partition.default-name").unwrap_or("__DEFAULT_PARTITION__")
+}
 
 /// `'connector' = 'filesystem'`
 #[derive(Debug, Default)]
@@ -31,6 +38,7 @@ impl Connector for FilesystemConnector {
         let options = Options::new(&table.name, self.name(), &table.options);
         options.with_prefix("sink.");
         options.with_prefix("partition.");
+        options.with_prefix("compaction.");
         options.string("auto-compaction");
         let source = source::FileSource::build(table, &options, session)?;
         options.finish()?;

@@ -1,6 +1,7 @@
 //! One instance of the `filesystem` source: chunks come from a thread of its own, decoding happens here.
 
 use super::input::{InputFile, OpenFile};
+use super::partition::{escaped, value_text};
 use super::source::Plan;
 use crate::dead_letter::DeadLetters;
 use crate::formats::Framing;
@@ -404,14 +405,14 @@ impl FileReader {
             columns.push(match target {
                 Target::Decoded(i) => batch.column(*i).clone(),
                 Target::Partition(field) => {
-                    let prefix = format!("{}=", field.name);
+                    let prefix = format!("{}=", escaped(&field.name));
                     let place = || Place::File { path: path.to_string(), line: None };
-                    let Some(value) = path.split('/').find_map(|part| part.strip_prefix(&prefix)) else {
+                    let Some(value) = path.rsplit('/').find_map(|part| part.strip_prefix(&prefix)) else {
                         return Err(Error::data(format!("no folder of the path is called '{prefix}...'")).at(place()));
                     };
                     let mut column = Column::new(&field.name, &field.data_type)?;
-                    if value != "__DEFAULT_PARTITION__" {
-                        let bytes = unescape_percent(value);
+                    if value != escaped(&self.plan.default_partition) {
+                        let bytes = value_text(value, &field.data_type.kind);
                         column.write_text(0, &bytes, TimestampStandard::Sql).map_err(|e| Error::data(e).at(place()))?;
                     }
                     compute::take(&column.finish(1)?, &UInt32Array::from(vec![0; rows]), None)?
@@ -420,25 +421,6 @@ impl FileReader {
         }
         Batch::from_columns(self.plan.schema.arrow().clone(), columns, rows)
     }
-}
-
-/// `%20` to a blank, as Flink escapes the values of partitions in paths.
-fn unescape_percent(text: &str) -> Vec<u8> {
-    let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);
-    while let Some(b) = bytes.get(at) {
-        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok());
-        match hex.and_then(|h| u8::from_str_radix(h, 16).ok()).filter(|_| *b == b'%') {
-            Some(code) => {
-                out.push(code);
-                at += 3;
-            }
-            None => {
-                out.push(*b);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 impl SourceReader for FileReader {

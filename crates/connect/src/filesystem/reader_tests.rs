@@ -28,7 +28,7 @@ fn source(dir: &Path, path: &str, more: &[(&str, &str)]) -> FileSource {
         primary_key: vec![],
         partitioned_by: vec![],
     };
-    let session = SessionInfo { base_dir: dir.to_path_buf(), time_zone: "UTC".into() };
+    let session = SessionInfo { base_dir: dir.to_path_buf(), time_zone: "UTC".into(), storage: vec![] };
     FileSource::build(&table, &Options::new("t", "filesystem", &options), &session).unwrap()
 }
 

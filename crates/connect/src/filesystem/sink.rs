@@ -1,22 +1,23 @@
 //! The file sink: parts of an epoch, written aside and published when the epoch's checkpoint is durable.
 
 mod commit;
+#[cfg(test)]
+mod read_back_tests;
 mod storage;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use super::store::{self, Location};
 use crate::formats::EncoderFactory;
 use millstream_core::connector::{SessionInfo, TableDef, WriteMode};
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::{Error, Place, Result, Schema, TypeKind};
-use object_store::ObjectStore;
-use object_store::multipart::MultipartStore;
 use parquet::basic::{Compression, ZstdLevel};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A folder that is written to, a file a part: `part-<job>-<attempt>-<instance>-<n>.<format>`.
@@ -31,7 +32,7 @@ pub struct FileSink(Arc<Plan>);
 struct Plan {
     /// The path as the person wrote it, for messages.
     path: String,
-    target: Target,
+    target: Location,
     content: Content,
     extension: &'static str,
     /// The columns within the files: all but the partition columns.
@@ -39,27 +40,12 @@ struct Plan {
     file_schema: Schema,
     /// Names and positions of the partition columns, in the order of the folders.
     partitions: Vec<(String, usize)>,
+    /// What a partition's folder is called where the value is NULL or empty.
+    default_partition: String,
     rolling_bytes: u64,
+    /// After this time a part ends, milliseconds.
+    rollover_ms: Option<i64>,
     overwrite: bool,
-}
-
-/// An object store with multipart uploads.
-trait Objects: ObjectStore + MultipartStore {}
-impl<T: ObjectStore + MultipartStore> Objects for T {}
-
-#[derive(Clone)]
-enum Target {
-    Local(PathBuf),
-    Objects { store: Arc<dyn Objects>, prefix: object_store::path::Path },
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Local(path) => write!(f, "{}", path.display()),
-            Target::Objects { store, prefix } => write!(f, "{store}/{prefix}"),
-        }
-    }
 }
 
 /// What is in the files.
@@ -80,6 +66,24 @@ impl fmt::Debug for Content {
 
 const DEFAULT_ROLLING_BYTES: u64 = 128 << 20;
 
+/// Options of Flink's sink for what isn't built.
+const UNBUILT: [&str; 14] = [
+    "compaction.file-size",
+    "compaction.parallelism",
+    "partition.time-extractor.class",
+    "partition.time-extractor.kind",
+    "partition.time-extractor.timestamp-formatter",
+    "partition.time-extractor.timestamp-pattern",
+    "sink.parallelism",
+    "sink.partition-commit.delay",
+    "sink.partition-commit.policy.class",
+    "sink.partition-commit.policy.kind",
+    "sink.partition-commit.success-file.name",
+    "sink.partition-commit.trigger",
+    "sink.partition-commit.watermark-time-zone",
+    "sink.shuffle-by-partition.enable",
+];
+
 impl FileSink {
     /// The sink that a table's options describe; the caller refuses options that nobody read.
     pub fn build(
@@ -88,10 +92,20 @@ impl FileSink {
         mode: WriteMode,
         session: &SessionInfo,
     ) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(FileSink(Arc::new(Plan::build(table, options, mode, session)?))))
+    }
+}
+
+impl Plan {
+    fn build(table: &TableDef, options: &Options<'_>, mode: WriteMode, session: &SessionInfo) -> Result<Plan> {
         let path = options.required("path")?;
         let rolling_bytes =
             options.memory_size("sink.rolling-policy.file-size")?.unwrap_or(DEFAULT_ROLLING_BYTES).max(1);
-        let target = open_target(path, options, session)?;
+        let rollover = options.duration("sink.rolling-policy.rollover-interval")?;
+        // How often Flink looks whether a part is old enough; here every batch does.
+        options.duration("sink.rolling-policy.check-interval")?;
+        refuse_unbuilt(options)?;
+        let target = store::open(path, session).map_err(|e| e.at(options.place("path")))?;
         let (partitions, file_columns) = split_columns(table, options)?;
         let file_schema = table.schema.project(&file_columns);
         let (content, extension) = match options.required("format")? {
@@ -105,7 +119,7 @@ impl FileSink {
         if extension == "parquet" {
             check_parquet_types(&file_schema, options)?;
         }
-        Ok(Arc::new(FileSink(Arc::new(Plan {
+        Ok(Plan {
             path: path.to_string(),
             target,
             content,
@@ -113,9 +127,25 @@ impl FileSink {
             file_columns,
             file_schema,
             partitions,
+            default_partition: super::default_partition(options).to_string(),
             rolling_bytes,
+            rollover_ms: rollover.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
             overwrite: mode == WriteMode::Overwrite,
-        }))))
+        })
+    }
+}
+
+/// Refuses what would otherwise be ignored in silence.
+fn refuse_unbuilt(options: &Options<'_>) -> Result<()> {
+    let key = "auto-compaction";
+    if options.boolean(key)? == Some(true) {
+        return Err(Error::unsupported("'auto-compaction'")
+            .at(options.place(key))
+            .hint("larger files come from a longer 'execution.checkpointing.interval'"));
+    }
+    match UNBUILT.iter().find(|key| options.string(key).is_some()) {
+        Some(key) => Err(Error::unsupported(format!("the option '{key}'")).at(options.place(key))),
+        None => Ok(()),
     }
 }
 
@@ -154,33 +184,6 @@ fn check_parquet_types(schema: &Schema, options: &Options<'_>) -> Result<()> {
     Ok(())
 }
 
-fn open_target(path: &str, options: &Options<'_>, session: &SessionInfo) -> Result<Target> {
-    let local = |path: &str| Target::Local(session.base_dir.join(path));
-    let Some((scheme, rest)) = path.split_once("://") else {
-        return Ok(local(path.strip_prefix("file:").unwrap_or(path)));
-    };
-    let wrong = |e: object_store::Error| options.error("path", format!("'{path}' can't be opened: {e}"));
-    let url = url::Url::parse(path).map_err(|e| options.error("path", format!("'{path}' is not a URL: {e}")))?;
-    let store: Arc<dyn Objects> = match scheme {
-        "file" => return Ok(local(rest)),
-        "s3" | "s3a" => Arc::new(object_store::aws::AmazonS3Builder::from_env().with_url(path).build().map_err(wrong)?),
-        "gs" => {
-            Arc::new(object_store::gcp::GoogleCloudStorageBuilder::from_env().with_url(path).build().map_err(wrong)?)
-        }
-        "az" | "abfs" | "abfss" | "azure" => {
-            Arc::new(object_store::azure::MicrosoftAzureBuilder::from_env().with_url(path).build().map_err(wrong)?)
-        }
-        other => {
-            return Err(options
-                .error("path", format!("there is no storage '{other}://'"))
-                .hint("use a local path, or one that begins with file://, s3://, gs:// or az://"));
-        }
-    };
-    let prefix = object_store::path::Path::from_url_path(url.path())
-        .map_err(|e| options.error("path", format!("'{path}' can't be opened: {e}")))?;
-    Ok(Target::Objects { store, prefix })
-}
-
 impl Sink for FileSink {
     fn accepts(&self) -> ChangelogMode {
         ChangelogMode::INSERT_ONLY
@@ -191,8 +194,8 @@ impl Sink for FileSink {
     }
     fn check(&self) -> Result<()> {
         match &self.0.target {
-            Target::Local(folder) => check_local(folder),
-            Target::Objects { store, prefix } => {
+            Location::Local(folder) => check_local(folder),
+            Location::Objects { store, prefix } => {
                 let (store, probe) = (store.clone(), prefix.clone().join(".millstream-check"));
                 storage::block_on(async move {
                     use object_store::ObjectStoreExt;

@@ -1,13 +1,14 @@
 //! The `filesystem` source: which files a table's options name, and how they are shared out.
 
-use super::input::{Input, InputFile};
+use super::input::InputFile;
 use super::reader::{FileReader, Setup};
+use super::store::{self, Location};
 use crate::formats::{self, ReadFormat};
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::options::Options;
 use millstream_core::source::{Source, SourceContext, SourceReader};
 use millstream_core::suggest::did_you_mean;
-use millstream_core::{Error, Place, Result, Schema};
+use millstream_core::{Error, Result, Schema};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +24,11 @@ pub struct FileSource(Arc<Plan>);
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub path: String,
-    pub input: Input,
+    pub input: Location,
     pub format: ReadFormat,
     pub schema: Schema,
     pub partitioned_by: Vec<String>,
+    pub default_partition: String,
     pub pattern: Option<regex::Regex>,
     pub monitor_interval: Option<Duration>,
     pub rows_per_second: Option<f64>,
@@ -38,13 +40,12 @@ impl FileSource {
     pub fn build(table: &TableDef, options: &Options, session: &SessionInfo) -> Result<FileSource> {
         let path = options.required("path")?;
         let format = formats::read_format(table, options, session)?;
-        let input = Input::parse(path, &session.base_dir)
-            .map_err(|e| e.at(Place::Named(format!("table '{}', option 'path'", table.name))))?;
+        let input = store::open(path, session).map_err(|e| e.at(options.place("path")))?;
         let dead_letters = match options.string("dead-letter.path") {
             None => None,
-            Some(text) => match Input::parse(text, &session.base_dir)? {
-                Input::Local(folder) => Some(folder),
-                Input::Objects(..) => return Err(Error::unsupported("a 'dead-letter.path' in an object store")),
+            Some(text) => match store::open(text, session)? {
+                Location::Local(folder) => Some(folder),
+                Location::Objects { .. } => return Err(Error::unsupported("a 'dead-letter.path' in an object store")),
             },
         };
         let pattern = match options.string("source.path.regex-pattern") {
@@ -68,6 +69,7 @@ impl FileSource {
             format,
             schema: table.schema.clone(),
             partitioned_by: table.partitioned_by.clone(),
+            default_partition: super::default_partition(options).to_string(),
             pattern,
             monitor_interval,
             rows_per_second,
@@ -83,7 +85,7 @@ impl FileSource {
 
     /// Refuses a path that isn't there.
     pub fn check_path(&self, options: &Options) -> Result<()> {
-        let Input::Local(path) = &self.0.input else { return Ok(()) };
+        let Location::Local(path) = &self.0.input else { return Ok(()) };
         if path.exists() {
             return Ok(());
         }

@@ -372,7 +372,7 @@ impl<'a> Events<'a> {
                     && below(bits, 10) > 0
                 {
                     let reversed = (number as u32).reverse_bits() as i32;
-                    out.push_str(&format!("&channel_id={}", reversed.unsigned_abs()));
+                    out.push_str(&format!("&channel_id={}", reversed.wrapping_abs()));
                 }
             }
             PersonId | AuctionId | InitialBid | Reserve | Expires | Seller | Category | BidAuction | Bidder | Price

@@ -10,7 +10,6 @@ use crate::datagen::sequence::{Pacer, Sequence};
 use config::Config;
 use generator::Plan;
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
-use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::options::Options;
 use millstream_core::sink::Sink;
 use millstream_core::source::{Source, SourceContext, SourcePoll, SourceReader};
@@ -75,7 +74,6 @@ impl Source for Nexmark {
             pacer: Pacer::new(rate, ctx.instances, now),
             source: self.clone(),
             clock: ctx.clock,
-            metrics: ctx.metrics,
             ids: Vec::new(),
         }))
     }
@@ -86,7 +84,6 @@ struct Reader {
     sequence: Sequence,
     pacer: Pacer,
     clock: ClockRef,
-    metrics: MetricsRef,
     ids: Vec<u64>,
 }
 

@@ -60,7 +60,7 @@ fn source(options: &[(&str, &str)]) -> Result<Arc<dyn Source>> {
         primary_key: vec![],
         partitioned_by: vec![],
     };
-    let session = SessionInfo { base_dir: ".".into(), time_zone: "UTC".into() };
+    let session = SessionInfo { base_dir: ".".into(), time_zone: "UTC".into(), storage: vec![] };
     NexmarkConnector.source(&table, &session)
 }
 

@@ -1,7 +1,8 @@
 //! The committer: prepared files get their names, uploads are completed, an overwrite removes the old.
 
+use super::Plan;
 use super::storage::{self, block_on, io_error, object_error, sync_folder};
-use super::{Plan, Target};
+use crate::filesystem::store::{Location, Objects};
 use millstream_core::sink::Committer;
 use millstream_core::{Error, Place, Result};
 use object_store::ObjectStoreExt;
@@ -51,12 +52,12 @@ impl FileCommitter {
                 fail::fail_point!("commit::between_files", |_| Err(Error::retry("fail point commit::between_files")));
             }
             match (file, &self.plan.target) {
-                (Published::File { temp, path }, Target::Local(root)) => {
+                (Published::File { temp, path }, Location::Local(root)) => {
                     let path = root.join(path);
                     publish_local(&root.join(temp), &path)?;
                     folders.extend(path.parent().map(Path::to_path_buf));
                 }
-                (Published::Object { key, upload, parts }, Target::Objects { store, .. }) => {
+                (Published::Object { key, upload, parts }, Location::Objects { store, .. }) => {
                     let store = store.clone();
                     block_on(async move { publish_object(store.as_ref(), key, upload, parts).await })?;
                 }
@@ -75,7 +76,7 @@ impl FileCommitter {
     fn remove_old(&self, job: &str) -> Result<()> {
         let partitioned = !self.plan.partitions.is_empty();
         match &self.plan.target {
-            Target::Local(root) => {
+            Location::Local(root) => {
                 for (folder, names) in visible_files(root, partitioned)? {
                     let mut removed = false;
                     for name in old_names(&names, job, partitioned) {
@@ -93,7 +94,7 @@ impl FileCommitter {
                 }
                 Ok(())
             }
-            Target::Objects { store, prefix } => {
+            Location::Objects { store, prefix } => {
                 let (store, prefix) = (store.clone(), prefix.clone());
                 block_on(async move { remove_old_objects(store.as_ref(), &prefix, job, partitioned).await })
             }
@@ -122,7 +123,7 @@ impl Committer for FileCommitter {
 
     /// Local files only: uploads that are never completed are what a store's lifecycle rules are for.
     fn abort_after(&mut self, epoch: u64) -> Result<()> {
-        let (Target::Local(root), Some(job)) = (&self.plan.target, &self.job) else { return Ok(()) };
+        let (Location::Local(root), Some(job)) = (&self.plan.target, &self.job) else { return Ok(()) };
         let own = format!(".part-{job}-");
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
@@ -186,7 +187,7 @@ fn publish_local(temp: &Path, path: &Path) -> Result<()> {
     }
 }
 
-async fn publish_object(store: &dyn super::Objects, key: &str, upload: &str, parts: &[String]) -> Result<()> {
+async fn publish_object(store: &dyn Objects, key: &str, upload: &str, parts: &[String]) -> Result<()> {
     let path = ObjectPath::parse(key).map_err(|e| Error::state(format!("a commit names no object: {e}")))?;
     let parts = parts.iter().map(|id| object_store::multipart::PartId { content_id: id.clone() }).collect();
     let Err(failed) = store.complete_multipart(&path, &upload.to_string(), parts).await else { return Ok(()) };
@@ -200,12 +201,7 @@ async fn publish_object(store: &dyn super::Objects, key: &str, upload: &str, par
     }
 }
 
-async fn remove_old_objects(
-    store: &dyn super::Objects,
-    prefix: &ObjectPath,
-    job: &str,
-    partitioned: bool,
-) -> Result<()> {
+async fn remove_old_objects(store: &dyn Objects, prefix: &ObjectPath, job: &str, partitioned: bool) -> Result<()> {
     use futures::TryStreamExt;
     let all: Vec<_> =
         store.list(Some(prefix)).try_collect().await.map_err(|e| object_error("list the table", prefix, e))?;

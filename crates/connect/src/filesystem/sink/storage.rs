@@ -1,7 +1,8 @@
 //! The thread that puts bytes where they belong: local files written aside, or multipart uploads.
 
-use super::{Objects, Plan, Target};
-use crate::filesystem::sink::commit::{Committable, Published};
+use super::Plan;
+use super::commit::{Committable, Published};
+use crate::filesystem::store::{Location, Objects};
 use millstream_core::source::Waker;
 use millstream_core::{Error, ErrorKind, Place, Result};
 use object_store::path::Path as ObjectPath;
@@ -181,16 +182,20 @@ impl Thread<'_> {
     }
     fn create(&mut self, folder: &str, name: String) -> Result<Open> {
         match &self.plan.target {
-            Target::Local(root) => {
+            Location::Local(root) => {
                 let folder = root.join(folder);
                 std::fs::create_dir_all(&folder).map_err(|e| io_error("make folder", &folder, e))?;
                 let temp = folder.join(format!(".{name}.inprogress"));
                 let file = File::create(&temp).map_err(|e| io_error("make file", &temp, e))?;
                 Ok(Open::Local { file, temp, folder, name })
             }
-            Target::Objects { prefix, .. } => {
-                let key = folder.split('/').filter(|f| !f.is_empty()).fold(prefix.clone(), |p, f| p.join(f));
-                Ok(Open::Object { key: key.join(name.as_str()), upload: None, parts: vec![], buffer: vec![] })
+            Location::Objects { prefix, .. } => {
+                let parts = [prefix.as_ref(), folder, &name];
+                let key = parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join("/");
+                // Not by adding parts to a path, which would escape the folder's escapes once more.
+                let key = ObjectPath::parse(&key)
+                    .map_err(|e| Error::data(format!("'{key}' can't be an object's key: {e}")))?;
+                Ok(Open::Object { key, upload: None, parts: vec![], buffer: vec![] })
             }
         }
     }
@@ -252,7 +257,7 @@ impl Thread<'_> {
                 }
             }
         }
-        if let Target::Local(root) = &self.plan.target {
+        if let Location::Local(root) = &self.plan.target {
             // Partition folders may be new, so all of them up to the table's own are synced.
             let mut all: Vec<&Path> =
                 folders.iter().flat_map(|f| f.ancestors().take_while(|a| a.starts_with(root))).collect();
@@ -264,14 +269,14 @@ impl Thread<'_> {
     }
     fn relative(&self, path: &Path) -> String {
         match &self.plan.target {
-            Target::Local(root) => path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned(),
-            Target::Objects { .. } => path.to_string_lossy().into_owned(),
+            Location::Local(root) => path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned(),
+            Location::Objects { .. } => path.to_string_lossy().into_owned(),
         }
     }
     fn store(&self) -> Result<Arc<dyn Objects>> {
         match &self.plan.target {
-            Target::Objects { store, .. } => Ok(store.clone()),
-            Target::Local(_) => Err(Error::internal("a local file in an object store")),
+            Location::Objects { store, .. } => Ok(store.clone()),
+            Location::Local(_) => Err(Error::internal("a local file in an object store")),
         }
     }
     fn runtime(&mut self) -> Result<&tokio::runtime::Runtime> {

@@ -2,17 +2,17 @@
 
 use super::commit::{COMMITTABLE_VERSION, Committable};
 use super::storage::{FileId, Storage, encode};
+
 use super::{Content, Plan, short_job};
-use crate::print::push_java;
-use arrow::array::{Array, RecordBatch, UInt32Array};
+use crate::filesystem::partition::folders;
+use arrow::array::UInt32Array;
 use millstream_core::format::Encoder;
-use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::sink::{SinkContext, SinkWriter};
+use millstream_core::time::ClockRef;
 use millstream_core::{Batch, Error, Result};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Bytes gathered before they go to the thread.
@@ -29,12 +29,14 @@ pub(super) struct FileWriter {
     /// The open part of each partition, by its folder.
     parts: BTreeMap<String, Part>,
     next_file: FileId,
-    metrics: MetricsRef,
+    clock: ClockRef,
 }
 
 struct Part {
     file: FileId,
     written: u64,
+    /// When it began, for those that end after a time.
+    since_ms: i64,
     content: PartContent,
 }
 
@@ -53,7 +55,7 @@ impl FileWriter {
             instance: ctx.instance,
             parts: BTreeMap::new(),
             next_file: 0,
-            metrics: ctx.metrics,
+            clock: ctx.clock,
         })
     }
 
@@ -103,7 +105,7 @@ impl FileWriter {
                 PartContent::Parquet(Box::new(writer.map_err(parquet_error)?))
             }
         };
-        Ok(Part { file, written: 0, content })
+        Ok(Part { file, written: 0, since_ms: self.clock.now_ms(), content })
     }
 
     fn end_part(&mut self, part: Part) -> Result<()> {
@@ -124,17 +126,32 @@ impl FileWriter {
     }
 }
 
+impl FileWriter {
+    /// Ends the parts that have been open for the time that parts may take.
+    fn end_old_parts(&mut self) -> Result<()> {
+        let Some(rollover_ms) = self.plan.rollover_ms else { return Ok(()) };
+        let now_ms = self.clock.now_ms();
+        for (_, part) in
+            self.parts.extract_if(.., |_, p| now_ms.saturating_sub(p.since_ms) >= rollover_ms).collect::<Vec<_>>()
+        {
+            self.end_part(part)?;
+        }
+        Ok(())
+    }
+}
+
 impl SinkWriter for FileWriter {
     fn is_ready(&mut self) -> Result<bool> {
         self.storage.drain()
     }
     fn write(&mut self, batch: &Batch) -> Result<()> {
+        self.end_old_parts()?;
         let rows = batch.rows.project(&self.plan.file_columns)?;
         if self.plan.partitions.is_empty() {
             self.write_part("", Batch::insert_only(rows))?;
         } else {
             let rows = Batch::insert_only(rows);
-            for (folder, indices) in folders(&self.plan.partitions, &batch.rows) {
+            for (folder, indices) in folders(&self.plan.partitions, &self.plan.default_partition, &batch.rows) {
                 match indices.len() == batch.num_rows() {
                     true => self.write_part(&folder, rows.clone())?,
                     false => self.write_part(&folder, rows.take(&UInt32Array::from(indices))?)?,
@@ -153,63 +170,6 @@ impl SinkWriter for FileWriter {
         }
         let committable = Committable { version: COMMITTABLE_VERSION, job: self.job.clone(), files: published };
         Ok(vec![encode(&committable)?])
-    }
-}
-
-/// The rows of each partition's folder, such as `day=2024-01-01/city=Bonn`.
-fn folders(partitions: &[(String, usize)], rows: &RecordBatch) -> BTreeMap<String, Vec<u32>> {
-    let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-    let (mut folder, mut value) = (String::new(), String::new());
-    for row in 0..rows.num_rows() {
-        folder.clear();
-        for (name, column) in partitions {
-            if !folder.is_empty() {
-                folder.push('/');
-            }
-            escape(&mut folder, name);
-            folder.push('=');
-            let column = rows.column(*column);
-            value.clear();
-            if column.is_valid(row) {
-                push_java(&mut value, column, row);
-            }
-            match value.as_str() {
-                "" => folder.push_str("__DEFAULT_PARTITION__"),
-                value => escape(&mut folder, value),
-            }
-        }
-        match found.get_mut(folder.as_str()) {
-            Some(indices) => indices.push(row as u32),
-            None => drop(found.insert(folder.clone(), vec![row as u32])),
-        }
-    }
-    found
-}
-
-/// Hive's escaping of partition names and values (as in Flink's `PartitionPathUtils`).
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\u{1}'..='\u{1f}'
-            | '\u{7f}'
-            | '"'
-            | '#'
-            | '%'
-            | '\''
-            | '*'
-            | '/'
-            | ':'
-            | '='
-            | '?'
-            | '\\'
-            | '{'
-            | '['
-            | ']'
-            | '^' => {
-                let _ = write!(out, "%{:02X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
     }
 }
 
