@@ -80,6 +80,11 @@ pub trait Expr: Send + Sync + fmt::Debug + fmt::Display {
     fn children(&self) -> Vec<&ExprRef>;
     /// The same expression over other children (as many, of the same types).
     fn with_children(&self, children: Vec<ExprRef>) -> ExprRef;
+    /// Whether it evaluates some of its children only for rows that need them, so that a child that fails for other
+    /// rows doesn't matter.
+    fn is_lazy(&self) -> bool {
+        false
+    }
     /// Whether equal inputs give equal results at any time (false for `RAND()`, `PROCTIME()`, ...).
     fn is_deterministic(&self) -> bool {
         self.children().iter().all(|c| c.is_deterministic())

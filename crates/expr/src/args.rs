@@ -135,6 +135,15 @@ impl<'a> Arg<'a> {
             _ => None,
         }
     }
+    /// The number of elements of an array, of entries of a map.
+    pub fn length(&self, i: usize) -> Option<i64> {
+        let (offsets, is_null) = match self {
+            Arg::List(a) => (a.value_offsets(), a.is_null(i)),
+            Arg::Map(a) => (a.value_offsets(), a.is_null(i)),
+            _ => return None,
+        };
+        (!is_null).then(|| i64::from(offsets[i + 1] - offsets[i]))
+    }
     /// The entries of a map: a struct of keys and values.
     pub fn map(&self, i: usize) -> Option<StructArray> {
         match self {
@@ -205,9 +214,9 @@ impl<'a> Args<'a> {
         let (a, i) = self.at(k, i);
         a.list(i)
     }
-    pub fn map(&self, k: usize, i: usize) -> Option<StructArray> {
+    pub fn length(&self, k: usize, i: usize) -> Option<i64> {
         let (a, i) = self.at(k, i);
-        a.map(i)
+        a.length(i)
     }
     pub fn is_null(&self, k: usize, i: usize) -> bool {
         let i = self.row(k, i);
@@ -247,9 +256,16 @@ pub(crate) fn try_text(
 
 /// A function that gives bytes.
 pub(crate) fn bytes(f: impl Fn(&Args<'_>, usize) -> Option<Vec<u8>> + Send + Sync + 'static) -> Kernel {
+    try_bytes(move |a, i| Ok(f(a, i)))
+}
+
+/// [`bytes`] that may fail.
+pub(crate) fn try_bytes(f: impl Fn(&Args<'_>, usize) -> Result<Option<Vec<u8>>> + Send + Sync + 'static) -> Kernel {
     Arc::new(move |a| {
         let mut builder = BinaryBuilder::with_capacity(a.rows, a.rows * 16);
-        (0..a.rows).for_each(|i| builder.append_option(f(a, i)));
+        for i in 0..a.rows {
+            builder.append_option(f(a, i)?);
+        }
         Ok(Arc::new(builder.finish()))
     })
 }
@@ -302,7 +318,7 @@ pub(crate) fn decimal(f: impl Fn(&Args<'_>, usize) -> Option<i128> + Send + Sync
     })
 }
 
-/// A function that gives, for each row, a list of items to be gathered from arrays: (array, row) pairs.
+/// A column isn't what the types say.
 pub(crate) fn downcast_err(what: &str) -> Error {
     Error::internal(format!("a function met {what} of another type than planned"))
 }

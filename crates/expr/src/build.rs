@@ -179,10 +179,7 @@ pub fn field_path(expr: &ExprRef) -> Option<(usize, Vec<String>)> {
 /// A script error if a constant part that every row would evaluate fails (`1 / 0`); parts that only some rows need
 /// are left as they are.
 pub fn fold(expr: ExprRef) -> Result<ExprRef> {
-    let lazy = {
-        let text = expr.to_string();
-        text.starts_with("CASE(") || text.starts_with("COALESCE(") || text.contains(" AND ") || text.contains(" OR ")
-    };
+    let lazy = expr.is_lazy();
     let children = expr.children();
     let expr = if children.is_empty() {
         expr

@@ -1,8 +1,8 @@
 //! `CAST` and `TRY_CAST` between Flink's types.
 
-use crate::args::{Arg, Args, Kernel, boolean, downcast_err, int_array, view};
+use crate::args::{Arg, Kernel, downcast_err, int_array, view};
 use crate::calendar::DAY_MS;
-use crate::decimal::{div_round, fits, parse as parse_decimal, pow10, rescale, to_f64};
+use crate::decimal::{fits, parse as parse_decimal, pow10, rescale, to_f64};
 use crate::typing::length;
 use crate::{node, parse, print};
 use arrow::array::*;
@@ -309,14 +309,4 @@ fn to_text(arg: &Arg<'_>, rows: usize, from: &DataType, to: &DataType, zone: &Se
         builder.append_value(&text);
     }
     Ok(Arc::new(builder.finish()))
-}
-
-/// Divides so that tests of rounding share one rule.
-pub(crate) fn round_half_up(v: i128, unit: i128) -> i128 {
-    div_round(v, unit)
-}
-
-/// A kernel that says whether text is castable; used by predicates.
-pub(crate) fn parses(f: fn(&str) -> bool) -> Kernel {
-    boolean(move |a: &Args<'_>, i| a.str(0, i).map(f))
 }

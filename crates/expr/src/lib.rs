@@ -13,6 +13,7 @@ mod cast;
 mod compare;
 mod decimal;
 mod functions;
+mod jsonpath;
 mod logic;
 mod node;
 mod parse;

@@ -89,6 +89,9 @@ impl Expr for Logic {
         let result: ArrayRef = Arc::new(result);
         Ok(if both { Columnar::Scalar(result) } else { Columnar::Array(result) })
     }
+    fn is_lazy(&self) -> bool {
+        true
+    }
     fn children(&self) -> Vec<&ExprRef> {
         vec![&self.left, &self.right]
     }
@@ -195,6 +198,9 @@ impl Expr for Case {
         }
         Ok(Columnar::Array(gather(&parts, &rows_of, n)?))
     }
+    fn is_lazy(&self) -> bool {
+        true
+    }
     fn children(&self) -> Vec<&ExprRef> {
         self.children.iter().collect()
     }
@@ -241,6 +247,9 @@ impl Expr for Coalesce {
             return Ok(Columnar::Array(parts.remove(0)));
         }
         Ok(Columnar::Array(gather(&parts, &rows_of, n)?))
+    }
+    fn is_lazy(&self) -> bool {
+        true
     }
     fn children(&self) -> Vec<&ExprRef> {
         self.children.iter().collect()

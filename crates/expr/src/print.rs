@@ -137,6 +137,13 @@ pub(crate) fn write_timestamp(out: &mut String, ms: i64, nanos: i64, p: u8) {
     write_time(out, ms.rem_euclid(DAY_MS), nanos, p);
 }
 
+/// A double as Java prints it.
+pub(crate) fn double_text(v: f64) -> String {
+    let mut out = String::new();
+    write_double(&mut out, v);
+    out
+}
+
 fn write_double(out: &mut String, v: f64) {
     if !v.is_finite() {
         out.push_str(if v.is_nan() {

@@ -1,7 +1,7 @@
-//! Arrays, maps and rows: making them, reading them, set operations on them; `TYPEOF`.
+//! Arrays, maps and rows: making them and reading them; `TYPEOF`.
 
 use super::{Function, plain, special};
-use crate::args::{Kernel, boolean, int, text};
+use crate::args::{Args, Kernel, downcast_err, int, text};
 use crate::cast::implicit;
 use crate::node::call;
 use arrow::array::*;
@@ -13,7 +13,11 @@ use millstream_core::{DataType, Error, ExprRef, Field, Result, TypeKind};
 use std::sync::Arc;
 
 /// A list array of `n` lists; list `i` holds the `(array, row)` pairs of `lists[i]`.
-fn lists(items: &ArrowType, sources: &[ArrayRef], lists: &[Option<Vec<(usize, usize)>>]) -> Result<ArrayRef> {
+pub(super) fn lists(
+    items: &ArrowType,
+    sources: &[ArrayRef],
+    lists: &[Option<Vec<(usize, usize)>>],
+) -> Result<ArrayRef> {
     let picks: Vec<(usize, usize)> = lists.iter().flatten().flatten().copied().collect();
     let arrays: Vec<&dyn Array> = sources.iter().map(|a| a.as_ref()).collect();
     let values = if picks.is_empty() { new_empty_array(items) } else { compute::interleave(&arrays, &picks)? };
@@ -23,7 +27,7 @@ fn lists(items: &ArrowType, sources: &[ArrayRef], lists: &[Option<Vec<(usize, us
     Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(nulls))?))
 }
 
-fn to_common(args: &[ExprRef], zone: &SessionZone) -> Result<Option<(DataType, Vec<ExprRef>)>> {
+pub(super) fn to_common(args: &[ExprRef], zone: &SessionZone) -> Result<Option<(DataType, Vec<ExprRef>)>> {
     let types: Vec<_> = args.iter().map(|a| a.data_type().clone()).collect();
     let Some(common) = crate::typing::common_type(&types) else { return Ok(None) };
     let args = args.iter().map(|a| implicit(a, &common, zone)).collect::<Result<_>>()?;
@@ -79,15 +83,38 @@ fn map(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRe
     Ok(Some(call(name, keys.into_iter().chain(values).collect(), out, kernel)))
 }
 
-fn build_map(
+/// A list array of the given lengths over all items in turn.
+pub(super) fn list_array(items: ArrayRef, lengths: Vec<usize>, valid: Vec<bool>) -> Result<ArrayRef> {
+    let field = Arc::new(ArrowField::new("item", items.data_type().clone(), true));
+    let nulls = NullBuffer::from(valid);
+    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), items, Some(nulls))?))
+}
+
+/// Text lists from the parts that `f` appends for each row; `None` is NULL.
+pub(super) fn text_lists(
+    f: impl Fn(&Args<'_>, usize, &mut StringBuilder) -> Option<()> + Send + Sync + 'static,
+) -> Kernel {
+    Arc::new(move |a| {
+        let mut items = StringBuilder::new();
+        let (mut lengths, mut valid) = (Vec::with_capacity(a.rows), Vec::with_capacity(a.rows));
+        for i in 0..a.rows {
+            let before = items.len();
+            valid.push(f(a, i, &mut items).is_some());
+            lengths.push(items.len() - before);
+        }
+        list_array(Arc::new(items.finish()), lengths, valid)
+    })
+}
+
+pub(super) fn build_map(
     target: &ArrowType,
     keys: ArrayRef,
     values: ArrayRef,
     offsets: OffsetBuffer<i32>,
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef> {
-    let ArrowType::Map(field, _) = target else { return Err(crate::args::downcast_err("a map")) };
-    let ArrowType::Struct(fields) = field.data_type() else { return Err(crate::args::downcast_err("a map")) };
+    let ArrowType::Map(field, _) = target else { return Err(downcast_err("a map")) };
+    let ArrowType::Struct(fields) = field.data_type() else { return Err(downcast_err("a map")) };
     let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
     Ok(Arc::new(MapArray::try_new(field.clone(), offsets, entries, nulls, false)?))
 }
@@ -116,7 +143,7 @@ fn item(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprR
             let out = (**item).clone().with_nullable(true);
             let kernel: Kernel = Arc::new(|a| {
                 let list = a.columns[0].array();
-                let list = list.as_list_opt::<i32>().ok_or_else(|| crate::args::downcast_err("an array"))?;
+                let list = list.as_list_opt::<i32>().ok_or_else(|| downcast_err("an array"))?;
                 let pick = |i: usize| -> Option<u32> {
                     let (row, index) = (a.row(0, i), a.int(1, i)?);
                     let fits = !list.is_null(row) && (1..=i64::from(list.value_length(row))).contains(&index);
@@ -134,7 +161,7 @@ fn item(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprR
             let key = implicit(key, &wanted, zone)?;
             let kernel: Kernel = Arc::new(|a| {
                 let map = a.columns[0].array();
-                let map = map.as_map_opt().ok_or_else(|| crate::args::downcast_err("a map"))?;
+                let map = map.as_map_opt().ok_or_else(|| downcast_err("a map"))?;
                 let keys = a.columns[1].array();
                 let equal = make_comparator(map.keys(), keys, Default::default())?;
                 let pick = |i: usize| -> Option<u32> {
@@ -154,68 +181,20 @@ fn item(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprR
     }
 }
 
-/// What a set operation takes of two lists of distinct elements' places: (list, place) pairs.
-type Choose = fn(&dyn Fn((usize, usize), (usize, usize)) -> bool, usize, usize) -> Vec<(usize, usize)>;
-
-fn set_operation(name: &str, args: &[ExprRef], zone: &SessionZone, choose: Choose) -> Result<Option<ExprRef>> {
-    let [x, _] = args else { return Ok(None) };
-    let Some((common, args)) = to_common(args, zone)? else { return Ok(None) };
-    if !matches!((&common.kind, &x.data_type().kind), (TypeKind::Array(_), TypeKind::Array(_))) {
-        return Ok(None);
-    }
-    let kernel: Kernel = Arc::new(move |a| {
-        let (left, right) = (a.columns[0].array(), a.columns[1].array());
-        let (Some(l), Some(r)) = (left.as_list_opt::<i32>(), right.as_list_opt::<i32>()) else {
-            return Err(crate::args::downcast_err("an array"));
-        };
-        let sources = [l.values().clone(), r.values().clone()];
-        let comparators = [0, 1].map(|x| [0, 1].map(|y| make_comparator(&sources[x], &sources[y], Default::default())));
-        let mut compare = Vec::new();
-        for comparator in comparators.into_iter().flatten() {
-            compare.push(comparator?);
-        }
-        let mut out = Vec::with_capacity(a.rows);
-        for i in 0..a.rows {
-            let (x, y) = (a.row(0, i), a.row(1, i));
-            if l.is_null(x) || r.is_null(y) {
-                out.push(None);
-                continue;
-            }
-            let start = [l.value_offsets()[x] as usize, r.value_offsets()[y] as usize];
-            let equal =
-                |(p, i): (usize, usize), (q, j): (usize, usize)| compare[p * 2 + q](start[p] + i, start[q] + j).is_eq();
-            let picks = choose(&equal, l.value_length(x) as usize, r.value_length(y) as usize);
-            out.push(Some(picks.into_iter().map(|(side, at)| (side, start[side] + at)).collect()));
-        }
-        let ArrowType::List(item) = a.out.arrow() else { return Err(crate::args::downcast_err("an array")) };
-        lists(item.data_type(), &sources, &out)
-    });
-    Ok(Some(call(name, args, common, kernel)))
-}
-
-fn side(side: usize, n: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..n).map(move |i| (side, i))
-}
-
 pub(super) fn functions() -> Vec<Function> {
     vec![
         special("ARRAY", "values of one type", array),
         special("MAP", "keys and values in turn", map),
         special("ROW", "any values", |n, a, _| Ok(row(n, a))),
         special("ITEM", "(ARRAY, INT) or (MAP, key)", item),
-        plain("CARDINALITY", &["A", "M"], "INT", |_| {
-            int(|a, i| match a.list(0, i) {
-                Some(list) => Some(list.len() as i64),
-                None => Some(a.map(0, i)?.len() as i64),
-            })
-        }),
+        plain("CARDINALITY", &["A", "M"], "INT", |_| int(|a, i| a.length(0, i))),
         special("ELEMENT", "(ARRAY)", |n, args, _| {
             let [x] = args else { return Ok(None) };
             let TypeKind::Array(item) = &x.data_type().kind else { return Ok(None) };
             let out = (**item).clone().with_nullable(true);
             let kernel: Kernel = Arc::new(|a| {
                 let array = a.columns[0].array();
-                let list = array.as_list_opt::<i32>().ok_or_else(|| crate::args::downcast_err("an array"))?;
+                let list = array.as_list_opt::<i32>().ok_or_else(|| downcast_err("an array"))?;
                 let mut picks = Vec::with_capacity(a.rows);
                 for i in 0..a.rows {
                     let row = a.row(0, i);
@@ -231,73 +210,6 @@ pub(super) fn functions() -> Vec<Function> {
                 Ok(compute::take(list.values(), &UInt32Array::from(picks), None)?)
             });
             Ok(Some(call(n, args.to_vec(), out, kernel)))
-        }),
-        special("ARRAY_UNION", "(ARRAY, ARRAY)", |n, a, z| {
-            set_operation(n, a, z, |equal, l, r| {
-                let mut out: Vec<(usize, usize)> = vec![];
-                for p in side(0, l).chain(side(1, r)) {
-                    if !out.iter().any(|q| equal(p, *q)) {
-                        out.push(p);
-                    }
-                }
-                out
-            })
-        }),
-        special("ARRAY_INTERSECT", "(ARRAY, ARRAY)", |n, a, z| {
-            set_operation(n, a, z, |equal, l, r| {
-                let mut out: Vec<(usize, usize)> = vec![];
-                for p in side(0, l) {
-                    if side(1, r).any(|q| equal(p, q)) && !out.iter().any(|q| equal(p, *q)) {
-                        out.push(p);
-                    }
-                }
-                out
-            })
-        }),
-        special("ARRAY_EXCEPT", "(ARRAY, ARRAY)", |n, a, z| {
-            set_operation(n, a, z, |equal, l, r| {
-                let mut out: Vec<(usize, usize)> = vec![];
-                for p in side(0, l) {
-                    if !side(1, r).any(|q| equal(p, q)) && !out.iter().any(|q| equal(p, *q)) {
-                        out.push(p);
-                    }
-                }
-                out
-            })
-        }),
-        special("ARRAY_CONCAT", "(ARRAY, ARRAY)", |n, a, z| {
-            set_operation(n, a, z, |_, l, r| side(0, l).chain(side(1, r)).collect())
-        }),
-        plain("ARRAY_JOIN", &["Ass?"], "STRING?", |_| {
-            text(|a, i, out| {
-                let (list, separator) = (a.list(0, i)?, a.str(1, i)?);
-                let null = if a.len() > 2 { Some(a.str(2, i)?) } else { None };
-                let items = list.as_string_opt::<i32>()?;
-                let mut first = true;
-                for item in items.iter().filter_map(|item| item.or(null)) {
-                    if !first {
-                        out.push_str(separator);
-                    }
-                    first = false;
-                    out.push_str(item);
-                }
-                Some(())
-            })
-        }),
-        special("ARRAY_CONTAINS", "(ARRAY, element)", |n, args, zone| {
-            let [list, x] = args else { return Ok(None) };
-            let TypeKind::Array(item) = &list.data_type().kind else { return Ok(None) };
-            if crate::typing::common_type(&[(**item).clone(), x.data_type().clone()]).is_none() {
-                return Ok(None);
-            }
-            let x = implicit(x, &(**item).clone().with_nullable(x.data_type().nullable), zone)?;
-            let out = TypeKind::Boolean.nullable().with_nullable(list.data_type().nullable);
-            let kernel = boolean(|a, i| {
-                let items = a.list(0, i)?;
-                let x = a.columns[1].array().slice(a.row(1, i), 1).to_data();
-                Some((0..items.len()).any(|k| items.slice(k, 1).to_data() == x))
-            });
-            Ok(Some(call(n, vec![list.clone(), x], out, kernel)))
         }),
         special("TYPEOF", "(ANY)", |n, args, _| {
             let Some(x) = args.first() else { return Ok(None) };

@@ -149,7 +149,8 @@ fn random(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn next_random() -> u64 {
+/// Random bits.
+pub(super) fn next_random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     thread_local! {
         static STATE: std::cell::Cell<u64> = std::cell::Cell::new(RandomState::new().hash_one(0));

@@ -1,8 +1,14 @@
 //! The table of functions: names, accepted arguments, result types.
 
+mod array;
 mod collection;
+mod encode;
+mod json;
+mod json_make;
+mod map;
 mod math;
 mod pattern;
+mod printf;
 mod regex;
 mod string;
 mod time;
@@ -53,10 +59,20 @@ fn table() -> &'static BTreeMap<&'static str, Function> {
 }
 
 fn all() -> Vec<Function> {
-    [string::functions(), regex::functions(), math::functions(), collection::functions(), time::functions()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        string::functions(),
+        encode::functions(),
+        regex::functions(),
+        math::functions(),
+        collection::functions(),
+        array::functions(),
+        map::functions(),
+        time::functions(),
+        json::functions(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Functions that [`crate::build::call`] makes itself.

@@ -1,8 +1,11 @@
 //! Functions over regular expressions of Java's kind.
 
-use super::{Function, plain};
+use super::collection::text_lists;
+use super::{Function, fit, plain, special};
 use crate::args::{boolean, int, text};
+use crate::node::call;
 use fancy_regex::Regex;
+use millstream_core::TypeKind;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -72,6 +75,35 @@ pub(super) fn matches(s: &str, pattern: &str) -> Option<bool> {
     compiled(pattern)?.is_match(s).ok()
 }
 
+/// `String.split` of Java: empty parts at the end are dropped, unless a number of parts is given; `None` if the pattern
+/// is invalid.
+pub(super) fn split<'a>(s: &'a str, pattern: &str, parts_max: Option<usize>) -> Option<Vec<&'a str>> {
+    let regex = compiled(pattern)?;
+    if s.is_empty() {
+        return Some(if parts_max.is_some() { vec![s] } else { vec![] });
+    }
+    let (mut parts, mut from) = (vec![], 0);
+    for found in regex.find_iter(s) {
+        let found = found.ok()?;
+        // A match of nothing at the start doesn't split.
+        if found.end() == 0 {
+            continue;
+        }
+        if parts_max.is_some_and(|most| parts.len() + 1 >= most) {
+            break;
+        }
+        parts.push(&s[from..found.start()]);
+        from = found.end();
+    }
+    parts.push(&s[from..]);
+    if parts_max.is_none() && parts.len() > 1 {
+        while parts.last().is_some_and(|last| last.is_empty()) {
+            parts.pop();
+        }
+    }
+    Some(parts)
+}
+
 pub(super) fn functions() -> Vec<Function> {
     vec![
         plain("REGEXP", &["ss"], "BOOLEAN", |_| {
@@ -95,6 +127,23 @@ pub(super) fn functions() -> Vec<Function> {
                 out.push_str(captures.get(usize::try_from(group).ok()?)?.as_str());
                 Some(())
             })
+        }),
+        special("REGEXP_EXTRACT_ALL", "(STRING, STRING[, INT])", |n, args, zone| {
+            let Some(args) = fit("ssl?", args, zone)? else { return Ok(None) };
+            let out = TypeKind::Array(Box::new(TypeKind::STRING.nullable())).nullable();
+            let kernel = text_lists(|a, i, items| {
+                let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
+                let group = usize::try_from(if a.len() > 2 { a.int(2, i)? } else { 1 }).ok()?;
+                let regex = compiled(pattern)?;
+                if group >= regex.captures_len() {
+                    return None;
+                }
+                for captures in regex.captures_iter(s) {
+                    items.append_option(captures.ok()?.get(group).map(|m| m.as_str()));
+                }
+                Some(())
+            });
+            Ok(Some(call(n, args, out, kernel)))
         }),
         plain("REGEXP_COUNT", &["ss"], "INT?", |_| {
             int(|a, i| Some(compiled(a.str(1, i)?)?.find_iter(a.str(0, i)?).count() as i64))

@@ -1,14 +1,14 @@
-//! String functions, hashes and URLs; positions and lengths count characters.
+//! String functions; positions and lengths count characters.
 
-use super::{Function, plain};
+use super::collection::text_lists;
+use super::{Function, plain, special};
 use crate::args::{Args, Kernel, boolean, bytes, int, text};
 use crate::compare;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use sha2::Digest;
+use crate::node::call;
+use millstream_core::TypeKind;
 
 /// A text function of one text argument.
-fn map(f: fn(&str, &mut String) -> Option<()>) -> Kernel {
+pub(super) fn map(f: fn(&str, &mut String) -> Option<()>) -> Kernel {
     text(move |a, i, out| f(a.str(0, i)?, out))
 }
 
@@ -92,21 +92,6 @@ fn position(needle: &str, s: &str, from: i64) -> i64 {
     rest.find(needle).map_or(0, |at| char_count(&rest[..at]) + from)
 }
 
-pub(super) fn hex(data: &[u8], out: &mut String) {
-    for b in data {
-        for digit in [b >> 4, b & 15] {
-            out.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
-    }
-}
-
-fn digest<D: Digest>() -> Kernel {
-    text(|a, i, out| {
-        hex(&D::digest(a.bytes(0, i)?), out);
-        Some(())
-    })
-}
-
 fn initcap(s: &str, out: &mut String) -> Option<()> {
     let mut start = true;
     for c in s.chars() {
@@ -116,82 +101,6 @@ fn initcap(s: &str, out: &mut String) -> Option<()> {
         });
         start = !c.is_ascii_alphanumeric();
     }
-    Some(())
-}
-
-struct Url<'a> {
-    scheme: &'a str,
-    authority: Option<&'a str>,
-    path: &'a str,
-    query: Option<&'a str>,
-    fragment: Option<&'a str>,
-}
-
-/// The parts of a URL as `java.net.URL` sees them: of the protocols that Java knows.
-fn url(s: &str) -> Option<Url<'_>> {
-    let (scheme, rest) = s.trim().split_once(':')?;
-    let known = ["http", "https", "ftp", "file", "mailto", "jar"];
-    known.iter().find(|k| k.eq_ignore_ascii_case(scheme))?;
-    let (rest, fragment) = rest.split_once('#').map_or((rest, None), |(r, f)| (r, Some(f)));
-    let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
-    let (authority, path) = match rest.strip_prefix("//") {
-        Some(rest) => {
-            let at = rest.find('/').unwrap_or(rest.len());
-            (Some(&rest[..at]), &rest[at..])
-        }
-        None => (None, rest),
-    };
-    Some(Url { scheme, authority, path, query, fragment })
-}
-
-fn parse_url(a: &Args<'_>, i: usize, out: &mut String) -> Option<()> {
-    let (u, part) = (url(a.str(0, i)?)?, a.str(1, i)?);
-    if a.len() > 2 {
-        let key = a.str(2, i)?;
-        let query = u.query.filter(|_| part == "QUERY")?;
-        let value = query.split('&').find_map(|p| p.strip_prefix(key)?.strip_prefix('='))?;
-        out.push_str(value);
-        return Some(());
-    }
-    let authority = u.authority.unwrap_or("");
-    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(u, h)| (Some(u), h));
-    match part {
-        "HOST" => {
-            let port = host.rfind(':').filter(|at| host[at + 1..].bytes().all(|b| b.is_ascii_digit()));
-            out.push_str(&host[..port.unwrap_or(host.len())]);
-        }
-        "PATH" => out.push_str(u.path),
-        "QUERY" => out.push_str(u.query?),
-        "REF" => out.push_str(u.fragment?),
-        "PROTOCOL" => out.push_str(&u.scheme.to_ascii_lowercase()),
-        "FILE" => {
-            out.push_str(u.path);
-            if let Some(query) = u.query {
-                out.push('?');
-                out.push_str(query);
-            }
-        }
-        "AUTHORITY" => out.push_str(u.authority?),
-        "USERINFO" => out.push_str(user?),
-        _ => return None,
-    }
-    Some(())
-}
-
-fn url_decode(s: &str, out: &mut String) -> Option<()> {
-    let mut bytes = Vec::with_capacity(s.len());
-    let mut rest = s.bytes();
-    while let Some(b) = rest.next() {
-        bytes.push(match b {
-            b'+' => b' ',
-            b'%' => {
-                let digit = |b: Option<u8>| char::from(b?).to_digit(16);
-                (digit(rest.next())? * 16 + digit(rest.next())?) as u8
-            }
-            b => b,
-        });
-    }
-    out.push_str(&String::from_utf8_lossy(&bytes));
     Some(())
 }
 
@@ -245,7 +154,18 @@ pub(super) fn functions() -> Vec<Function> {
                 Some(())
             })
         }),
-        plain("||", &["ss"], "STRING", |_| concat()),
+        special("||", "(STRING, STRING) or (BYTES, BYTES)", |n, args, zone| {
+            let [l, r] = args else { return Ok(None) };
+            let (l, r) = (l.data_type(), r.data_type());
+            if !(l.kind.is_binary() && r.kind.is_binary()) {
+                let Some(args) = super::fit("ss", args, zone)? else { return Ok(None) };
+                let out = TypeKind::STRING.nullable().with_nullable(l.nullable || r.nullable);
+                return Ok(Some(call(n, args, out, concat())));
+            }
+            let out = TypeKind::BYTES.nullable().with_nullable(l.nullable || r.nullable);
+            let kernel = bytes(|a, i| Some([a.bytes(0, i)?, a.bytes(1, i)?].concat()));
+            Ok(Some(call(n, args.to_vec(), out, kernel)))
+        }),
         plain("CONCAT", &["ss*"], "STRING", |_| concat()),
         plain("CONCAT_WS", &["ss*"], "STRING", |_| {
             text(|a, i, out| {
@@ -304,10 +224,14 @@ pub(super) fn functions() -> Vec<Function> {
         plain("SPLIT_INDEX", &["ssi"], "STRING?", |_| {
             text(|a, i, out| {
                 let (s, separator, n) = (a.str(0, i)?, a.str(1, i)?, a.int(2, i)?);
-                if n < 0 || s.is_empty() || separator.is_empty() {
+                if n < 0 || s.is_empty() {
                     return None;
                 }
-                out.push_str(s.split(separator).nth(n as usize)?);
+                // As in commons-lang, nothing to split at means whitespace.
+                out.push_str(match separator {
+                    "" => s.split(char::is_whitespace).nth(n as usize)?,
+                    _ => s.split(separator).nth(n as usize)?,
+                });
                 Some(())
             })
         }),
@@ -351,72 +275,49 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         plain("STARTSWITH", &["xx"], "BOOLEAN", |_| boolean(|a, i| Some(a.bytes(0, i)?.starts_with(a.bytes(1, i)?)))),
         plain("ENDSWITH", &["xx"], "BOOLEAN", |_| boolean(|a, i| Some(a.bytes(0, i)?.ends_with(a.bytes(1, i)?)))),
-        plain("ELT", &["is*"], "STRING?", |_| {
-            text(|a, i, out| {
-                let n = usize::try_from(a.int(0, i)?).ok().filter(|n| (1..a.len()).contains(n))?;
-                out.push_str(a.str(n, i)?);
-                Some(())
-            })
+        special("ELT", "(INT, STRING or BYTES, ...)", |n, args, zone| {
+            let Some((index, values)) = args.split_first() else { return Ok(None) };
+            let Some((common, values)) = super::collection::to_common(values, zone)? else { return Ok(None) };
+            let Some(mut args) = super::fit("l", std::slice::from_ref(index), zone)? else { return Ok(None) };
+            args.extend(values);
+            let picked =
+                |a: &Args<'_>, i: usize| usize::try_from(a.int(0, i)?).ok().filter(|n| (1..a.len()).contains(n));
+            let kernel = match &common.kind {
+                kind if kind.is_character() => text(move |a, i, out| {
+                    out.push_str(a.str(picked(a, i)?, i)?);
+                    Some(())
+                }),
+                kind if kind.is_binary() => bytes(move |a, i| Some(a.bytes(picked(a, i)?, i)?.to_vec())),
+                _ => return Ok(None),
+            };
+            Ok(Some(call(n, args, common.with_nullable(true), kernel)))
         }),
-        plain("TO_BASE64", &["x"], "STRING", |_| {
-            text(|a, i, out| {
-                STANDARD.encode_string(a.bytes(0, i)?, out);
-                Some(())
-            })
-        }),
-        plain("FROM_BASE64", &["s"], "STRING?", |_| {
-            map(|s, out| {
-                out.push_str(&String::from_utf8_lossy(&STANDARD.decode(s).ok()?));
-                Some(())
-            })
-        }),
-        plain("HEX", &["l", "x"], "STRING", |_| {
-            text(|a, i, out| {
-                match a.int(0, i) {
-                    Some(v) => out.push_str(&format!("{v:X}")),
-                    None => {
-                        hex(a.bytes(0, i)?, out);
-                        out.make_ascii_uppercase();
-                    }
+        plain("SPLIT", &["ss"], "ARRAY", |_| {
+            text_lists(|a, i, items| {
+                let (s, delimiter) = (a.str(0, i)?, a.str(1, i)?);
+                if delimiter.is_empty() {
+                    let mut buffer = [0; 4];
+                    s.chars().for_each(|c| items.append_value(c.encode_utf8(&mut buffer)));
+                } else if !s.is_empty() {
+                    s.split(delimiter).for_each(|part| items.append_value(part));
                 }
                 Some(())
             })
         }),
-        plain("UNHEX", &["s"], "BYTES?", |_| {
-            bytes(|a, i| {
-                let digits = a.str(0, i)?.chars().map(|c| c.to_digit(16)).collect::<Option<Vec<_>>>()?;
-                let odd = digits.len() % 2;
-                let head = digits.iter().take(odd).map(|d| *d as u8);
-                Some(head.chain(digits[odd..].chunks(2).map(|p| (p[0] * 16 + p[1]) as u8)).collect())
-            })
-        }),
-        plain("MD5", &["x"], "CHAR32", |_| digest::<md5::Md5>()),
-        plain("SHA1", &["x"], "CHAR40", |_| digest::<sha1::Sha1>()),
-        plain("SHA224", &["x"], "CHAR56", |_| digest::<sha2::Sha224>()),
-        plain("SHA256", &["x"], "CHAR64", |_| digest::<sha2::Sha256>()),
-        plain("SHA384", &["x"], "CHAR96", |_| digest::<sha2::Sha384>()),
-        plain("SHA512", &["x"], "CHAR128", |_| digest::<sha2::Sha512>()),
-        plain("SHA2", &["xi"], "VARCHAR128", |_| {
-            text(|a, i, out| {
-                let data = a.bytes(0, i)?;
-                match a.int(1, i)? {
-                    224 => hex(&sha2::Sha224::digest(data), out),
-                    256 => hex(&sha2::Sha256::digest(data), out),
-                    384 => hex(&sha2::Sha384::digest(data), out),
-                    512 => hex(&sha2::Sha512::digest(data), out),
-                    _ => return None,
-                }
+        plain("PRINTF", &["sa*", "s"], "STRING?", |zone| super::printf::kernel(*zone)),
+        plain("UUID", &[""], "CHAR36!", |_| {
+            text(|_, _, out| {
+                super::encode::uuid(out);
                 Some(())
             })
         }),
-        plain("PARSE_URL", &["sss?"], "STRING?", |_| text(parse_url)),
-        plain("URL_ENCODE", &["s"], "STRING", |_| {
-            map(|s, out| {
-                out.extend(url::form_urlencoded::byte_serialize(s.as_bytes()));
-                Some(())
-            })
+        plain("IS_ALPHA", &["s", "a"], "BOOLEAN", |_| test_text(|s| s.chars().all(char::is_alphabetic), |_| false)),
+        plain("IS_DIGIT", &["s", "a"], "BOOLEAN", |_| {
+            test_text(|s| s.chars().all(char::is_numeric), TypeKind::is_integer)
         }),
-        plain("URL_DECODE", &["s"], "STRING?", |_| map(url_decode)),
+        plain("IS_DECIMAL", &["s", "a"], "BOOLEAN", |_| {
+            test_text(|s| crate::parse::double(s).is_some(), TypeKind::is_numeric)
+        }),
     ];
     for name in ["CHAR_LENGTH", "CHARACTER_LENGTH", "LENGTH"] {
         all.push(plain(name, &["s"], "INT", |_| int(|a, i| Some(char_count(a.str(0, i)?)))));
@@ -430,6 +331,22 @@ pub(super) fn functions() -> Vec<Function> {
         }));
     }
     all
+}
+
+/// Whether text has a property, which empty text hasn't; other types have it or not as a whole.
+fn test_text(holds: fn(&str) -> bool, always: fn(&TypeKind) -> bool) -> Kernel {
+    use arrow::datatypes::DataType as A;
+    boolean(move |a, i| {
+        if let Some(s) = a.str(0, i) {
+            return Some(!s.is_empty() && holds(s));
+        }
+        let kind = match a.columns[0].array().data_type() {
+            A::Int8 | A::Int16 | A::Int32 | A::Int64 => TypeKind::BigInt,
+            A::Float32 | A::Float64 | A::Decimal128(..) => TypeKind::Double,
+            _ => TypeKind::Boolean,
+        };
+        (!a.is_null(0, i)).then(|| always(&kind))
+    })
 }
 
 fn concat() -> Kernel {

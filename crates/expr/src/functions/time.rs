@@ -12,7 +12,8 @@ use millstream_core::{ExprRef, Result, TypeKind};
 const HOUR_MS: i64 = 3_600_000;
 const MINUTE_MS: i64 = 60_000;
 
-fn word(e: &ExprRef) -> Option<String> {
+/// The text of a constant, in capitals: a word argument.
+pub(super) fn word(e: &ExprRef) -> Option<String> {
     let value = e.as_literal()?;
     Some(crate::args::view(value).ok()?.str(0)?.to_ascii_uppercase())
 }

@@ -309,10 +309,14 @@ impl<'a> ExprBinder<'a> {
                 let window = name.split('_').next().unwrap_or_default();
                 return error(at, format!("{name} needs the same {window}(..) in GROUP BY"));
             }
+            "JSON" => {
+                let error = Error::script("JSON(..) stands in JSON_OBJECT and JSON_ARRAY only");
+                return Err(error.hint("the text is JSON already").at_place(at));
+            }
             "GROUPING" | "GROUPING_ID" => return error(at, format!("{name} needs GROUP BY")),
             _ => {}
         }
-        let args = match &function.args {
+        let mut args = match &function.args {
             FunctionArguments::None => vec![],
             FunctionArguments::Subquery(_) => return unsupported(at, format!("{name} of a subquery")),
             FunctionArguments::List(list) => {
@@ -322,6 +326,9 @@ impl<'a> ExprBinder<'a> {
                 list.args.iter().map(|arg| self.argument(arg, &name)).collect::<Result<Vec<_>>>()?
             }
         };
+        if let "JSON_OBJECT" | "JSON_ARRAY" = name.as_str() {
+            args.insert(1, json_formats(&name, function));
+        }
         if name == "BETWEEN_SYMMETRIC" {
             let [x, a, b] = args.as_slice() else { return Err(Error::internal("BETWEEN SYMMETRIC has 3 arguments")) };
             let up = self.between(x.clone(), a.clone(), b.clone())?;
@@ -333,7 +340,12 @@ impl<'a> ExprBinder<'a> {
 
     fn argument(&mut self, arg: &FunctionArg, function: &str) -> Result<ExprRef> {
         match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.bind(expr),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => match json_text(expr) {
+                Some(text) if matches!(function, "JSON_OBJECT" | "JSON_ARRAY") => {
+                    exprs::fold(self.call_on("JSON", &[text])?)
+                }
+                _ => self.bind(expr),
+            },
             FunctionArg::Named { name, .. } => {
                 unsupported(at_ident(name), format!("a named argument of the function {function}"))
             }
@@ -349,6 +361,43 @@ impl<'a> ExprBinder<'a> {
             None => Role::Plain,
         }
     }
+}
+
+/// The argument of `JSON(text)`, if `expr` is that.
+fn json_text(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Nested(inner) => json_text(inner),
+        Expr::Function(call) if parser::decode::function_name(call)? == "JSON" => {
+            match *parser::decode::plain_args(call)? {
+                [text] => Some(text),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Which values of a JSON constructor are JSON already, since a constructor or `JSON(..)` gives them: a letter each.
+fn json_formats(name: &str, function: &Function) -> ExprRef {
+    let is_json = |expr: &Expr| {
+        let mut expr = expr;
+        while let Expr::Nested(inner) = expr {
+            expr = inner;
+        }
+        match expr {
+            Expr::Function(call) => {
+                let name = parser::decode::function_name(call);
+                matches!(name.as_deref(), Some("JSON" | "JSON_OBJECT" | "JSON_ARRAY"))
+            }
+            _ => false,
+        }
+    };
+    let operands = parser::decode::plain_args(function).unwrap_or_default();
+    let values: Vec<&Expr> = match name {
+        "JSON_OBJECT" => operands.into_iter().skip(2).step_by(2).collect(),
+        _ => operands.into_iter().skip(1).collect(),
+    };
+    string_literal(&values.into_iter().map(|v| if is_json(v) { 'R' } else { 'V' }).collect::<String>())
 }
 
 fn field(bound: ExprRef, name: &Ident) -> Result<ExprRef> {

@@ -8,6 +8,9 @@ use millstream_core::types::SessionZone;
 use millstream_core::{Batch, DataType, ExprRef, Field, Result, Schema, TypeKind};
 use std::sync::Arc;
 
+mod collection;
+mod json;
+
 const UTC: SessionZone = SessionZone::UTC;
 
 fn s(text: &str) -> ExprRef {
