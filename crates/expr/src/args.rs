@@ -304,6 +304,11 @@ pub(crate) fn double(f: impl Fn(&Args<'_>, usize) -> Option<f64> + Send + Sync +
     Arc::new(move |a| Ok(Arc::new((0..a.rows).map(|i| f(a, i)).collect::<Float64Array>())))
 }
 
+/// [`double`] that may fail.
+pub(crate) fn try_double(f: impl Fn(&Args<'_>, usize) -> Result<Option<f64>> + Send + Sync + 'static) -> Kernel {
+    Arc::new(move |a| Ok(Arc::new((0..a.rows).map(|i| f(a, i)).collect::<Result<Float64Array>>()?)))
+}
+
 /// A function that gives a truth value.
 pub(crate) fn boolean(f: impl Fn(&Args<'_>, usize) -> Option<bool> + Send + Sync + 'static) -> Kernel {
     Arc::new(move |a| Ok(Arc::new((0..a.rows).map(|i| f(a, i)).collect::<BooleanArray>())))

@@ -55,15 +55,18 @@ pub(crate) fn day_of_year(day: i64) -> i64 {
     day - days(civil(day).0, 1, 1) + 1
 }
 
-/// Whole months from `a` to `b`, instants in milliseconds, towards zero.
+/// Whole months from `a` to `b`, instants in milliseconds, counted as Calcite's `subtractMonths` does: by days, and one
+/// less if the days match and the time of day isn't reached.
 pub(crate) fn months_between(a: i64, b: i64) -> i64 {
-    let (early, late, sign) = if a <= b { (a, b, 1) } else { (b, a, -1) };
-    let (y1, m1, _) = civil(early.div_euclid(DAY_MS));
-    let (y2, m2, _) = civil(late.div_euclid(DAY_MS));
-    let mut months = (y2 - y1) * 12 + m2 - m1;
-    let reached = add_months(early.div_euclid(DAY_MS), months) * DAY_MS + early.rem_euclid(DAY_MS);
-    if reached > late {
-        months -= 1;
-    }
-    months * sign
+    let (from, to) = (a.div_euclid(DAY_MS), b.div_euclid(DAY_MS));
+    let months = if from <= to { months_of_days(from, to) } else { -months_of_days(to, from) };
+    let reached = add_months(from, months) == to && b.rem_euclid(DAY_MS) < a.rem_euclid(DAY_MS);
+    months - i64::from(reached)
+}
+
+/// Whole months from a day to a later one.
+fn months_of_days(from: i64, to: i64) -> i64 {
+    let ((y1, m1, _), (y2, m2, _)) = (civil(from), civil(to));
+    let months = (y2 - y1) * 12 + m2 - m1;
+    months - i64::from(add_months(from, months) > to)
 }

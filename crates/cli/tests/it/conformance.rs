@@ -7,6 +7,7 @@ use std::path::Path;
 
 /// The cases of the families that are planned and executed so far.
 const CASES: &[&str] = &[
+    "coll_array_sets",
     "coll_construct_access",
     "coll_row_compare",
     "cond_where_nulls",
@@ -25,6 +26,7 @@ const CASES: &[&str] = &[
     "expr_three_valued_logic",
     "gwin_having_expr",
     "hash_digests",
+    "json_string_types",
     "query_values",
     "quirk_to_timestamp_lenient_fallback",
     "regex_basic",

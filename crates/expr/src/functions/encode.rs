@@ -4,9 +4,16 @@ use super::string::map;
 use super::{Function, plain};
 use crate::args::{Args, Kernel, bytes, text, try_bytes, try_text};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use millstream_core::Error;
 use sha2::Digest;
+
+/// As `java.util.Base64`: padding is written, and may be missing when read.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 fn hex(data: &[u8], out: &mut String) {
     for b in data {
@@ -195,14 +202,16 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         plain("TO_BASE64", &["x"], "STRING", |_| {
             text(|a, i, out| {
-                STANDARD.encode_string(a.bytes(0, i)?, out);
+                BASE64.encode_string(a.bytes(0, i)?, out);
                 Some(())
             })
         }),
-        plain("FROM_BASE64", &["s"], "STRING?", |_| {
-            map(|s, out| {
-                out.push_str(&String::from_utf8_lossy(&STANDARD.decode(s).ok()?));
-                Some(())
+        plain("FROM_BASE64", &["s"], "STRING", |_| {
+            try_text(|a, i, out| {
+                let Some(s) = a.str(0, i) else { return Ok(None) };
+                let data = BASE64.decode(s).map_err(|_| Error::data(format!("'{s}' is not valid Base64")))?;
+                out.push_str(&String::from_utf8_lossy(&data));
+                Ok(Some(()))
             })
         }),
         plain("HEX", &["l", "x"], "STRING", |_| {
@@ -252,5 +261,20 @@ pub(super) fn functions() -> Vec<Function> {
             })
         }),
         plain("URL_DECODE", &["s"], "STRING?", |_| map(url_decode)),
+        plain("URL_DECODE_RECURSIVE", &["si?"], "STRING?", |_| {
+            text(|a, i, out| {
+                let most = if a.len() > 1 { a.int(1, i)? } else { 10 };
+                out.push_str(a.str(0, i)?);
+                for _ in 0..most {
+                    let mut decoded = String::new();
+                    url_decode(out, &mut decoded)?;
+                    if *out == decoded {
+                        break;
+                    }
+                    *out = decoded;
+                }
+                Some(())
+            })
+        }),
     ]
 }

@@ -1,15 +1,15 @@
 //! Functions over numbers.
 
 use super::{Function, fit, plain, special};
-use crate::args::{Kernel, decimal, double, int, text};
+use crate::args::{Kernel, decimal, double, int, text, try_double, try_int};
 use crate::decimal::{div_round, parse, pow10};
 use crate::node::call;
 use crate::{compare, logic};
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::Float32Type;
 use millstream_core::types::SessionZone;
-use millstream_core::{ExprRef, Result, TypeKind};
-use std::sync::Arc;
+use millstream_core::{Error, ExprRef, Result, TypeKind};
+use std::sync::{Arc, Mutex};
 
 /// A function from double to double.
 fn of(f: fn(f64) -> f64) -> Kernel {
@@ -160,6 +160,50 @@ pub(super) fn next_random() -> u64 {
     random(state)
 }
 
+/// The generator of `java.util.Random`, so that a seed gives Flink's numbers.
+struct JavaRandom(u64);
+
+impl JavaRandom {
+    const MASK: u64 = (1 << 48) - 1;
+
+    fn new(seed: i64) -> Self {
+        JavaRandom((seed as u64 ^ 0x5_deec_e66d) & Self::MASK)
+    }
+    fn next(&mut self, bits: u32) -> i64 {
+        self.0 = self.0.wrapping_mul(0x5_deec_e66d).wrapping_add(0xb) & Self::MASK;
+        (self.0 >> (48 - bits)) as i64
+    }
+    fn next_double(&mut self) -> f64 {
+        let high = self.next(26);
+        ((high << 27) + self.next(27)) as f64 / (1u64 << 53) as f64
+    }
+    /// Below `bound`, which is above 0 and an INT.
+    fn next_int(&mut self, bound: i64) -> i64 {
+        if bound & (bound - 1) == 0 {
+            return (bound * self.next(31)) >> 31;
+        }
+        loop {
+            let bits = self.next(31);
+            let value = bits % bound;
+            // The last, incomplete run of numbers would make small ones likelier.
+            if bits - value + (bound - 1) <= i64::from(i32::MAX) {
+                return value;
+            }
+        }
+    }
+}
+
+/// A generator that starts with the first row's seed and goes on from row to row, as a task's does in Flink.
+#[derive(Default)]
+struct Seeded(Mutex<Option<JavaRandom>>);
+
+impl Seeded {
+    fn with<T>(&self, seed: Option<i64>, next: impl FnOnce(&mut JavaRandom) -> T) -> Result<Option<T>> {
+        let mut random = self.0.lock().map_err(|_| Error::internal("a random generator is poisoned"))?;
+        Ok(Some(next(random.get_or_insert_with(|| JavaRandom::new(seed.unwrap_or(0))))))
+    }
+}
+
 fn unit_random() -> f64 {
     (next_random() >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -194,9 +238,26 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         plain("PI", &[""], "DOUBLE!", |_| double(|_, _| Some(std::f64::consts::PI))),
         plain("E", &[""], "DOUBLE!", |_| double(|_, _| Some(std::f64::consts::E))),
-        plain("RAND", &[""], "DOUBLE!", |_| double(|_, _| Some(unit_random()))),
-        plain("RAND_INTEGER", &["i"], "INT", |_| {
-            int(|a, i| a.int(0, i).filter(|n| *n > 0).map(|n| (next_random() % n as u64) as i64))
+        plain("RAND", &["", "i"], "DOUBLE!", |_| {
+            let random = Seeded::default();
+            try_double(move |a, i| match a.len() {
+                0 => Ok(Some(unit_random())),
+                _ => random.with(a.int(0, i), JavaRandom::next_double),
+            })
+        }),
+        plain("RAND_INTEGER", &["i", "ii"], "INT", |_| {
+            let random = Seeded::default();
+            try_int(move |a, i| {
+                let bound = a.int(a.len() - 1, i);
+                let Some(bound) = bound else { return Ok(None) };
+                if bound <= 0 {
+                    return Err(Error::data(format!("RAND_INTEGER needs a bound above 0, not {bound}")));
+                }
+                match a.len() {
+                    1 => Ok(Some((next_random() % bound as u64) as i64)),
+                    _ => random.with(a.int(0, i), |r| r.next_int(bound)),
+                }
+            })
         }),
         plain("BIN", &["l"], "STRING", |_| {
             text(|a, i, out| {

@@ -10,6 +10,7 @@ mod math;
 mod pattern;
 mod printf;
 mod regex;
+mod simple_date;
 mod string;
 mod time;
 
@@ -77,6 +78,15 @@ fn all() -> Vec<Function> {
 
 /// Functions that [`crate::build::call`] makes itself.
 const BUILT_IN: [&str; 5] = ["COALESCE", "IF", "IFNULL", "MOD", "NULLIF"];
+/// Functions of Flink that there are not, with the reason.
+const REFUSED: [(&str, &str); 6] = [
+    ("CURRENT_WATERMARK", "an expression sees the rows of a batch, not the watermark"),
+    ("PARSE_JSON", "there is no type VARIANT; JSON_VALUE and JSON_QUERY read JSON text"),
+    ("TRY_PARSE_JSON", "there is no type VARIANT; JSON_VALUE and JSON_QUERY read JSON text"),
+    ("OBJECT_OF", "there are no structured types"),
+    ("OBJECT_UPDATE", "there are no structured types"),
+    ("ML_PREDICT", "there are no models"),
+];
 /// Functions that don't give the same for equal arguments.
 const IMPURE: [&str; 14] = [
     "RAND",
@@ -140,6 +150,9 @@ fn words(spec: &str) -> String {
 
 /// The call of a function of the table; `None` if the arguments don't fit.
 pub(crate) fn bind(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+        return Err(Error::unsupported(format!("the function {name}")).detail(*why));
+    }
     let Some(function) = table().get(name) else {
         let error = Error::script(format!("there is no function '{name}'"));
         return Err(match millstream_core::suggest::did_you_mean(name, names()) {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::Chars;
 
-const MONTHS: [&str; 12] = [
+pub(super) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -19,173 +19,232 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+pub(super) const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-enum Piece {
+/// A part of a pattern.
+#[derive(Debug)]
+pub(super) enum Piece {
     Text(String),
+    /// A letter and how often it stands there.
     Field(char, usize),
+    /// What stands in brackets: may be missing when reading.
+    Optional(Vec<Piece>),
 }
 
-fn pieces(pattern: &str) -> Option<Vec<Piece>> {
+/// Reads a pattern whose letters are among `letters`; `None` if it is invalid.
+pub(super) fn pieces(pattern: &str, letters: &str) -> Option<Vec<Piece>> {
+    let mut chars = pattern.chars().peekable();
+    let out = sequence(&mut chars, letters, false)?;
+    chars.next().is_none().then_some(out)
+}
+
+fn sequence(chars: &mut Peekable<Chars<'_>>, letters: &str, nested: bool) -> Option<Vec<Piece>> {
     let mut out = Vec::new();
-    let mut chars: Peekable<Chars<'_>> = pattern.chars().peekable();
     while let Some(c) = chars.next() {
-        if c == '\'' {
-            let mut text = String::new();
-            loop {
-                match chars.next()? {
-                    '\'' if chars.peek() == Some(&'\'') => {
-                        chars.next();
-                        text.push('\'');
+        match c {
+            '\'' => {
+                let mut text = String::new();
+                loop {
+                    match chars.next()? {
+                        '\'' if chars.peek() == Some(&'\'') => {
+                            chars.next();
+                            text.push('\'');
+                        }
+                        '\'' => break,
+                        c => text.push(c),
                     }
-                    '\'' => break,
-                    c => text.push(c),
                 }
+                out.push(Piece::Text(if text.is_empty() { "'".to_string() } else { text }));
             }
-            out.push(Piece::Text(if text.is_empty() { "'".to_string() } else { text }));
-        } else if c.is_ascii_alphabetic() {
-            let mut count = 1;
-            while chars.next_if_eq(&c).is_some() {
-                count += 1;
+            '[' if letters.contains('[') => out.push(Piece::Optional(sequence(chars, letters, true)?)),
+            ']' if nested => return Some(out),
+            c if c.is_ascii_alphabetic() => {
+                let mut count = 1;
+                while chars.next_if_eq(&c).is_some() {
+                    count += 1;
+                }
+                if !letters.contains(c) {
+                    return None;
+                }
+                out.push(Piece::Field(c, count));
             }
-            if !"yuMLdHhkKmsSaEDn".contains(c) {
-                return None;
-            }
-            out.push(Piece::Field(c, count));
-        } else {
-            out.push(Piece::Text(c.to_string()));
+            c => out.push(Piece::Text(c.to_string())),
         }
     }
-    Some(out)
+    (!nested).then_some(out)
 }
+
+/// The letters of `DateTimeFormatter` that are known.
+const LETTERS: &str = "GyuQqMLdHhkKmsSAnNaEeDw[";
 
 /// Writes a local time; `None` if the pattern isn't known.
 pub(super) fn format(out: &mut String, pattern: &str, ms: i64, nanos: i64) -> Option<()> {
+    write_pieces(out, &pieces(pattern, LETTERS)?, ms, nanos)
+}
+
+fn write_pieces(out: &mut String, pieces: &[Piece], ms: i64, nanos: i64) -> Option<()> {
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Field(field, n) => write_field(out, *field, *n, ms, nanos),
+            Piece::Optional(inner) => write_pieces(out, inner, ms, nanos)?,
+        }
+    }
+    Some(())
+}
+
+fn write_field(out: &mut String, field: char, n: usize, ms: i64, nanos: i64) {
     let day = ms.div_euclid(DAY_MS);
     let (year, month, of_month) = civil(day);
     let clock = ms.rem_euclid(DAY_MS);
     let hour = clock / 3_600_000;
     let fraction = clock % 1000 * 1_000_000 + nanos;
-    for piece in pieces(pattern)? {
-        let (field, n) = match piece {
-            Piece::Text(text) => {
-                out.push_str(&text);
-                continue;
-            }
-            Piece::Field(field, n) => (field, n),
-        };
-        let value = match field {
-            'y' | 'u' if n == 2 => year.rem_euclid(100),
-            'y' | 'u' => year,
-            'M' | 'L' if n >= 3 => {
-                let name = MONTHS[month as usize - 1];
-                out.push_str(if n == 3 { &name[..3] } else { name });
-                continue;
-            }
-            'M' | 'L' => month,
-            'd' => of_month,
-            'D' => day_of_year(day),
-            'H' => hour,
-            'k' => {
-                if hour == 0 {
-                    24
-                } else {
-                    hour
-                }
-            }
-            'h' => (hour + 11) % 12 + 1,
-            'K' => hour % 12,
-            'm' => clock / 60_000 % 60,
-            's' => clock / 1000 % 60,
-            'n' => fraction,
-            'S' => {
-                let digits = format!("{fraction:09}");
-                out.push_str(digits.get(..n.min(9)).unwrap_or(&digits));
-                continue;
-            }
-            'a' => {
-                out.push_str(if hour < 12 { "AM" } else { "PM" });
-                continue;
-            }
-            _ => {
-                let name = DAYS[iso_weekday(day) as usize - 1];
-                out.push_str(if n <= 3 { &name[..3] } else { name });
-                continue;
-            }
-        };
-        let _ = write!(out, "{value:0n$}");
-    }
-    Some(())
+    let quarter = (month + 2) / 3;
+    let value = match field {
+        'y' | 'u' if n == 2 => year.rem_euclid(100),
+        'y' | 'u' => year,
+        'Q' | 'q' if n == 3 => {
+            let _ = write!(out, "Q{quarter}");
+            return;
+        }
+        'Q' | 'q' => quarter,
+        'M' | 'L' if n >= 3 => {
+            let name = MONTHS[month as usize - 1];
+            out.push_str(if n == 3 { &name[..3] } else { name });
+            return;
+        }
+        'M' | 'L' => month,
+        'd' => of_month,
+        'D' => day_of_year(day),
+        'w' => us_week(day),
+        'H' => hour,
+        'k' => (hour + 23) % 24 + 1,
+        'h' => (hour + 11) % 12 + 1,
+        'K' => hour % 12,
+        'm' => clock / 60_000 % 60,
+        's' => clock / 1000 % 60,
+        'A' => clock,
+        'N' => clock * 1_000_000 + nanos,
+        'n' => fraction,
+        'S' => {
+            let digits = format!("{fraction:09}");
+            out.push_str(digits.get(..n.min(9)).unwrap_or(&digits));
+            return;
+        }
+        'G' => return out.push_str(if year > 0 { "AD" } else { "BC" }),
+        'a' => return out.push_str(if hour < 12 { "AM" } else { "PM" }),
+        'e' if n < 3 => iso_weekday(day) % 7 + 1,
+        _ => {
+            let name = DAYS[iso_weekday(day) as usize - 1];
+            return out.push_str(if n <= 3 { &name[..3] } else { name });
+        }
+    };
+    let _ = write!(out, "{value:0n$}");
+}
+
+/// The week of the year as in the United States: from Sunday, the first has 1 January.
+fn us_week(day: i64) -> i64 {
+    let of_year = day_of_year(day);
+    let first = (iso_weekday(day - of_year + 1)) % 7;
+    (of_year - 1 + first) / 7 + 1
+}
+
+/// What has been read so far.
+#[derive(Clone)]
+struct Parsed {
+    year: i64,
+    month: i64,
+    day: i64,
+    of_year: Option<i64>,
+    hour: i64,
+    /// The hours that AM or PM adds.
+    half: i64,
+    minute: i64,
+    second: i64,
+    nanos: i64,
 }
 
 /// Reads a local time: (milliseconds, nanoseconds beyond). A day beyond its month's end is its end; what the pattern
 /// doesn't name is that of 1970-01-01 00:00:00. `None` if the text doesn't match as a whole.
 pub(super) fn parse(text: &str, pattern: &str) -> Option<(i64, i64)> {
-    let (mut year, mut month, mut day) = (1970, 1, 1);
-    let (mut hour, mut minute, mut second, mut nanos) = (0, 0, 0, 0);
-    let (mut half, mut of_year) = (None, None);
-    let mut rest = text;
-    for piece in pieces(pattern)? {
-        let (field, n) = match piece {
-            Piece::Text(text) => {
-                rest = rest.strip_prefix(text.as_str())?;
-                continue;
-            }
-            Piece::Field(field, n) => (field, n),
-        };
-        match field {
-            'a' => {
-                half = match rest.get(..2)? {
-                    "AM" => Some(0),
-                    "PM" => Some(12),
-                    _ => return None,
-                };
-                rest = &rest[2..];
-                continue;
-            }
-            'E' => {
-                let name = DAYS.iter().map(|d| if n <= 3 { &d[..3] } else { d }).find(|d| rest.starts_with(d))?;
-                rest = &rest[name.len()..];
-                continue;
-            }
-            'M' | 'L' if n >= 3 => {
-                let names = MONTHS.iter().map(|m| if n == 3 { &m[..3] } else { m });
-                let (i, name) = names.enumerate().find(|(_, m)| rest.starts_with(m))?;
-                month = i as i64 + 1;
-                rest = &rest[name.len()..];
-                continue;
-            }
-            _ => {}
-        }
-        let most = if n == 1 { 9 } else { n };
-        let digits = rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
-        if digits == 0 || (n > 1 && digits < n) {
-            return None;
-        }
-        let (number, after) = rest.split_at(digits);
-        rest = after;
-        let value: i64 = number.parse().ok()?;
-        match field {
-            'y' | 'u' => year = if n == 2 { 2000 + value } else { value },
-            'M' | 'L' => month = value,
-            'd' => day = value,
-            'D' => of_year = Some(value),
-            'H' => hour = value,
-            'k' | 'h' | 'K' => hour = value % if field == 'k' { 24 } else { 12 },
-            'm' => minute = value,
-            's' => second = value,
-            'S' => nanos = crate::parse::nanos_of(number),
-            _ => return None,
-        }
-    }
-    let valid = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 60;
+    let mut p =
+        Parsed { year: 1970, month: 1, day: 1, of_year: None, hour: 0, half: 0, minute: 0, second: 0, nanos: 0 };
+    let rest = read_pieces(text, &pieces(pattern, LETTERS)?, &mut p)?;
+    let valid =
+        (1..=12).contains(&p.month) && (1..=31).contains(&p.day) && p.hour < 24 && p.minute < 60 && p.second < 60;
     if !rest.is_empty() || !valid {
         return None;
     }
-    let date = match of_year {
-        Some(n) => days(year, 1, 1) + n - 1,
-        None => days(year, month, day.min(month_length(year, month))),
+    let date = match p.of_year {
+        Some(n) => days(p.year, 1, 1) + n - 1,
+        None => days(p.year, p.month, p.day.min(month_length(p.year, p.month))),
     };
-    let clock = (((hour + half.unwrap_or(0)) * 60 + minute) * 60 + second) * 1000;
-    Some((date * DAY_MS + clock + nanos / 1_000_000, nanos % 1_000_000))
+    let clock = (((p.hour + p.half) * 60 + p.minute) * 60 + p.second) * 1000;
+    Some((date * DAY_MS + clock + p.nanos / 1_000_000, p.nanos % 1_000_000))
+}
+
+fn read_pieces<'t>(text: &'t str, pieces: &[Piece], p: &mut Parsed) -> Option<&'t str> {
+    let mut rest = text;
+    for piece in pieces {
+        rest = match piece {
+            Piece::Text(text) => rest.strip_prefix(text.as_str())?,
+            Piece::Field(field, n) => read_field(rest, *field, *n, p)?,
+            Piece::Optional(inner) => {
+                let mut attempt = p.clone();
+                match read_pieces(rest, inner, &mut attempt) {
+                    Some(after) => {
+                        *p = attempt;
+                        after
+                    }
+                    None => rest,
+                }
+            }
+        };
+    }
+    Some(rest)
+}
+
+fn read_field<'t>(rest: &'t str, field: char, n: usize, p: &mut Parsed) -> Option<&'t str> {
+    match field {
+        'a' => {
+            p.half = match rest.get(..2)? {
+                "AM" => 0,
+                "PM" => 12,
+                _ => return None,
+            };
+            return rest.get(2..);
+        }
+        'G' => return rest.strip_prefix("AD"),
+        'E' => {
+            let name = DAYS.iter().map(|d| if n <= 3 { &d[..3] } else { d }).find(|d| rest.starts_with(d))?;
+            return rest.get(name.len()..);
+        }
+        'M' | 'L' if n >= 3 => {
+            let names = MONTHS.iter().map(|m| if n == 3 { &m[..3] } else { m });
+            let (i, name) = names.enumerate().find(|(_, m)| rest.starts_with(m))?;
+            p.month = i as i64 + 1;
+            return rest.get(name.len()..);
+        }
+        _ => {}
+    }
+    let most = if n == 1 { 9 } else { n };
+    let digits = rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
+    if digits == 0 || (n > 1 && digits < n) {
+        return None;
+    }
+    let (number, after) = rest.split_at(digits);
+    let value: i64 = number.parse().ok()?;
+    match field {
+        'y' | 'u' => p.year = if n == 2 { 2000 + value } else { value },
+        'M' | 'L' => p.month = value,
+        'd' => p.day = value,
+        'D' => p.of_year = Some(value),
+        'H' => p.hour = value,
+        'k' | 'h' | 'K' => p.hour = value % if field == 'k' { 24 } else { 12 },
+        'm' => p.minute = value,
+        's' => p.second = value,
+        'S' => p.nanos = crate::parse::nanos_of(number),
+        _ => return None,
+    }
+    Some(after)
 }

@@ -194,7 +194,7 @@ fn plain(arg: &Arg<'_>, carrier: &ArrowType, row: usize, zone: &SessionZone) -> 
 
 fn write(a: &Args<'_>, i: usize, zone: &SessionZone, out: &mut String) -> Option<()> {
     let mut rest = a.str(0, i)?;
-    let mut next = 1;
+    let (mut next, mut last) = (1, 0);
     while let Some((text, after)) = rest.split_once('%') {
         out.push_str(text);
         let (spec, after) = spec(after)?;
@@ -205,7 +205,7 @@ fn write(a: &Args<'_>, i: usize, zone: &SessionZone, out: &mut String) -> Option
             _ => {
                 let k = match spec.index {
                     Some(index) => index,
-                    None if spec.has('<') => next - 1,
+                    None if spec.has('<') => last,
                     None => {
                         next += 1;
                         next - 1
@@ -214,6 +214,7 @@ fn write(a: &Args<'_>, i: usize, zone: &SessionZone, out: &mut String) -> Option
                 if !(1..a.len()).contains(&k) {
                     return None;
                 }
+                last = k;
                 spec.pad(&one(&spec, a, k, i, zone)?, out);
             }
         }

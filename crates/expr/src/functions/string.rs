@@ -83,11 +83,13 @@ fn trim_side(side: &'static str) -> Kernel {
     })
 }
 
-/// The place of `needle` from 1, looking from character `from` (from 1); 0 if there is none.
+/// The place of `needle` from 1, looking from character `from` (from 1); 0 if there is none. Nothing is found at the
+/// start.
 fn position(needle: &str, s: &str, from: i64) -> i64 {
-    if from < 1 {
-        return 0;
+    if needle.is_empty() {
+        return 1;
     }
+    let from = from.max(1);
     let rest = chars(s, from - 1, i64::from(i32::MAX));
     rest.find(needle).map_or(0, |at| char_count(&rest[..at]) + from)
 }
@@ -247,11 +249,15 @@ pub(super) fn functions() -> Vec<Function> {
                 }
                 out.push_str(chars(s, 0, start - 1));
                 out.push_str(new);
-                out.push_str(chars(s, (start - 1 + length).max(0), n));
+                if length > 0 {
+                    out.push_str(chars(s, start - 1 + length, n));
+                }
                 Some(())
             })
         }),
-        plain("ASCII", &["s"], "INT", |_| int(|a, i| Some(a.str(0, i)?.bytes().next().map_or(0, i64::from)))),
+        plain("ASCII", &["s"], "INT", |_| {
+            int(|a, i| Some(a.str(0, i)?.bytes().next().map_or(0, |b| i64::from(b as i8))))
+        }),
         plain("CHR", &["l"], "STRING", |_| {
             text(|a, i, out| {
                 let n = a.int(0, i)?;
@@ -261,9 +267,13 @@ pub(super) fn functions() -> Vec<Function> {
                 Some(())
             })
         }),
-        plain("TRANSLATE", &["sss"], "STRING", |_| {
-            text(|a, i, out| {
-                let (s, from, to) = (a.str(0, i)?, a.str(1, i)?, a.str(2, i)?);
+        special("TRANSLATE", "(STRING, STRING, STRING)", |n, args, zone| {
+            let Some(args) = super::fit("sss", args, zone)? else { return Ok(None) };
+            let out = TypeKind::STRING.nullable().with_nullable(args[0].data_type().nullable);
+            let kernel = text(|a, i, out| {
+                let s = a.str(0, i)?;
+                // NULL instead of the letters to replace leaves the text alone; instead of those to put, removes.
+                let (from, to) = (a.str(1, i).unwrap_or(""), a.str(2, i).unwrap_or(""));
                 for c in s.chars() {
                     match from.chars().position(|f| f == c) {
                         None => out.push(c),
@@ -271,7 +281,8 @@ pub(super) fn functions() -> Vec<Function> {
                     }
                 }
                 Some(())
-            })
+            });
+            Ok(Some(call(n, args, out, kernel)))
         }),
         plain("STARTSWITH", &["xx"], "BOOLEAN", |_| boolean(|a, i| Some(a.bytes(0, i)?.starts_with(a.bytes(1, i)?)))),
         plain("ENDSWITH", &["xx"], "BOOLEAN", |_| boolean(|a, i| Some(a.bytes(0, i)?.ends_with(a.bytes(1, i)?)))),
@@ -305,6 +316,13 @@ pub(super) fn functions() -> Vec<Function> {
             })
         }),
         plain("PRINTF", &["sa*", "s"], "STRING?", |zone| super::printf::kernel(*zone)),
+        // The catalog of a script has one database.
+        plain("CURRENT_DATABASE", &[""], "STRING!", |_| {
+            text(|_, _, out| {
+                out.push_str("default_database");
+                Some(())
+            })
+        }),
         plain("UUID", &[""], "CHAR36!", |_| {
             text(|_, _, out| {
                 super::encode::uuid(out);

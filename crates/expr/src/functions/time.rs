@@ -1,11 +1,12 @@
 //! Functions over dates, times, timestamps.
 
 use super::{Function, fit, plain, special};
-use crate::args::{Args, Kernel, int, text};
+use crate::args::{Args, Kernel, boolean, int, text};
 use crate::calendar::{self, DAY_MS, civil, days};
 use crate::cast::pack;
+use crate::functions::{pattern, simple_date};
 use crate::node::call;
-use crate::{arithmetic, functions::pattern, parse, print};
+use crate::{arithmetic, parse};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result, TypeKind};
 
@@ -55,9 +56,35 @@ fn is_ltz(x: &ExprRef) -> bool {
     matches!(x.data_type().kind, TypeKind::TimestampLtz(_))
 }
 
+/// `unit` of an interval in months or milliseconds.
+fn interval_part(unit: &str, months: bool, v: i64) -> Option<i64> {
+    Some(match (unit, months) {
+        ("YEAR", true) => v / 12,
+        ("QUARTER", true) => v % 12 / 3 + 1,
+        ("MONTH", true) => v % 12,
+        ("DECADE", true) => v / 120,
+        ("CENTURY", true) => v / 1200,
+        ("MILLENNIUM", true) => v / 12_000,
+        ("DAY", false) => v / DAY_MS,
+        ("HOUR", false) => v % DAY_MS / HOUR_MS,
+        ("MINUTE", false) => v % HOUR_MS / MINUTE_MS,
+        ("SECOND", false) => v % MINUTE_MS / 1000,
+        ("MILLISECOND", false) => v % 1000,
+        ("EPOCH", false) => v / 1000,
+        _ => return None,
+    })
+}
+
 fn extract(name: &str, unit: &str, x: &ExprRef, zone: &SessionZone) -> Option<ExprRef> {
-    part(unit, 0, 0)?;
     let kind = &x.data_type().kind;
+    if kind.is_interval() {
+        let months = *kind == TypeKind::IntervalYearMonth;
+        interval_part(unit, months, 0)?;
+        let unit = unit.to_string();
+        let out = TypeKind::BigInt.nullable().with_nullable(x.data_type().nullable);
+        return Some(call(name, vec![x.clone()], out, int(move |a, i| interval_part(&unit, months, a.int(0, i)?))));
+    }
+    part(unit, 0, 0)?;
     let clock = matches!(unit, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "MICROSECOND" | "NANOSECOND");
     let fits = kind.is_timestamp() || (*kind == TypeKind::Date) || (matches!(kind, TypeKind::Time(_)) && clock);
     if !fits {
@@ -77,6 +104,9 @@ fn floor(unit: &str, ms: i64) -> Option<i64> {
     let day = ms.div_euclid(DAY_MS);
     let (year, month, _) = civil(day);
     let start = match unit {
+        "MILLENNIUM" => days((year - 1).div_euclid(1000) * 1000 + 1, 1, 1),
+        "CENTURY" => days((year - 1).div_euclid(100) * 100 + 1, 1, 1),
+        "DECADE" => days(year.div_euclid(10) * 10, 1, 1),
         "YEAR" => days(year, 1, 1),
         "QUARTER" => days(year, (month - 1) / 3 * 3 + 1, 1),
         "MONTH" => days(year, month, 1),
@@ -94,6 +124,9 @@ fn floor(unit: &str, ms: i64) -> Option<i64> {
 fn next(unit: &str, start: i64) -> Option<i64> {
     let months = |n| Some(calendar::add_months(start.div_euclid(DAY_MS), n) * DAY_MS);
     match unit {
+        "MILLENNIUM" => months(12_000),
+        "CENTURY" => months(1200),
+        "DECADE" => months(120),
         "YEAR" => months(12),
         "QUARTER" => months(3),
         "MONTH" => months(1),
@@ -190,11 +223,17 @@ fn date_format(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Optio
     if !format.data_type().kind.is_character() || !(kind.is_timestamp() || kind.is_character()) {
         return Ok(None);
     }
-    let (ltz, zone, from_text) = (is_ltz(x), *zone, kind.is_character());
-    let kernel = text(move |a, i, out| {
-        let (ms, nanos) = if from_text { parse::timestamp(a.str(0, i)?)? } else { a.instant(0, i)? };
-        pattern::format(out, a.str(1, i)?, local(ltz, &zone, ms), nanos)
-    });
+    let (ltz, zone) = (is_ltz(x), *zone);
+    let kernel = match kind.is_character() {
+        true => text(move |a, i, out| {
+            let utc_ms = simple_date::parse(a.str(0, i)?, simple_date::TIMESTAMP, &zone)?;
+            simple_date::format(out, a.str(1, i)?, utc_ms, &zone)
+        }),
+        false => text(move |a, i, out| {
+            let (ms, nanos) = a.instant(0, i)?;
+            pattern::format(out, a.str(1, i)?, local(ltz, &zone, ms), nanos)
+        }),
+    };
     Ok(Some(call(name, args.to_vec(), TypeKind::STRING.nullable(), kernel)))
 }
 
@@ -205,6 +244,90 @@ fn read(a: &Args<'_>, i: usize) -> Option<(i64, i64)> {
         return parse::timestamp(s);
     }
     pattern::parse(s, a.str(1, i)?).or_else(|| parse::lenient_timestamp(s))
+}
+
+/// A time zone by its name, its offset or one of Java's older abbreviations.
+fn named_zone(name: &str) -> Option<SessionZone> {
+    let name = match name {
+        "PST" => "America/Los_Angeles",
+        "CST" => "America/Chicago",
+        "JST" => "Asia/Tokyo",
+        "IST" => "Asia/Kolkata",
+        "CTT" | "PRC" => "Asia/Shanghai",
+        "GMT" => "UTC",
+        other => other,
+    };
+    name.parse().ok()
+}
+
+/// The years 1 to 9999, which is what Flink takes for an instant; milliseconds.
+const INSTANTS_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+fn to_timestamp_ltz(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+    let out = TypeKind::TimestampLtz(3).nullable();
+    if let Some(fitting) = fit("ni?", args, zone)?
+        && !args[0].data_type().kind.is_character()
+    {
+        let scale = match fitting[0].data_type().kind {
+            TypeKind::Decimal(_, s) => Some(s),
+            _ => None,
+        };
+        let kernel = int(move |a, i| {
+            let per_unit = match if a.len() > 1 { a.int(1, i)? } else { 3 } {
+                0 => 1000,
+                3 => 1,
+                _ => return None,
+            };
+            let ms = match (a.int(0, i), scale) {
+                (Some(v), _) => v.checked_mul(per_unit)?,
+                (None, Some(s)) => i64::try_from(a.dec(0, i)? / crate::decimal::pow10(u32::from(s))).ok()? * per_unit,
+                (None, None) => (a.f64(0, i)? * per_unit as f64) as i64,
+            };
+            Some(ms).filter(|ms| INSTANTS_MS.contains(ms))
+        });
+        return Ok(Some(call(name, fitting, out, kernel)));
+    }
+    if let Some(args) = fit("sss", args, zone)? {
+        let kernel = int(|a, i| {
+            let zone = named_zone(a.str(2, i)?)?;
+            read(a, i).map(|(ms, _)| zone.to_utc_ms(ms))
+        });
+        return Ok(Some(call(name, args, out, kernel)));
+    }
+    // Without a zone the text is in UTC, whatever the session's zone.
+    let Some(args) = fit("ss?", args, zone)? else { return Ok(None) };
+    Ok(Some(call(name, args, out, int(|a, i| read(a, i).map(|(ms, _)| ms)))))
+}
+
+/// Whether two spans of time have an instant in common, their ends included.
+fn overlaps(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+    let [s1, e1, s2, e2] = args else { return Ok(None) };
+    let mut bounds = vec![];
+    for (start, end) in [(s1, e1), (s2, e2)] {
+        if !start.data_type().kind.is_temporal() {
+            return Ok(None);
+        }
+        bounds.push(start.clone());
+        bounds.push(match end.data_type().kind.is_interval() {
+            false => end.clone(),
+            true => match arithmetic::binary('+', start, end, zone)? {
+                Some(end) => end,
+                None => return Ok(None),
+            },
+        });
+    }
+    let types: Vec<_> = bounds.iter().map(|b| b.data_type().clone()).collect();
+    let Some(common) = crate::typing::common_type(&types) else { return Ok(None) };
+    let bounds = bounds.iter().map(|b| crate::cast::implicit(b, &common, zone)).collect::<Result<Vec<_>>>()?;
+    let kernel = boolean(|a, i| {
+        let span = |k: usize| {
+            let (x, y) = (a.instant(k, i)?, a.instant(k + 1, i)?);
+            Some((x.min(y), x.max(y)))
+        };
+        let (first, second) = (span(0)?, span(2)?);
+        Some(first.0 <= second.1 && second.0 <= first.1)
+    });
+    Ok(Some(call(name, bounds, TypeKind::Boolean.nullable().with_nullable(common.nullable), kernel)))
 }
 
 fn now(shift: fn(&SessionZone, i64) -> i64, zone: &SessionZone) -> Kernel {
@@ -226,55 +349,36 @@ pub(super) fn functions() -> Vec<Function> {
         plain("TO_DATE", &["ss?"], "DATE?", |_| {
             int(|a, i| match a.len() {
                 1 => parse::date(a.str(0, i)?),
-                _ => Some(pattern::parse(a.str(0, i)?, a.str(1, i)?)?.0.div_euclid(DAY_MS)),
+                _ => Some(simple_date::parse(a.str(0, i)?, a.str(1, i)?, &SessionZone::UTC)?.div_euclid(DAY_MS)),
             })
         }),
         plain("TO_TIMESTAMP", &["ss?"], "TIMESTAMP?", |_| int(|a, i| read(a, i).and_then(|(ms, n)| pack(ms, n, 3)))),
-        special("TO_TIMESTAMP_LTZ", "(NUMERIC[, INT]) or (STRING[, STRING])", |n, a, zone| {
-            let zone = *zone;
-            let out = |nullable| TypeKind::TimestampLtz(3).nullable().with_nullable(nullable);
-            if let Some(args) = fit("li?", a, &zone)? {
-                let kernel = int(|a, i| {
-                    let v = a.int(0, i)?;
-                    match if a.len() > 1 { a.int(1, i)? } else { 3 } {
-                        0 => v.checked_mul(1000),
-                        3 => Some(v),
-                        _ => None,
-                    }
-                });
-                return Ok(Some(call(n, args, out(true), kernel)));
-            }
-            let Some(args) = fit("ss?", a, &zone)? else { return Ok(None) };
-            let kernel = int(move |a, i| read(a, i).map(|(ms, _)| zone.to_utc_ms(ms)));
-            Ok(Some(call(n, args, out(true), kernel)))
-        }),
+        special("TO_TIMESTAMP_LTZ", "(NUMERIC[, INT]) or (STRING[, STRING[, STRING]])", to_timestamp_ltz),
         plain("FROM_UNIXTIME", &["ls?"], "STRING", |zone| {
             let zone = *zone;
             text(move |a, i, out| {
-                let ms = zone.to_local_ms(a.int(0, i)?.checked_mul(1000)?);
-                if a.len() > 1 {
-                    return pattern::format(out, a.str(1, i)?, ms, 0);
-                }
-                print::write_timestamp(out, ms, 0, 0);
-                Some(())
+                let format = if a.len() > 1 { a.str(1, i)? } else { simple_date::TIMESTAMP };
+                simple_date::format(out, format, a.int(0, i)?.checked_mul(1000)?, &zone)
             })
         }),
         plain("UNIX_TIMESTAMP", &["", "ss?"], "BIGINT", |zone| {
             let zone = *zone;
-            int(move |a, i| match a.len() {
-                0 => Some(a.now_ms.div_euclid(1000)),
-                _ => Some(read(a, i).map_or(i64::MIN, |(ms, _)| zone.to_utc_ms(ms).div_euclid(1000))),
+            int(move |a, i| {
+                if a.len() == 0 {
+                    return Some(a.now_ms.div_euclid(1000));
+                }
+                let format = if a.len() > 1 { a.str(1, i)? } else { simple_date::TIMESTAMP };
+                Some(simple_date::parse(a.str(0, i)?, format, &zone).map_or(i64::MIN, |ms| ms.div_euclid(1000)))
             })
         }),
         plain("CONVERT_TZ", &["sss"], "STRING?", |_| {
             text(|a, i, out| {
-                let (ms, _) = parse::timestamp(a.str(0, i)?)?;
-                let from: SessionZone = a.str(1, i)?.parse().ok()?;
-                let to: SessionZone = a.str(2, i)?.parse().ok()?;
-                print::write_timestamp(out, to.to_local_ms(from.to_utc_ms(ms)), 0, 0);
-                Some(())
+                let (from, to) = (named_zone(a.str(1, i)?)?, named_zone(a.str(2, i)?)?);
+                let utc_ms = simple_date::parse(a.str(0, i)?, simple_date::TIMESTAMP, &from)?;
+                simple_date::format(out, simple_date::TIMESTAMP, utc_ms, &to)
             })
         }),
+        special("OVERLAPS", "(start, end or interval, start, end or interval)", overlaps),
         plain("LOCALTIMESTAMP", &[""], "TIMESTAMP!", |z| now(SessionZone::to_local_ms, z)),
         plain("CURRENT_DATE", &[""], "DATE!", |z| now(|z, ms| z.to_local_ms(ms).div_euclid(DAY_MS), z)),
     ];

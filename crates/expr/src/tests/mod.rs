@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 mod collection;
 mod json;
+mod text;
+mod time;
 
 const UTC: SessionZone = SessionZone::UTC;
 

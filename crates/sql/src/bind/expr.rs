@@ -165,6 +165,12 @@ impl<'a> ExprBinder<'a> {
                 let similar = self.call("SIMILAR TO", args)?;
                 self.negate_if(*negated, similar)
             }
+            Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => {
+                let (Expr::Tuple(first), Expr::Tuple(second)) = (&**left, &**right) else {
+                    return error(at, "OVERLAPS stands between two spans: (start, end) OVERLAPS (start, end)");
+                };
+                self.call_on("OVERLAPS", &first.iter().chain(second).collect::<Vec<_>>())
+            }
             Expr::BinaryOp { left, op, right } => {
                 let name = binary_operator(op).ok_or_else(|| Error::unsupported(format!("the operator {op}")))?;
                 self.call_on(name, &[left, right])
