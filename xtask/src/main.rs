@@ -1,11 +1,12 @@
 //! The project's own chores: `cargo xtask test` (everything CI runs), `cargo xtask tidy` (house rules), `cargo xtask lint`.
 
+mod servers;
 mod tidy;
 
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask (test | tidy | lint)
-  test   house rules, then every test of every crate
+  test   house rules, then every test of every crate, with the servers they need
   tidy   house rules alone
   lint   rustfmt and clippy with the project's lints";
 
@@ -29,7 +30,12 @@ fn main() -> ExitCode {
 fn test() -> Result<(), String> {
     // The tests of the binary start it: built first, once, so that they never wait for a build.
     cargo(&["build", "--package", "millstream"])?;
-    cargo(&["test", "--workspace", "--no-fail-fast"])
+    let own = std::env::current_exe().map_err(|e| format!("can't find this program's own file: {e}"))?;
+    let target = own.ancestors().nth(2).ok_or("this program is not in a target folder")?;
+    let s3 = servers::s3(target)?;
+    eprintln!("cargo test --workspace --no-fail-fast");
+    let mut test = Command::new(env!("CARGO"));
+    run(test.args(["test", "--workspace", "--no-fail-fast"]).env("MILLSTREAM_S3_SERVER", s3))
 }
 
 fn lint() -> Result<(), String> {
@@ -39,6 +45,11 @@ fn lint() -> Result<(), String> {
 
 fn cargo(args: &[&str]) -> Result<(), String> {
     eprintln!("cargo {}", args.join(" "));
-    let status = Command::new(env!("CARGO")).args(args).status().map_err(|e| format!("can't start cargo: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("cargo {} failed", args.join(" "))) }
+    run(Command::new(env!("CARGO")).args(args))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_args().next().unwrap_or_default().display().to_string();
+    let status = command.status().map_err(|e| format!("can't start cargo: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo {name} failed")) }
 }

@@ -15,6 +15,7 @@ use millstream_sql::{Output, Planned};
 use millstream_state::dir::StateDir;
 use millstream_state::store::CheckpointStore;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,6 +56,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let checkpoints = state.as_ref().map(|s| s.checkpoints.path_of(""));
     let workers = spec.parallelism / args.processes;
     let processes = args.processes;
+    let starts = starts_of(&planned.graph)?;
     let worker = move |process: usize, address, token| {
         spawn(&WorkerSpec {
             plan: spec.clone(),
@@ -64,6 +66,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
             processes,
             workers,
             checkpoints: checkpoints.clone(),
+            starts: starts.clone(),
         })
     };
     let line = Rc::new(RefCell::new(ProgressLine::new(roles.clone(), select)));
@@ -178,6 +181,18 @@ fn roles_of(graph: &JobGraph) -> Roles {
         };
     }
     roles
+}
+
+/// Where the sources begin if the job starts anew, by node id: decided here once for all processes.
+fn starts_of(graph: &JobGraph) -> Result<BTreeMap<String, String>> {
+    let mut starts = BTreeMap::new();
+    for node in &graph.nodes {
+        if let NodeKind::Source(spec) = &node.kind {
+            let start = spec.source.start().context(format!("start {}", spec.source.describe()))?;
+            starts.extend(start.map(|start| (node.id.clone(), start)));
+        }
+    }
+    Ok(starts)
 }
 
 fn sinks_of(graph: &JobGraph) -> Vec<(String, Arc<dyn millstream_core::sink::Sink>)> {

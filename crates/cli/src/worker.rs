@@ -3,9 +3,11 @@
 use crate::plan::PlanSpec;
 use crate::{run, signals};
 use millstream_core::error::{Error, Result};
+use millstream_core::graph::NodeKind;
 use millstream_core::time::SystemClock;
 use millstream_state::store::CheckpointStore;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub struct WorkerSpec {
     pub workers: usize,
     /// Where checkpoints are, if the job has any.
     pub checkpoints: Option<String>,
+    /// Where sources begin if the job starts anew, by node id.
+    pub starts: BTreeMap<String, String>,
 }
 
 /// `millstream worker`
@@ -45,7 +49,12 @@ pub fn work() -> Result<()> {
         let _ = std::io::stdin().lock().read(&mut [0u8; 1]);
         std::process::exit(ORPHAN_EXIT_CODE);
     });
-    let planned = spec.plan.plan()?;
+    let mut planned = spec.plan.plan()?;
+    for node in &mut planned.graph.nodes {
+        if let (NodeKind::Source(source), Some(start)) = (&mut node.kind, spec.starts.get(&node.id)) {
+            source.source = source.source.starting_at(start)?;
+        }
+    }
     let checkpoints = match &spec.checkpoints {
         Some(location) => Some(Arc::new(CheckpointStore::open(location, &run::environment(&planned.settings))?)),
         None => None,

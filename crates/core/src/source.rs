@@ -2,7 +2,7 @@
 
 use crate::metrics::MetricsRef;
 use crate::time::ClockRef;
-use crate::{Batch, Result, Schema};
+use crate::{Batch, Error, Result, Schema};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,17 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn is_bounded(&self) -> bool;
     /// A line for `explain`, such as `filesystem(path=flights.json, format=json)`.
     fn describe(&self) -> String;
+    /// Decides, once for the whole job, what a job that starts anew reads, such as the files that are
+    /// there; what it returns is given to [`Source::starting_at`] in every process, so that all instances
+    /// agree. `None`: there is nothing to agree on.
+    fn start(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+    /// The same source, whose readers start anew from what [`Source::start`] returned. A source that
+    /// returns something there has to have this, too.
+    fn starting_at(&self, _start: &str) -> Result<Arc<dyn Source>> {
+        Err(Error::internal(format!("{} can't be told where to start", self.describe())))
+    }
     /// Opens the reader of one instance.
     fn open(&self, ctx: SourceContext) -> Result<Box<dyn SourceReader>>;
 }

@@ -123,10 +123,7 @@ fn run_one(worker: &mut Worker, plan: &Arc<WorkerPlan>, failure: &Arc<Mutex<Opti
         })
     };
     let jobs = fuse(&plan.graph);
-    let build = worker.dataflow::<u64, _, _>(|scope| build(scope, plan, &jobs, &shared, &fail));
-    if let Err(error) = build {
-        fail(error);
-    }
+    worker.dataflow::<u64, _, _>(|scope| build(scope, plan, &jobs, &shared, &fail));
     while worker.has_dataflows() {
         if plan.control.is_aborted() {
             for dataflow in worker.installed_dataflows() {
@@ -155,13 +152,7 @@ struct EndNote {
     frozen_at: Option<u64>,
 }
 
-fn build(
-    scope: Scope<'_, u64>,
-    plan: &Arc<WorkerPlan>,
-    jobs: &JobPlan,
-    shared: &SharedRef,
-    fail: &Rc<dyn Fn(Error)>,
-) -> Result<()> {
+fn build(scope: Scope<'_, u64>, plan: &Arc<WorkerPlan>, jobs: &JobPlan, shared: &SharedRef, fail: &Rc<dyn Fn(Error)>) {
     build_end(scope, plan, shared);
     let (me, peers) = (scope.index(), scope.peers());
     let mut streams: Vec<Option<Stream<'_, u64, Frame>>> = jobs.exchanges.iter().map(|_| None).collect();
@@ -210,7 +201,15 @@ fn build(
         // Timely shuts an operator down that holds no capability, so a task without exchanges gets one of its own.
         let alive = (outputs.is_empty() && credit_outputs.is_empty())
             .then(|| builder.new_output_connection::<Vec<Credit>, _>([]).0);
-        let mut task = make_task(plan, jobs, task_plan, me, peers, &waker)?;
+        let mut task = match make_task(plan, jobs, task_plan, me, peers, &waker) {
+            Ok(task) => task,
+            Err(error) => {
+                fail(error);
+                // Timely panics at an operator that is not built; as the job is over, this one does nothing.
+                builder.build(|_| |_: &[_]| {});
+                continue;
+            }
+        };
         {
             let mut s = shared.borrow_mut();
             s.live_sources += usize::from(task.has_source());
@@ -283,7 +282,6 @@ fn build(
             }
         });
     }
-    Ok(())
 }
 
 /// Hands a step's events on, and tells when all tasks of the worker are through with an epoch.

@@ -2,4 +2,5 @@
 
 mod conformance;
 mod exactly_once;
+mod s3;
 mod script;

@@ -15,6 +15,8 @@ pub struct InputFile {
     pub path: String,
     /// Bytes.
     pub size: u64,
+    /// When it was last written, milliseconds since 1970.
+    pub modified_ms: i64,
 }
 
 fn store_error(e: object_store::Error, path: &str) -> Error {
@@ -62,10 +64,15 @@ impl Location {
                     }
                 })?
                 .map_err(|e| store_error(e, prefix.as_ref()))?;
+                if metas.is_empty() {
+                    return Err(Error::data("no object's key begins with the table's path")
+                        .at(Place::File { path: format!("{self:?}"), line: None }));
+                }
                 for meta in metas {
                     let below = meta.location.as_ref().strip_prefix(prefix.as_ref()).unwrap_or_default();
                     if !below.split('/').any(is_hidden) {
-                        found.push(InputFile { path: meta.location.to_string(), size: meta.size });
+                        let modified_ms = meta.last_modified.timestamp_millis();
+                        found.push(InputFile { path: meta.location.to_string(), size: meta.size, modified_ms });
                     }
                 }
             }
@@ -104,7 +111,10 @@ impl Location {
 fn walk(path: &Path, meta: std::fs::Metadata, found: &mut Vec<InputFile>) -> Result<()> {
     let shown = path.display().to_string();
     if !meta.is_dir() {
-        found.push(InputFile { path: shown, size: meta.len() });
+        let modified =
+            meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+        let modified_ms = i64::try_from(modified.as_millis()).unwrap_or(i64::MAX);
+        found.push(InputFile { path: shown, size: meta.len(), modified_ms });
         return Ok(());
     }
     for entry in std::fs::read_dir(path).map_err(|e| file_error(e, &shown))? {

@@ -1,6 +1,7 @@
 //! The `filesystem` connector: files in folders, local or in an object store.
 
 mod input;
+mod layout;
 mod partition;
 mod reader;
 #[cfg(test)]

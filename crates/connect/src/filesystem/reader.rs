@@ -1,6 +1,7 @@
 //! One instance of the `filesystem` source: chunks come from a thread of its own, decoding happens here.
 
 use super::input::{InputFile, OpenFile};
+use super::layout::{ChunkId, Layout, Setup};
 use super::partition::{escaped, value_text};
 use super::source::Plan;
 use crate::dead_letter::DeadLetters;
@@ -15,105 +16,15 @@ use millstream_core::format::{Decoder, OnBadRecord};
 use millstream_core::metrics::add;
 use millstream_core::source::{SourceContext, SourcePoll, SourceReader, Waker};
 use millstream_core::{Batch, Error, Field, Place, Result, Schema};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-
-/// How files are cut.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Setup {
-    /// Bytes of the first chunks of a file.
-    pub first_chunk: u64,
-    /// Bytes of the later ones.
-    pub chunk: u64,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Setup { first_chunk: 256 << 10, chunk: 1 << 20 }
-    }
-}
-
-/// How many of a file's chunks are small, so that all instances start soon.
-const FIRST_CHUNKS: u64 = 16;
-
-/// What is persisted of an instance. The files and where each of this instance's chunks stands.
-#[derive(Debug, Serialize, Deserialize)]
-struct Position {
-    version: u32,
-    /// Size of chunks, so that a later version may cut otherwise.
-    first_chunk: u64,
-    chunk: u64,
-    /// All files known, in order.
-    files: Vec<InputFile>,
-    /// Chunks that this instance still has to read: ranges of the chunks' numbers.
-    left: Vec<(u64, u64, u64)>,
-    /// Where partly read chunks go on: chunk number and offset.
-    resume: Vec<(u64, u64)>,
-    /// With monitoring: files that have been read to their end; `files` are those that have not.
-    done: Vec<String>,
-}
-
-/// The chunks of all files, numbered in order.
-struct Layout {
-    setup: Setup,
-    files: Vec<InputFile>,
-    /// The number of the first chunk of each file, and the end.
-    first: Vec<u64>,
-    whole: bool,
-}
-
-impl Layout {
-    fn new(setup: Setup, files: Vec<InputFile>, whole: bool) -> Layout {
-        let mut layout = Layout { setup, files, first: vec![0], whole };
-        for i in 0..layout.files.len() {
-            let next = layout.first[i] + layout.count(&layout.files[i]);
-            layout.first.push(next);
-        }
-        layout
-    }
-    fn is_whole(&self, file: &InputFile) -> bool {
-        self.whole || file.path.ends_with(".gz")
-    }
-    fn count(&self, file: &InputFile) -> u64 {
-        let small = self.setup.first_chunk * FIRST_CHUNKS;
-        if file.size == 0 {
-            0
-        } else if self.is_whole(file) {
-            1
-        } else if file.size <= small {
-            file.size.div_ceil(self.setup.first_chunk)
-        } else {
-            FIRST_CHUNKS + (file.size - small).div_ceil(self.setup.chunk)
-        }
-    }
-    fn total(&self) -> u64 {
-        self.first.last().copied().unwrap_or(0)
-    }
-    /// The file of chunk `number` and its range.
-    fn chunk(&self, number: u64) -> Option<(&InputFile, u64, u64)> {
-        let index = self.first.partition_point(|f| *f <= number).checked_sub(1)?;
-        let file = self.files.get(index)?;
-        let i = number - self.first[index];
-        if self.is_whole(file) {
-            return Some((file, 0, u64::MAX));
-        }
-        let small = self.setup.first_chunk * FIRST_CHUNKS;
-        let (start, size) = if i < FIRST_CHUNKS {
-            (i * self.setup.first_chunk, self.setup.first_chunk)
-        } else {
-            (small + (i - FIRST_CHUNKS) * self.setup.chunk, self.setup.chunk)
-        };
-        Some((file, start, (start + size).min(file.size)))
-    }
-}
+use std::time::Duration;
 
 /// Bytes of one chunk: whole records.
 struct Piece {
     path: Arc<str>,
-    number: u64,
+    id: ChunkId,
     base: u64,
     bytes: Vec<u8>,
     /// Whether the chunk has nothing more.
@@ -123,7 +34,7 @@ struct Piece {
 /// A chunk to be read by the thread.
 struct Order {
     file: InputFile,
-    number: u64,
+    id: ChunkId,
     start: u64,
     end: u64,
     resume: Option<u64>,
@@ -136,17 +47,17 @@ pub(super) struct FileReader {
     plan: Arc<Plan>,
     ctx: SourceContext,
     layout: Layout,
-    /// The numbers of the chunks that are still to be read, this instance's share, first first.
-    left: std::collections::VecDeque<u64>,
-    resume: BTreeMap<u64, u64>,
-    done: BTreeSet<String>,
+    /// Of a watched folder: a listing under way, and when the next one is due.
+    listing: Option<Receiver<Result<Vec<InputFile>>>>,
+    next_listing_ms: i64,
     pieces: Option<Prefetched>,
     current: Option<(Piece, usize)>,
     decoder: Box<dyn Decoder>,
     projection: Vec<Target>,
     throttle: Option<Throttle>,
     dead_letters: Option<DeadLetters>,
-    lines: Option<(u64, u64, u64)>,
+    /// A chunk, an offset in its file, and the lines before that.
+    lines: Option<(ChunkId, u64, u64)>,
 }
 
 /// Where a column of the output comes from.
@@ -168,14 +79,32 @@ impl FileReader {
             }
         }
         let decoder = plan.format.decoders.decoder(&Schema::new(decoded))?;
-        let whole = plan.format.framing != Framing::Lines;
-        let mut reader = FileReader {
+        let (instance, instances) = (ctx.instance, ctx.instances.max(1));
+        let layout = match (&ctx.restored, plan.monitor_interval) {
+            (Some(positions), Some(_)) => {
+                let mut layout = Layout::restore(positions, setup, true, &plan.path)?;
+                layout.share(|_, file| owns(instance, instances, &file.path));
+                layout
+            }
+            (None, Some(_)) => Layout::empty(setup, true),
+            (restored, None) => {
+                let start = match (restored, &plan.start) {
+                    (Some(_), _) => vec![],
+                    (None, Some(start)) => vec![start.clone().into_bytes()],
+                    (None, None) => vec![plan.start(setup)?],
+                };
+                let positions = restored.as_deref().unwrap_or(&start);
+                let mut layout = Layout::restore(positions, setup, plan.is_whole(), &plan.path)?;
+                layout.share(|place, _| place % instances == instance);
+                layout
+            }
+        };
+        Ok(FileReader {
             throttle: plan.rows_per_second.map(|r| Throttle::new(r, ctx.instances)),
             dead_letters: plan.dead_letters.as_ref().map(|p| DeadLetters::new(p, ctx.instance)),
-            layout: Layout::new(setup, vec![], whole),
-            left: Default::default(),
-            resume: BTreeMap::new(),
-            done: BTreeSet::new(),
+            layout,
+            listing: None,
+            next_listing_ms: i64::MIN,
             pieces: None,
             current: None,
             decoder,
@@ -183,117 +112,58 @@ impl FileReader {
             lines: None,
             plan,
             ctx,
-        };
-        match reader.ctx.restored.take() {
-            Some(positions) => reader.restore(&positions)?,
-            None if reader.plan.monitor_interval.is_some() => reader.discover()?,
+        })
+    }
+
+    /// Looks for files that were not there before, in a watched folder; how long to wait if there are none.
+    fn discover(&mut self, interval: Duration) -> Result<Option<Duration>> {
+        let now_ms = self.ctx.clock.now_ms();
+        match &self.listing {
+            None if now_ms < self.next_listing_ms => {
+                return Ok(Some(Duration::from_millis((self.next_listing_ms - now_ms) as u64)));
+            }
             None => {
-                reader.layout = Layout::new(setup, reader.plan.files()?, whole);
-                reader.left = (0..reader.layout.total()).filter(|n| reader.is_mine(*n)).collect();
+                let (sender, receiver) = sync_channel(1);
+                let (plan, waker) = (self.plan.clone(), self.ctx.waker.clone());
+                let list = move || {
+                    // Nobody listens any more if the job has ended meanwhile.
+                    let _ = sender.send(plan.files());
+                    waker();
+                };
+                std::thread::Builder::new().name("file-list".into()).spawn(list)?;
+                self.listing = Some(receiver);
+                return Ok(Some(interval));
             }
-        }
-        Ok(reader)
-    }
-
-    fn is_mine(&self, position: u64) -> bool {
-        position % self.ctx.instances.max(1) as u64 == self.ctx.instance as u64
-    }
-
-    fn owns(&self, path: &str) -> bool {
-        // FNV-1a; every instance of the same job must agree, whatever it has seen so far.
-        let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-        hash % self.ctx.instances.max(1) as u64 == self.ctx.instance as u64
-    }
-
-    fn restore(&mut self, positions: &[Vec<u8>]) -> Result<()> {
-        let mut left = BTreeSet::new();
-        let mut files: Vec<InputFile> = Vec::new();
-        let watching = self.plan.monitor_interval.is_some();
-        let whole = self.layout.whole;
-        let mut by_path: BTreeMap<String, (InputFile, u64)> = BTreeMap::new();
-        for bytes in positions {
-            let p: Position = serde_json::from_slice(bytes)
-                .map_err(|e| Error::state("the position of a file source can't be read").detail(e.to_string()))?;
-            if p.version != 1 {
-                return Err(Error::state(format!("the position of a file source has version {}, not 1", p.version)));
-            }
-            self.layout.setup = Setup { first_chunk: p.first_chunk.max(1), chunk: p.chunk.max(1) };
-            if watching {
-                let resume: BTreeMap<u64, u64> = p.resume.into_iter().collect();
-                for (i, file) in p.files.into_iter().enumerate() {
-                    let at = resume.get(&(i as u64)).copied().unwrap_or(0);
-                    by_path.insert(file.path.clone(), (file, at));
+            Some(listing) => match listing.try_recv() {
+                Err(TryRecvError::Empty) => return Ok(Some(interval)),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Error::internal("the thread that lists files has ended early"));
                 }
-                self.done.extend(p.done);
-                continue;
-            }
-            if !files.is_empty() && files != p.files {
-                return Err(Error::state("the folder changed while the job's instances started")
-                    .at(Place::Named(self.plan.path.clone())));
-            }
-            files = p.files;
-            for (from, to, step) in p.left {
-                left.extend((from..to).step_by(step.max(1) as usize));
-            }
-            self.resume.extend(p.resume);
-        }
-        if watching {
-            let mine: Vec<_> = by_path.into_values().filter(|(f, _)| self.owns(&f.path)).collect();
-            for (i, (file, at)) in mine.iter().enumerate() {
-                if *at > 0 {
-                    self.resume.insert(i as u64, *at);
+                Ok(files) => {
+                    self.listing = None;
+                    let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+                    self.next_listing_ms = now_ms.saturating_add(interval_ms);
+                    let (instance, instances) = (self.ctx.instance, self.ctx.instances.max(1));
+                    let mut new: Vec<InputFile> = files?
+                        .into_iter()
+                        .filter(|f| f.size > 0 && owns(instance, instances, &f.path) && !self.layout.knows(&f.path))
+                        .collect();
+                    new.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
+                    self.layout.add(new);
                 }
-                files.push(file.clone());
-            }
-            self.left = (0..files.len() as u64).collect();
-            self.layout = Layout::new(self.layout.setup, files, true);
-            return self.discover();
+            },
         }
-        self.layout = Layout::new(self.layout.setup, files, whole);
-        self.left = left.into_iter().enumerate().filter(|(i, _)| self.is_mine(*i as u64)).map(|(_, n)| n).collect();
-        let kept: BTreeSet<u64> = self.left.iter().copied().collect();
-        self.resume.retain(|n, _| kept.contains(n));
-        Ok(())
-    }
-
-    /// Looks for files that were not there before (monitoring).
-    fn discover(&mut self) -> Result<()> {
-        let known: BTreeSet<&str> = self.layout.files.iter().map(|f| f.path.as_str()).collect();
-        let new: Vec<InputFile> = self
-            .plan
-            .files()?
-            .into_iter()
-            .filter(|f| f.size > 0 && self.owns(&f.path) && !known.contains(f.path.as_str()))
-            .filter(|f| !self.done.contains(&f.path))
-            .collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        let mut files = std::mem::take(&mut self.layout.files);
-        self.left.extend(files.len() as u64..(files.len() + new.len()) as u64);
-        files.extend(new);
-        self.layout = Layout::new(self.layout.setup, files, true);
-        Ok(())
+        Ok(self.layout.is_over().then_some(interval))
     }
 
     fn start(&mut self) -> Result<()> {
         let mut orders = Vec::new();
-        for number in &self.left {
-            let Some((file, start, end)) = self.layout.chunk(*number) else {
+        for id in self.layout.left() {
+            let Some((file, start, end)) = self.layout.range(id) else {
                 return Err(Error::state("the position of a file source names a part that no file has"));
             };
-            orders.push((file.clone(), *number, start, end));
+            orders.push(Order { file: file.clone(), id, start, end, resume: self.layout.resume(id) });
         }
-        let orders: Vec<Order> = orders
-            .into_iter()
-            .map(|(file, number, start, end)| Order {
-                file,
-                number,
-                start,
-                end,
-                resume: self.resume.get(&number).copied(),
-            })
-            .collect();
         let (sender, receiver) = sync_channel(3);
         let (plan, waker) = (self.plan.clone(), self.ctx.waker.clone());
         std::thread::Builder::new().name("file-read".into()).spawn(move || prefetch(&plan, orders, &sender, &waker))?;
@@ -301,14 +171,15 @@ impl FileReader {
         Ok(())
     }
 
-    fn number_of_line(&mut self, piece_number: u64, base: u64, path: &str) -> Result<u64> {
-        if let Some((number, at, lines)) = self.lines
-            && (number, at) == (piece_number, base)
+    /// How many lines the file of a chunk has before the offset `base`.
+    fn lines_before(&mut self, id: ChunkId, base: u64, path: &str) -> Result<u64> {
+        if let Some((known, at, lines)) = self.lines
+            && (known, at) == (id, base)
         {
             return Ok(lines);
         }
-        let file = self.layout.chunk(piece_number).map(|(f, ..)| f.clone());
-        let Some(file) = file else { return Err(Error::internal(format!("no chunk {piece_number} in {path}"))) };
+        let file = self.layout.file(id).cloned();
+        let Some(file) = file else { return Err(Error::internal(format!("no chunk {id:?} in {path}"))) };
         let mut opened = self.plan.input.open(&file)?;
         let mut lines = 0;
         let mut left = base;
@@ -339,7 +210,7 @@ impl FileReader {
             lines += memchr::memchr_iter(b'\n', buffer.get(..n).unwrap_or_default()).count() as u64;
             left -= n as u64;
         }
-        self.lines = Some((piece_number, base, lines));
+        self.lines = Some((id, base, lines));
         Ok(lines)
     }
 
@@ -350,14 +221,14 @@ impl FileReader {
         let from = *at;
         let rest = piece.bytes.get(from..).unwrap_or_default();
         let outcome = self.decoder.decode(rest, max_rows, &mut bad);
-        let (path, number, base) = (piece.path.clone(), piece.number, piece.base);
+        let (path, id, base) = (piece.path.clone(), piece.id, piece.base);
         if let Ok(consumed) = &outcome {
             *at += (*consumed).max(usize::from(rest.is_empty()));
         }
         if !bad.is_empty() {
             let before = memchr::memchr_iter(b'\n', piece.bytes.get(..from).unwrap_or_default()).count() as u64;
             if self.plan.format.on_bad != OnBadRecord::Skip {
-                let first = self.number_of_line(number, base, &path)? + before + 1;
+                let first = self.lines_before(id, base, &path)? + before + 1;
                 for record in &bad {
                     let line = first + record.line as u64;
                     match &mut self.dead_letters {
@@ -381,13 +252,9 @@ impl FileReader {
         let done = self.current.as_ref().is_some_and(|(p, at)| *at >= p.bytes.len());
         if done && let Some((piece, _)) = self.current.take() {
             if piece.last {
-                self.left.pop_front();
-                self.resume.remove(&number);
-                if self.plan.monitor_interval.is_some() {
-                    self.done.insert(path.to_string());
-                }
+                self.layout.finish(id, self.plan.monitor_interval.is_some());
             } else {
-                self.resume.insert(number, piece.base + piece.bytes.len() as u64);
+                self.layout.advance(id, piece.base + piece.bytes.len() as u64);
             }
         }
         if self.decoder.num_rows() == 0 {
@@ -440,12 +307,11 @@ impl SourceReader for FileReader {
                 }
                 return Ok(SourcePoll::Rows { split: 0, batch });
             }
-            if self.left.is_empty() {
+            if self.layout.is_over() {
                 self.pieces = None;
                 let Some(interval) = self.plan.monitor_interval else { return Ok(SourcePoll::End) };
-                self.discover()?;
-                if self.left.is_empty() {
-                    return Ok(SourcePoll::Wait(Some(interval)));
+                if let Some(wait) = self.discover(interval)? {
+                    return Ok(SourcePoll::Wait(Some(wait)));
                 }
             }
             if self.pieces.is_none() {
@@ -462,39 +328,15 @@ impl SourceReader for FileReader {
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>> {
-        let mut resume = self.resume.clone();
-        if let Some((piece, at)) = &self.current {
-            resume.insert(piece.number, piece.base + *at as u64);
-        }
-        let watching = self.plan.monitor_interval.is_some();
-        let (mut files, mut ranges) = (self.layout.files.clone(), Vec::<(u64, u64, u64)>::new());
-        if watching {
-            files = self.left.iter().filter_map(|n| self.layout.chunk(*n)).map(|(f, ..)| f.clone()).collect();
-            let numbers: BTreeMap<u64, u64> = self.left.iter().enumerate().map(|(i, n)| (*n, i as u64)).collect();
-            resume = resume.into_iter().filter_map(|(n, at)| numbers.get(&n).map(|i| (*i, at))).collect();
-        } else {
-            for number in &self.left {
-                match ranges.last_mut() {
-                    Some((from, to, step)) if *to == *from + 1 => {
-                        *step = number - *from;
-                        *to = number + 1;
-                    }
-                    Some((_, to, step)) if *number + 1 == *to + *step => *to = number + 1,
-                    _ => ranges.push((*number, number + 1, 1)),
-                }
-            }
-        }
-        let position = Position {
-            version: 1,
-            first_chunk: self.layout.setup.first_chunk,
-            chunk: self.layout.setup.chunk,
-            files,
-            left: ranges,
-            resume: resume.into_iter().collect(),
-            done: self.done.iter().cloned().collect(),
-        };
-        serde_json::to_vec(&position).map_err(|e| Error::internal(e.to_string()))
+        self.layout.position(self.current.as_ref().map(|(piece, at)| (piece.id, piece.base + *at as u64)))
     }
+}
+
+/// Whether a file of a watched folder belongs to this instance: all of them agree, whatever they have seen so far.
+fn owns(instance: usize, instances: usize, path: &str) -> bool {
+    // FNV-1a.
+    let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    hash % instances as u64 == instance as u64
 }
 
 /// The reading thread: sends the pieces of all orders, then ends; also when nobody listens any more.
@@ -525,10 +367,10 @@ fn read_chunk(plan: &Plan, order: &Order, send: &mut dyn FnMut(Result<Piece>) ->
         let resume = order.resume.unwrap_or(0);
         let is_gzip = path.ends_with(".gz");
         let mut source: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        return read_stream(&mut *source, plan.format.framing, resume, is_gzip, &path, order.number, send);
+        return read_stream(&mut *source, plan.format.framing, resume, is_gzip, &path, order.id, send);
     }
     let (base, bytes) = read_range(&mut file, order)?;
-    Ok(send(Ok(Piece { path, number: order.number, base, bytes, last: true })))
+    Ok(send(Ok(Piece { path, id: order.id, base, bytes, last: true })))
 }
 
 /// The records whose first byte is in the chunk, and where the first one starts.
@@ -585,7 +427,7 @@ fn read_stream(
     resume: u64,
     is_gzip: bool,
     path: &Arc<str>,
-    number: u64,
+    id: ChunkId,
     send: &mut dyn FnMut(Result<Piece>) -> bool,
 ) -> Result<bool> {
     let broken = |e: std::io::Error| {
@@ -605,7 +447,7 @@ fn read_stream(
             continue;
         }
         let rest = bytes.split_off(end);
-        let piece = Piece { path: path.clone(), number, base, bytes: std::mem::replace(&mut bytes, rest), last: ended };
+        let piece = Piece { path: path.clone(), id, base, bytes: std::mem::replace(&mut bytes, rest), last: ended };
         base += piece.bytes.len() as u64;
         if !send(Ok(piece)) || ended {
             return Ok(ended);

@@ -1,13 +1,14 @@
 //! Tests of the source: cutting, resuming, rescaling, bad records.
 
-use super::reader::{FileReader, Setup};
+use super::layout::Setup;
+use super::reader::FileReader;
 use super::source::FileSource;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use flate2::{Compression, write::GzEncoder};
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::options::Options;
-use millstream_core::source::{SourceContext, SourcePoll, SourceReader};
+use millstream_core::source::{Source, SourceContext, SourcePoll, SourceReader};
 use millstream_core::time::ManualClock;
 use millstream_core::{Field, Result, Schema, TypeKind};
 use std::io::Write;
@@ -45,7 +46,7 @@ fn open(source: &FileSource, n: (usize, usize), chunk: u64, restored: Option<Vec
 }
 
 /// Up to `polls` polls with rows; the ids.
-fn read(reader: &mut FileReader, mut polls: usize, rows: usize) -> Result<Vec<i64>> {
+fn read(reader: &mut dyn SourceReader, mut polls: usize, rows: usize) -> Result<Vec<i64>> {
     let mut ids = Vec::new();
     while polls > 0 {
         match reader.poll(rows)? {
@@ -154,15 +155,131 @@ fn a_file_that_shrank_is_told() {
     assert!(error.to_string().contains("shorter"), "{error}");
 }
 
+/// A file whose time of change is `minute` minutes after some moment.
+fn write_at(path: &Path, id: i64, minute: u64) {
+    std::fs::write(path, format!("{{\"id\":{id}}}\n")).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + minute * 60);
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
 #[test]
-fn a_watched_folder_gives_new_files_once() {
+fn a_watched_folder_gives_each_file_once_in_the_order_of_change_over_restarts_and_rescaling() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("a.json"), lines(5)).unwrap();
-    let source = source(dir.path(), ".", &[("source.monitor-interval", "1 s")]);
-    let mut reader = open(&source, (0, 1), 64, None).unwrap();
-    assert_eq!(read(&mut reader, 1, 3).unwrap(), [0, 1, 2]);
-    let position = reader.snapshot().unwrap();
-    std::fs::write(dir.path().join("b.json"), "{\"id\":100}\n").unwrap();
-    let mut reader = open(&source, (0, 1), 64, Some(vec![position])).unwrap();
-    assert_eq!(read(&mut reader, 2, 3).unwrap(), [3, 4, 100]);
+    let watched = source(dir.path(), ".", &[("source.monitor-interval", "1 ms")]);
+    let mut next_id = 0;
+    let mut seen = Vec::new();
+    let mut positions: Option<Vec<Vec<u8>>> = None;
+    for (round, instances) in [1, 2, 3, 1].into_iter().enumerate() {
+        for i in [4u64, 2, 3, 1, 0] {
+            // Names are in no order; a file is changed later the higher its id.
+            write_at(&dir.path().join(format!("{i}-{round}.json")), next_id, next_id as u64);
+            next_id += 1;
+        }
+        let mut next = Vec::new();
+        let mut given = 0;
+        let expected = if round == 3 { 8 } else { 2 };
+        for i in 0..instances {
+            let mut reader = open(&watched, (i, instances), 64, positions.clone()).unwrap();
+            let mut own = Vec::new();
+            // An instance may own no file at all: a number of polls stands for a while.
+            for _ in 0..300 {
+                if given == expected {
+                    break;
+                }
+                match reader.poll(1).unwrap() {
+                    SourcePoll::Rows { batch, .. } => {
+                        own.push(batch.column(0).as_primitive::<Int64Type>().value(0));
+                        given += 1;
+                    }
+                    SourcePoll::Wait(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                    other => panic!("a watched folder never ends: {other:?}"),
+                }
+            }
+            assert!(round > 0 || own == [0, 1], "{own:?}");
+            seen.extend(own);
+            next.push(reader.snapshot().unwrap());
+        }
+        positions = Some(next);
+    }
+    let mut rest = open(&watched, (0, 1), 64, positions).unwrap();
+    seen.extend(read(&mut rest, next_id as usize - seen.len(), 1).unwrap());
+    seen.sort();
+    assert_eq!(seen, (0..next_id).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_decided_at_the_start_is_what_all_instances_read() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("b.json"), lines(40)).unwrap();
+    let plan = source(dir.path(), ".", &[]);
+    let start = plan.start().unwrap().unwrap();
+    std::fs::write(dir.path().join("a.json"), lines(7)).unwrap();
+    let mut ids = Vec::new();
+    for i in 0..3 {
+        let started = plan.starting_at(&start).unwrap();
+        let ctx = SourceContext {
+            instance: i,
+            instances: 3,
+            restored: None,
+            waker: Arc::new(|| {}),
+            metrics: Default::default(),
+            clock: Arc::new(ManualClock::at(0)),
+        };
+        let mut reader = started.open(ctx).unwrap();
+        ids.extend(read(reader.as_mut(), usize::MAX, 9).unwrap());
+        std::fs::write(dir.path().join(format!("c{i}.json")), lines(3)).unwrap();
+    }
+    ids.sort();
+    assert_eq!(ids, (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_position_holds_only_what_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(dir.path().join(format!("{name}.json")), lines(2)).unwrap();
+    }
+    let source = source(dir.path(), ".", &[]);
+    let mut reader = open(&source, (0, 1), 1 << 20, None).unwrap();
+    assert_eq!(read(&mut reader, 2, 2).unwrap().len(), 4);
+    let position = String::from_utf8(reader.snapshot().unwrap()).unwrap();
+    assert!(!position.contains("a.json") && !position.contains("b.json") && position.contains("c.json"), "{position}");
+}
+
+#[test]
+fn chunks_of_a_sorted_file_read_in_turn_are_never_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = (0..200_000).map(|i| format!("{{\"id\":{i},\"s\":\"{:0100}\"}}\n", i)).collect();
+    std::fs::write(dir.path().join("a.json"), text).unwrap();
+    let source = source(dir.path(), "a.json", &[]);
+    for instances in [2, 3] {
+        let mut readers: Vec<Option<FileReader>> =
+            (0..instances).map(|i| open(&source, (i, instances), 256 << 10, None).ok()).collect();
+        let mut newest = vec![i64::MIN; instances];
+        let (mut rows, mut random, mut turn, mut spread) = (0, 1u64, 0, 0);
+        while readers.iter().any(Option::is_some) {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            turn += 1;
+            let i = (turn + (random >> 63) as usize) % instances;
+            let Some(reader) = readers[i].as_mut() else { continue };
+            let ids = read(reader, 1, 1000).unwrap();
+            if ids.is_empty() {
+                readers[i] = None;
+                newest[i] = i64::MAX;
+                continue;
+            }
+            // The job's watermark: what every instance has reached.
+            let watermark = *newest.iter().min().unwrap();
+            assert!(ids.iter().all(|id| *id > watermark), "late at {watermark}: {:?}", ids.first());
+            assert!(ids.is_sorted());
+            newest[i] = *ids.last().unwrap();
+            let ahead = newest.iter().filter(|n| **n != i64::MAX).max().unwrap_or(&0);
+            if newest.iter().all(|n| *n != i64::MIN && *n != i64::MAX) {
+                spread = spread.max(ahead - newest.iter().min().unwrap());
+            }
+            rows += ids.len();
+        }
+        assert_eq!(rows, 200_000);
+        assert!(spread < 50_000, "instances are {spread} rows apart: the file is not read in turn");
+    }
 }

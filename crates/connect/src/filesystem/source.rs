@@ -1,9 +1,10 @@
 //! The `filesystem` source: which files a table's options name, and how they are shared out.
 
 use super::input::InputFile;
-use super::reader::{FileReader, Setup};
+use super::layout::{Layout, Setup};
+use super::reader::FileReader;
 use super::store::{self, Location};
-use crate::formats::{self, ReadFormat};
+use crate::formats::{self, Framing, ReadFormat};
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::options::Options;
 use millstream_core::source::{Source, SourceContext, SourceReader};
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub monitor_interval: Option<Duration>,
     pub rows_per_second: Option<f64>,
     pub dead_letters: Option<PathBuf>,
+    /// What a job that starts anew reads, if that has been decided.
+    pub start: Option<String>,
 }
 
 impl FileSource {
@@ -74,6 +77,7 @@ impl FileSource {
             monitor_interval,
             rows_per_second,
             dead_letters,
+            start: None,
         })))
     }
 
@@ -105,6 +109,16 @@ fn nearest_sibling(path: &Path) -> Option<String> {
 }
 
 impl Plan {
+    /// Whether files can't be cut.
+    pub fn is_whole(&self) -> bool {
+        self.format.framing != Framing::Lines
+    }
+    /// The position of a job that starts anew: all files that are there now.
+    pub fn start(&self, setup: Setup) -> Result<Vec<u8>> {
+        let mut layout = Layout::empty(setup, self.is_whole());
+        layout.add(self.files()?);
+        layout.position(None)
+    }
     /// The files that belong to the table now, by name.
     pub fn files(&self) -> Result<Vec<InputFile>> {
         let mut files = self.input.list()?;
@@ -127,6 +141,16 @@ impl Source for FileSource {
     }
     fn describe(&self) -> String {
         format!("filesystem(path={}, format={})", self.0.path, self.0.format.name)
+    }
+    fn start(&self) -> Result<Option<String>> {
+        if self.0.monitor_interval.is_some() {
+            return Ok(None);
+        }
+        let start = String::from_utf8(self.0.start(Setup::default())?);
+        start.map(Some).map_err(|e| Error::internal(format!("a position is no text: {e}")))
+    }
+    fn starting_at(&self, start: &str) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(FileSource(Arc::new(Plan { start: Some(start.to_string()), ..(*self.0).clone() }))))
     }
     fn open(&self, ctx: SourceContext) -> Result<Box<dyn SourceReader>> {
         Ok(Box::new(FileReader::open(self.0.clone(), Setup::default(), ctx)?))
