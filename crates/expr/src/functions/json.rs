@@ -1,10 +1,9 @@
-//! Functions over JSON text: paths into it, making it, quoting.
+//! Functions over JSON text: paths into it, tests of it, quoting.
 //!
 //! The clauses of standard SQL come as words at fixed places:
 //! `JSON_VALUE(input, path, returning, on_empty, default, on_error, default)`,
 //! `JSON_QUERY(input, path, returning, wrapper, on_empty, on_error)`, `JSON_EXISTS(input, path, on_error)`,
-//! `JSON_OBJECT(on_null, formats, key, value, ..)`, `JSON_ARRAY(on_null, formats, value, ..)`, `IS_JSON(x, kind)`;
-//! `returning` is a NULL of the type, and `formats` has an `r` for each value that is JSON already, a `v` for others.
+//! `IS_JSON(x, kind)`; `returning` is a NULL of the type.
 
 use super::time::word;
 use super::{Function, fit, plain, special};
@@ -429,123 +428,6 @@ fn is_json(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
     Some(call(name, vec![x.clone()], TypeKind::Boolean.not_null(), kernel))
 }
 
-/// Refuses what has no form in JSON.
-fn check_json(data_type: &DataType) -> Result<()> {
-    match &data_type.kind {
-        TypeKind::Date | TypeKind::Time(_) | TypeKind::IntervalYearMonth | TypeKind::IntervalDayTime => {
-            Err(Error::script(format!("a value of type {} has no form in JSON", data_type.kind))
-                .hint("CAST(x AS STRING) makes text of it"))
-        }
-        TypeKind::Array(item) => check_json(item),
-        TypeKind::Map(key, value) if key.kind.is_character() => check_json(value),
-        TypeKind::Multiset(key) if key.kind.is_character() => Ok(()),
-        TypeKind::Map(key, _) | TypeKind::Multiset(key) => {
-            Err(Error::script(format!("a map with keys of type {} has no form in JSON", key.kind))
-                .hint("the keys of JSON objects are text"))
-        }
-        TypeKind::Row(fields) => fields.iter().try_for_each(|f| check_json(&f.data_type)),
-        _ => Ok(()),
-    }
-}
-
-fn json_string(name: &str, args: &[ExprRef]) -> Result<Option<ExprRef>> {
-    let [x] = args else { return Ok(None) };
-    check_json(x.data_type())?;
-    let of = x.data_type().clone();
-    let out = TypeKind::STRING.nullable().with_nullable(of.nullable);
-    let kernel = try_text(move |a, i, out| {
-        if a.is_null(0, i) {
-            return Ok(None);
-        }
-        super::json_make::to_json(a.columns[0].array(), a.row(0, i), &of)?.write(out);
-        Ok(Some(()))
-    });
-    Ok(Some(call(name, args.to_vec(), out, kernel)))
-}
-
-/// The clauses of a constructor: whether NULLs are left out, which values are JSON already, and the operands.
-fn constructor(args: &[ExprRef]) -> Option<(bool, Vec<bool>, &[ExprRef])> {
-    let [on_null, formats, operands @ ..] = args else { return None };
-    let absent = word(on_null)? == "ABSENT";
-    Some((absent, word(formats)?.chars().map(|c| c == 'R').collect(), operands))
-}
-
-/// The value of argument `k` as JSON.
-fn member(a: &Args<'_>, k: usize, i: usize, of: &DataType, is_json: bool) -> Result<Json> {
-    if a.is_null(k, i) {
-        return Ok(Json::Null);
-    }
-    match a.str(k, i).filter(|_| is_json) {
-        Some(text) => Json::parse(text).ok_or_else(|| Error::internal("a JSON function gave what is no JSON")),
-        None => super::json_make::to_json(a.columns[k].array(), a.row(k, i), of),
-    }
-}
-
-fn json_object(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
-    let Some((absent, formats, operands)) = constructor(args) else { return Ok(None) };
-    if operands.len() != formats.len() * 2 {
-        return Ok(None);
-    }
-    let (mut all, mut types) = (vec![], vec![]);
-    for [key, value] in operands.as_chunks::<2>().0 {
-        check_json(value.data_type())?;
-        let Some(key) = fit("s", std::slice::from_ref(key), zone)? else { return Ok(None) };
-        types.push(value.data_type().clone());
-        all.extend(key);
-        all.push(value.clone());
-    }
-    let kernel: Kernel = Arc::new(move |a| {
-        let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 32);
-        let mut buffer = String::new();
-        for i in 0..a.rows {
-            let mut members: Vec<(String, Json)> = Vec::with_capacity(types.len());
-            for (n, (of, is_json)) in types.iter().zip(&formats).enumerate() {
-                let Some(key) = a.str(2 * n, i) else { return Err(Error::data("JSON_OBJECT: a key is NULL")) };
-                let value = member(a, 2 * n + 1, i, of, *is_json)?;
-                if absent && value == Json::Null {
-                    continue;
-                }
-                match members.iter_mut().find(|(k, _)| k == key) {
-                    Some(known) => known.1 = value,
-                    None => members.push((key.to_string(), value)),
-                }
-            }
-            buffer.clear();
-            Json::Object(members).write(&mut buffer);
-            builder.append_value(&buffer);
-        }
-        Ok(Arc::new(builder.finish()))
-    });
-    Ok(Some(call(name, all, TypeKind::VarChar(2000).not_null(), kernel)))
-}
-
-fn json_array(name: &str, args: &[ExprRef]) -> Result<Option<ExprRef>> {
-    let Some((absent, formats, operands)) = constructor(args) else { return Ok(None) };
-    if operands.len() != formats.len() {
-        return Ok(None);
-    }
-    operands.iter().try_for_each(|o| check_json(o.data_type()))?;
-    let types: Vec<DataType> = operands.iter().map(|o| o.data_type().clone()).collect();
-    let kernel: Kernel = Arc::new(move |a| {
-        let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 32);
-        let mut buffer = String::new();
-        for i in 0..a.rows {
-            let mut items = Vec::with_capacity(types.len());
-            for (k, (of, is_json)) in types.iter().zip(&formats).enumerate() {
-                let value = member(a, k, i, of, *is_json)?;
-                if !(absent && value == Json::Null) {
-                    items.push(value);
-                }
-            }
-            buffer.clear();
-            Json::List(items).write(&mut buffer);
-            builder.append_value(&buffer);
-        }
-        Ok(Arc::new(builder.finish()))
-    });
-    Ok(Some(call(name, operands.to_vec(), TypeKind::VarChar(2000).not_null(), kernel)))
-}
-
 /// The JSON at a plain path, or the whole document; `None` if there is not exactly one value.
 fn one_value(a: &Args<'_>, i: usize) -> Option<Json> {
     let doc = Json::parse(a.str(0, i)?)?;
@@ -587,9 +469,6 @@ pub(super) fn functions() -> Vec<Function> {
         special("JSON_QUERY", "(STRING, path)", json_query),
         special("JSON_EXISTS", "(STRING, path)", json_exists),
         special("IS_JSON", "(STRING)", |n, a, _| Ok(is_json(n, a))),
-        special("JSON_STRING", "(ANY)", |n, a, _| json_string(n, a)),
-        special("JSON_OBJECT", "([KEY] key VALUE value, ...)", json_object),
-        special("JSON_ARRAY", "(value, ...)", |n, a, _| json_array(n, a)),
         plain("JSON", &["s"], "STRING?", |_| {
             try_text(|a, i, out| {
                 let Some(text) = a.str(0, i).map(str::trim).filter(|t| !t.is_empty()) else { return Ok(None) };

@@ -70,6 +70,7 @@ fn all() -> Vec<Function> {
         map::functions(),
         time::functions(),
         json::functions(),
+        json_make::functions(),
     ]
     .into_iter()
     .flatten()
@@ -105,8 +106,13 @@ const IMPURE: [&str; 14] = [
     "CURRENT_DATABASE",
 ];
 
+/// Functions that a syntax of its own stands for.
+const SYNTAX: [&str; 5] = ["CEIL_TO", "FLOOR_TO", "IS_JSON", "ITEM", "OVERLAPS"];
+
 pub(crate) fn names() -> Vec<&'static str> {
-    let words = |n: &&str| n.starts_with(|c: char| c.is_alphabetic()) && !n.contains(' ');
+    let words = |n: &&str| {
+        n.starts_with(|c: char| c.is_alphabetic()) && *n != "LIKE" && !n.contains(' ') && !SYNTAX.contains(n)
+    };
     let mut names: Vec<_> = table().keys().copied().filter(words).chain(BUILT_IN).collect();
     names.sort_unstable();
     names

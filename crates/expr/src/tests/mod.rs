@@ -257,3 +257,22 @@ fn a_path_of_fields_is_recognised() {
     let e = field(field(column(3, outer, "c"), "a").expect("a field"), "b").expect("a field");
     assert_eq!(field_path(&e), Some((3, vec!["a".to_string(), "b".to_string()])));
 }
+
+#[test]
+fn the_documentation_lists_the_functions_there_are() {
+    let page = include_str!("../../../../docs/functions.md");
+    let scalar = page.split("## Aggregates").next().unwrap_or_default();
+    let tables = scalar.split("## Operators").last().and_then(|t| t.split_once("## Conditions")).unwrap_or_default().1;
+    let mut listed: Vec<&str> = vec![];
+    for line in tables.lines().filter(|l| l.starts_with("| `")) {
+        // A cell may hold an escaped bar.
+        let cell = line.split(" | ").next().unwrap_or_default();
+        for code in cell.split('`').skip(1).step_by(2) {
+            let end = code.find(['(', '[', ' ']).unwrap_or(code.len());
+            listed.push(&code[..end]);
+        }
+    }
+    listed.sort_unstable();
+    listed.dedup();
+    assert_eq!(listed, crate::build::function_names());
+}
