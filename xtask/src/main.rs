@@ -30,6 +30,7 @@ fn main() -> ExitCode {
 fn test() -> Result<(), String> {
     // The tests of the binary start it: built first, once, so that they never wait for a build.
     cargo(&["build", "--package", "millstream"])?;
+    cargo(&["build", "--package", "millstream", "--bin", "millstream-failpoints", "--features", "failpoints"])?;
     let own = std::env::current_exe().map_err(|e| format!("can't find this program's own file: {e}"))?;
     let target = own.ancestors().nth(2).ok_or("this program is not in a target folder")?;
     let s3 = servers::s3(target)?;

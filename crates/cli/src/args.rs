@@ -53,7 +53,8 @@ pub struct RunArgs {
     /// Where the job's state is kept [default: ./.millstream/<script name>].
     #[arg(long)]
     pub state_dir: Option<PathBuf>,
-    /// What to start from: `latest` checkpoint, `none`, or a checkpoint's manifest.
+    /// What to start from: the `latest` checkpoint, `none`, or a checkpoint (its manifest, the folder that it is
+    /// in, or the state directory of any job).
     #[arg(long, default_value = "latest", value_name = "latest|none|PATH")]
     pub from: String,
     /// How a SELECT's result is printed [default: table on a terminal, else jsonl].

@@ -71,7 +71,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     };
     let line = Rc::new(RefCell::new(ProgressLine::new(roles.clone(), select)));
     let started = Instant::now();
-    let observer = Rc::clone(&line);
+    let (observer, notified) = (Rc::clone(&line), Rc::clone(&line));
     let outcome = supervise(Job {
         name: planned.graph.name.clone(),
         settings: planned.settings.clone(),
@@ -81,8 +81,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
         processes,
         state,
         spawn: Box::new(worker),
-        stop_requests: Box::new(signals::stop_requests),
+        stop_requested: Box::new(signals::stop_requested),
         observe: Box::new(move |status| observer.borrow_mut().update(status, SystemClock.now_ms())),
+        notify: Box::new(move |text| {
+            notified.borrow_mut().clear();
+            eprintln!("warning: {text}");
+        }),
         clock: Arc::new(SystemClock),
         random: random(),
     });
@@ -206,13 +210,12 @@ fn sinks_of(graph: &JobGraph) -> Vec<(String, Arc<dyn millstream_core::sink::Sin
 /// A job that only shows a SELECT's result to a person keeps no state, unless a place for it is named.
 fn open_state(args: &RunArgs, spec: &PlanSpec, settings: &Settings, select: bool) -> Result<Option<JobState>> {
     if select && args.state_dir.is_none() {
+        if args.from != "latest" {
+            return Err(Error::script("--from needs --state-dir when the script ends with a SELECT")
+                .hint("a SELECT's result goes to a person, so its job keeps no state unless it is told where"));
+        }
         return Ok(None);
     }
-    let from = match args.from.as_str() {
-        "latest" => From::Latest,
-        "none" => From::None,
-        path => From::Path(path.to_string()),
-    };
     let path = args.state_dir.clone().unwrap_or_else(|| PathBuf::from(".millstream").join(&spec.name));
     let dir = StateDir::open(&path, LOCK_WAIT)?;
     let configured = settings.text(settings::CHECKPOINT_DIR);
@@ -222,6 +225,14 @@ fn open_state(args: &RunArgs, spec: &PlanSpec, settings: &Settings, select: bool
         configured.to_string()
     };
     let checkpoints = CheckpointStore::open(&location, &environment(settings))?;
+    let from = match args.from.as_str() {
+        "latest" => From::Latest,
+        "none" => From::None,
+        path => {
+            let (store, manifest) = CheckpointStore::open_manifest(path, &environment(settings))?;
+            From::Checkpoint { store, manifest: Box::new(manifest) }
+        }
+    };
     Ok(Some(JobState { dir, checkpoints, from }))
 }
 

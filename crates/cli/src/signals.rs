@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 static STOP_REQUESTS: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn count(_signal: libc::c_int) {
-    // A third one ends the process whatever it is doing.
-    if STOP_REQUESTS.fetch_add(1, Ordering::SeqCst) >= 2 {
+    // The second one ends the process whatever it is doing; its workers die with it.
+    if STOP_REQUESTS.fetch_add(1, Ordering::SeqCst) >= 1 {
         // SAFETY: `_exit` may be called from a signal handler.
         unsafe { libc::_exit(130) };
     }
@@ -22,9 +22,9 @@ pub fn count_stop_requests() {
     }
 }
 
-/// How many came.
-pub fn stop_requests() -> usize {
-    STOP_REQUESTS.load(Ordering::SeqCst)
+/// Whether one came.
+pub fn stop_requested() -> bool {
+    STOP_REQUESTS.load(Ordering::SeqCst) > 0
 }
 
 /// Leaves SIGINT (which a terminal sends to the whole group) to the supervisor.

@@ -14,6 +14,24 @@ use millstream_core::suggest::did_you_mean;
 use millstream_core::{Error, Result};
 use std::sync::Arc;
 
+/// The fail points: named steps at which a test lets the process die. Each is crashed at by a test.
+pub const FAIL_POINTS: &[&str] = &[
+    "sink::before_fsync",
+    "sink::mid_prepare",
+    "sink::after_prepare",
+    "commit::before",
+    "commit::between_files",
+    "commit::after",
+    "abort::after_remove",
+];
+
+/// One of [`FAIL_POINTS`]; nothing without the feature `failpoints`.
+pub(crate) fn fail_point(name: &'static str) -> Result<()> {
+    debug_assert!(FAIL_POINTS.contains(&name), "fail point {name} is missing in the list");
+    fail::fail_point!(name, |_| Err(Error::retry(format!("fail point {name}"))));
+    Ok(())
+}
+
 /// The connectors of this crate, by name.
 struct Registry(Vec<Arc<dyn Connector>>);
 

@@ -4,6 +4,7 @@
 //! - One epoch is ended at a time; its output is committed everywhere before the next one is ended.
 //! - A checkpoint is stored only when every process has stored the epoch, or has ended before it.
 //! - Output is committed only after its checkpoint is stored.
+//! - A checkpoint holds nothing that a process did in a later epoch, unless all have ended.
 //! - A process that has ended takes part in every later epoch with nothing.
 
 use crate::protocol::EpochAck;
@@ -17,8 +18,10 @@ pub struct Pace {
     pub interval_ms: i64,
     /// Between the end of one and the start of the next.
     pub min_pause_ms: i64,
-    /// A checkpoint that takes longer fails the job.
+    /// A checkpoint that takes longer has failed; its epoch is still waited for.
     pub timeout_ms: i64,
+    /// How many checkpoints in a row may fail before the job does.
+    pub tolerable_failures: u64,
 }
 
 /// What the supervisor has to do next.
@@ -30,6 +33,11 @@ pub enum Action {
         epoch: u64,
         /// Sources read no further.
         stop: bool,
+    },
+    /// Tell the person that a checkpoint takes longer than its timeout, which is tolerated.
+    TimedOut {
+        /// Its epoch.
+        epoch: u64,
     },
     /// Store the checkpoint's manifest, then call [`Coordinator::stored`].
     Store(Checkpoint),
@@ -80,6 +88,7 @@ pub struct Coordinator {
     stopping: bool,
     last_start_ms: i64,
     last_end_ms: i64,
+    timeouts: u64,
 }
 
 impl Coordinator {
@@ -96,6 +105,7 @@ impl Coordinator {
             stopping: false,
             last_start_ms: now_ms,
             last_end_ms: now_ms,
+            timeouts: 0,
         }
     }
 
@@ -107,9 +117,9 @@ impl Coordinator {
     /// Time has passed.
     ///
     /// # Errors
-    /// When a checkpoint takes longer than its timeout.
+    /// When a checkpoint takes longer than its timeout, more often than is tolerated.
     pub fn on_tick(&mut self, now_ms: i64) -> Result<Option<Action>> {
-        match &self.phase {
+        match &mut self.phase {
             Phase::Running if self.ended.len() == self.processes => Ok(self.complete(self.open_epoch)),
             Phase::Running => {
                 let due = self.pace.interval_ms > 0
@@ -125,9 +135,14 @@ impl Coordinator {
                 self.phase = Phase::Ending { epoch, since_ms: now_ms };
                 Ok(Some(Action::EndEpoch { epoch, stop: self.stopping }))
             }
-            Phase::Ending { epoch, since_ms } if now_ms - since_ms > self.pace.timeout_ms => {
+            Phase::Ending { epoch, since_ms } if now_ms - *since_ms > self.pace.timeout_ms => {
+                self.timeouts += 1;
+                if self.timeouts <= self.pace.tolerable_failures {
+                    *since_ms = now_ms;
+                    return Ok(Some(Action::TimedOut { epoch: *epoch }));
+                }
                 Err(Error::retry(format!("checkpoint {epoch} did not complete within {} ms", self.pace.timeout_ms))
-                    .hint("see 'execution.checkpointing.timeout'; a slow sink holds checkpoints back"))
+                    .hint("a slow sink holds checkpoints back; see the setting 'execution.checkpointing.timeout'"))
             }
             Phase::Ending { epoch, .. } => {
                 let epoch = *epoch;
@@ -155,9 +170,10 @@ impl Coordinator {
         if !(0..self.processes).all(done) {
             return None;
         }
+        self.timeouts = 0;
         let ended = self.ended.len() == self.processes;
         let (now, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.acks).into_iter().partition(|a| ended || a.ended || a.epoch <= epoch);
+            std::mem::take(&mut self.acks).into_iter().partition(|a| ended || a.epoch <= epoch);
         self.acks = later;
         let mut acks = now;
         acks.sort_by_key(|a| (a.epoch, a.process));
@@ -199,7 +215,7 @@ impl Coordinator {
 mod tests {
     use super::*;
 
-    const PACE: Pace = Pace { interval_ms: 100, min_pause_ms: 50, timeout_ms: 1000 };
+    const PACE: Pace = Pace { interval_ms: 100, min_pause_ms: 50, timeout_ms: 1000, tolerable_failures: 0 };
 
     fn ack(process: usize, epoch: u64, ended: bool) -> EpochAck {
         EpochAck { process, epoch, ended, ..EpochAck::default() }
@@ -209,6 +225,7 @@ mod tests {
         match action {
             None => "-".into(),
             Some(Action::EndEpoch { epoch, stop }) => format!("end {epoch} stop={stop}"),
+            Some(Action::TimedOut { epoch }) => format!("timed out {epoch}"),
             Some(Action::Store(c)) => format!("store {} of {} acks ended={}", c.epoch, c.acks.len(), c.ended),
             Some(Action::Commit { epoch, last }) => format!("commit {epoch} last={last}"),
             Some(Action::Finish { ended }) => format!("finish ended={ended}"),
@@ -263,6 +280,20 @@ mod tests {
     }
 
     #[test]
+    fn an_end_in_a_later_epoch_is_no_part_of_a_checkpoint_that_others_are_in() {
+        let mut c = Coordinator::new(PACE, 2, 3, 0);
+        c.on_tick(100).unwrap();
+        assert_eq!(show(c.on_stored_by(ack(1, 3, false))), "-");
+        assert_eq!(show(c.on_stored_by(ack(1, 4, true))), "-");
+        assert_eq!(show(c.on_stored_by(ack(0, 3, false))), "store 3 of 2 acks ended=false");
+        c.stored();
+        assert_eq!(show(c.on_stored_by(ack(0, 4, true))), "-");
+        c.on_committed_by(0, 3, 120);
+        c.on_committed_by(1, 3, 120);
+        assert_eq!(show(c.on_tick(121).unwrap()), "store 4 of 2 acks ended=true");
+    }
+
+    #[test]
     fn a_stop_takes_a_last_checkpoint_and_finishes() {
         let mut c = Coordinator::new(Pace { interval_ms: 0, ..PACE }, 1, 1, 0);
         assert_eq!(show(c.on_tick(1_000_000).unwrap()), "-");
@@ -289,5 +320,22 @@ mod tests {
         let mut c = Coordinator::new(PACE, 1, 1, 0);
         c.on_tick(100).unwrap();
         assert!(c.on_tick(1200).unwrap_err().message().contains("did not complete"));
+    }
+
+    #[test]
+    fn tolerated_timeouts_are_counted_in_a_row() {
+        let mut c = Coordinator::new(Pace { tolerable_failures: 1, ..PACE }, 1, 1, 0);
+        for epoch in 1..4 {
+            let start = epoch as i64 * 10_000;
+            assert_eq!(show(c.on_tick(start).unwrap()), format!("end {epoch} stop=false"));
+            assert_eq!(show(c.on_tick(start + 1001).unwrap()), format!("timed out {epoch}"));
+            assert_eq!(show(c.on_tick(start + 2001).unwrap()), "-");
+            if epoch < 3 {
+                assert_eq!(show(c.on_stored_by(ack(0, epoch, false))), format!("store {epoch} of 1 acks ended=false"));
+                c.stored();
+                c.on_committed_by(0, epoch, start + 2002);
+            }
+        }
+        assert!(c.on_tick(32_003).unwrap_err().message().contains("did not complete"));
     }
 }

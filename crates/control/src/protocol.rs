@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// Raised with every change of the messages; both sides must be equal.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// From a worker process to the supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub enum ToWorker {
         /// The first epoch.
         first_epoch: u64,
         /// The epoch whose manifest is restored, if any.
-        restore: Option<String>,
+        restore: Option<u64>,
         /// Where the processes listen, in order.
         addresses: Vec<SocketAddr>,
         /// The supervisor's clock at the start, for the log alone.

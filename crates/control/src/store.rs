@@ -3,12 +3,14 @@
 //! The order that exactly-once rests on: a manifest is durable before its output is committed; on the way back up what
 //! the manifest lists as pending is committed before anything is read.
 
+use crate::compactor::Compactor;
 use crate::coordinator::Checkpoint;
+use crate::fail_point;
 use crate::protocol::EpochAck;
 use crate::supervisor::{From, Job};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use millstream_core::error::{Error, Place, Result, ResultExt};
+use millstream_core::error::{Error, ErrorKind, Result, ResultExt};
 use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::key::HashRange;
 use millstream_core::operator::TableSpec;
@@ -17,12 +19,15 @@ use millstream_runtime::RestoreProvider;
 use millstream_state::dir::{JOB_RECORD_VERSION, JobRecord};
 use millstream_state::manifest::{Blob, CheckpointStats, Manifest, OperatorEntry, StoredTable};
 use millstream_state::restore::{check_shape, restore_table};
-use millstream_state::store::{CheckpointStore, manifest_name};
+use millstream_state::store::CheckpointStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Epochs that an attempt may have begun beyond its last manifest: one being ended, one open, and one to spare.
 const EPOCHS_AHEAD: u64 = 3;
+/// Before a step of a checkpoint that failed is tried again.
+const PAUSE_BEFORE_RETRY: Duration = Duration::from_millis(100);
 
 /// What of a plan's node matters for stored state.
 #[derive(Clone, Debug)]
@@ -66,8 +71,8 @@ pub struct Start {
     pub first_epoch: u64,
     /// What it goes on from.
     pub manifest: Option<Manifest>,
-    /// The manifest's name, for the workers.
-    pub manifest_name: Option<String>,
+    /// Checkpoints of older epochs are not of this run, nor of the one that it goes on from.
+    oldest_epoch: u64,
     tables: BTreeMap<String, BTreeMap<String, StoredTable>>,
     instances: BTreeMap<String, Workers>,
     sources: BTreeMap<String, Workers>,
@@ -91,6 +96,7 @@ impl Workers {
 /// # Errors
 /// When the stored state does not fit the plan, or can't be read.
 pub fn begin(job: &mut Job) -> Result<Start> {
+    fail_point("start::before_read")?;
     let new_id = format!("{:016x}", job.random);
     let Some(state) = &job.state else {
         check_sinks(job)?;
@@ -98,51 +104,59 @@ pub fn begin(job: &mut Job) -> Result<Start> {
     };
     let record = state.dir.read_job()?;
     let latest = state.checkpoints.list()?.last().copied().unwrap_or(0);
-    let unfinished = record.as_ref().filter(|r| !r.finished);
-    let (job_id, manifest) = match &state.from {
-        From::Path(path) => {
-            let manifest = load_named(&state.checkpoints, path)?;
-            match &record {
-                Some(r) if r.job_id == manifest.job_id => (r.job_id.clone(), Some(manifest)),
-                // A copy of another job's state: its pending output is not ours to commit.
-                _ => (new_id, Some(Manifest { pending: BTreeMap::new(), ..manifest })),
-            }
-        }
-        From::Latest if unfinished.is_some() => {
-            let id = unfinished.map(|r| r.job_id.clone()).unwrap_or(new_id);
-            let manifest = state.checkpoints.latest()?.filter(|m| m.job_id == id);
-            (id, manifest)
-        }
-        From::Latest | From::None => (new_id, None),
-    };
-    if let Some(manifest) = &manifest {
-        check_fits(manifest, &job.operators)?;
-    } else {
-        check_sinks(job)?;
-    }
-    let next_epoch = record.as_ref().map_or(1, |r| r.next_epoch);
+    let next_epoch = record.as_ref().map_or(1, |r| r.next_epoch).max(latest + EPOCHS_AHEAD);
     let attempt = record.as_ref().map_or(0, |r| r.attempt) + 1;
-    let start = Start::new(job_id, attempt, next_epoch.max(latest + EPOCHS_AHEAD), manifest);
-    record_start(job, &start)?;
-    Ok(start)
-}
-
-/// What the next attempt of the same run begins with, after a failure.
-pub fn resume(job: &mut Job) -> Result<Start> {
-    let Some(state) = &job.state else {
-        return Ok(Start::new(format!("{:016x}", job.random), 1, 1, None));
+    let start = match (&state.from, &record) {
+        (From::Checkpoint { store, manifest }, _) => {
+            let manifest = manifest.as_ref();
+            check_fits(manifest, &job.operators)?;
+            check_sinks(job)?;
+            // A copy of another job's state: its pending output is not ours to commit.
+            let own = record.as_ref().is_some_and(|r| r.job_id == manifest.job_id);
+            let manifest = match own {
+                true => manifest.clone(),
+                false => Manifest { job_id: new_id, pending: BTreeMap::new(), ..manifest.clone() },
+            };
+            // Stored as this job's newest checkpoint, so that a restart goes on from it, too.
+            let manifest = Manifest { epoch: next_epoch, attempt, ended: false, ..manifest };
+            fail_point("start::before_import")?;
+            let prefix = format!("{next_epoch}-{attempt}-{:016x}", job.random);
+            let manifest = state.checkpoints.import(store, &manifest, &prefix).context("take over a checkpoint")?;
+            state.checkpoints.write_manifest(&manifest).context("take over a checkpoint")?;
+            Start::new(manifest.job_id.clone(), attempt, next_epoch + 1, Some(manifest))
+        }
+        (From::Latest, Some(record)) if !record.finished => {
+            let manifest = state.checkpoints.latest_of(&record.job_id, 0)?;
+            match &manifest {
+                Some(manifest) => check_fits(manifest, &job.operators)?,
+                None => check_sinks(job)?,
+            }
+            Start::new(record.job_id.clone(), attempt, next_epoch, manifest)
+        }
+        (From::Latest | From::None, _) => {
+            check_sinks(job)?;
+            Start::new(new_id, attempt, next_epoch, None)
+        }
     };
-    let record = state.dir.read_job()?.ok_or_else(|| Error::state("the job's record is gone").at(place(job)))?;
-    let manifest = state.checkpoints.latest()?.filter(|m| m.job_id == record.job_id);
-    let latest = manifest.as_ref().map_or(0, |m| m.epoch);
-    let first_epoch = record.next_epoch.max(latest + EPOCHS_AHEAD);
-    let start = Start::new(record.job_id, record.attempt + 1, first_epoch, manifest);
     record_start(job, &start)?;
     Ok(start)
 }
 
-fn place(job: &Job) -> Place {
-    Place::Named(job.state.as_ref().map_or_else(|| job.name.clone(), |s| s.dir.path().display().to_string()))
+/// What the next attempt of the same run begins with, after `failed`.
+pub fn resume(job: &mut Job, failed: &Start) -> Result<Start> {
+    fail_point("start::before_read")?;
+    let Some(state) = &job.state else {
+        return Ok(Start::new(failed.job_id.clone(), failed.attempt + 1, 1, None));
+    };
+    let manifest = state.checkpoints.latest_of(&failed.job_id, failed.oldest_epoch)?;
+    let latest = manifest.as_ref().map_or(0, |m| m.epoch);
+    let first_epoch = (failed.first_epoch + EPOCHS_AHEAD).max(latest + EPOCHS_AHEAD);
+    let start = Start {
+        oldest_epoch: failed.oldest_epoch,
+        ..Start::new(failed.job_id.clone(), failed.attempt + 1, first_epoch, manifest)
+    };
+    record_start(job, &start)?;
+    Ok(start)
 }
 
 fn check_sinks(job: &Job) -> Result<()> {
@@ -151,6 +165,7 @@ fn check_sinks(job: &Job) -> Result<()> {
 
 fn record_start(job: &Job, start: &Start) -> Result<()> {
     let Some(state) = &job.state else { return Ok(()) };
+    fail_point("start::before_record")?;
     state.dir.write_job(&JobRecord {
         version: JOB_RECORD_VERSION,
         job_id: start.job_id.clone(),
@@ -159,7 +174,8 @@ fn record_start(job: &Job, start: &Start) -> Result<()> {
         fingerprint: job.fingerprint.clone(),
         script: job.name.clone(),
         finished: false,
-    })
+    })?;
+    fail_point("start::after_record")
 }
 
 impl Start {
@@ -168,16 +184,15 @@ impl Start {
             job_id,
             attempt,
             first_epoch,
-            manifest_name: manifest.as_ref().map(|m| manifest_name(m.epoch)),
+            oldest_epoch: manifest.as_ref().map_or(first_epoch, |m| m.epoch),
             manifest: None,
             tables: BTreeMap::new(),
             instances: BTreeMap::new(),
             sources: BTreeMap::new(),
         };
         if let Some(manifest) = &manifest {
+            start.take_tables(manifest);
             for operator in &manifest.operators {
-                let tables = operator.tables.iter().map(|t| (t.name.clone(), t.clone())).collect();
-                start.tables.insert(operator.id.clone(), tables);
                 let restored = operator.instances.clone();
                 start.instances.insert(operator.id.clone(), Workers { restored, current: BTreeMap::new() });
             }
@@ -187,6 +202,11 @@ impl Start {
         }
         start.manifest = manifest;
         start
+    }
+
+    fn take_tables(&mut self, manifest: &Manifest) {
+        let tables = |o: &OperatorEntry| o.tables.iter().map(|t| (t.name.clone(), t.clone())).collect();
+        self.tables = manifest.operators.iter().map(|o| (o.id.clone(), tables(o))).collect();
     }
 
     fn absorb(&mut self, ack: &EpochAck, operators: &[OperatorInfo]) -> Result<()> {
@@ -224,6 +244,7 @@ fn decode(text: &str) -> Result<Blob> {
 
 /// Commits what the manifest lists as pending and removes what later epochs left behind.
 pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
+    fail_point("recover_sinks::before")?;
     let epoch = start.manifest.as_ref().map_or(0, |m| m.epoch);
     for (id, sink) in &job.sinks {
         let mut committer = sink.committer_of(&start.job_id)?;
@@ -233,13 +254,22 @@ pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
                 .commit(manifest.epoch, &pending, manifest.ended)
                 .context(format!("commit what checkpoint {epoch} left pending in sink {id}"))?;
         }
+        fail_point("recover_sinks::between")?;
         committer.abort_after(epoch).context(format!("clean up after checkpoint {epoch} in sink {id}"))?;
     }
-    Ok(())
+    fail_point("recover_sinks::after")
 }
 
 /// Writes a checkpoint's manifest; when this returns it is durable.
-pub fn store(job: &Job, start: &mut Start, checkpoint: Checkpoint) -> Result<()> {
+///
+/// # Errors
+/// When it could not be stored. That older checkpoints could not be deleted is told to `job.notify` only.
+pub fn store(
+    job: &mut Job,
+    start: &mut Start,
+    checkpoint: &Checkpoint,
+    compactor: Option<&mut Compactor>,
+) -> Result<()> {
     let mut pending: BTreeMap<String, Vec<Blob>> = BTreeMap::new();
     let mut stats = CheckpointStats::default();
     for ack in &checkpoint.acks {
@@ -251,7 +281,7 @@ pub fn store(job: &Job, start: &mut Start, checkpoint: Checkpoint) -> Result<()>
             }
         }
     }
-    let Some(state) = &job.state else { return Ok(()) };
+    let (Some(state), Some(compactor)) = (&job.state, compactor) else { return Ok(()) };
     let name_of = |id: &str| job.operators.iter().find(|o| o.id == id).map_or_else(String::new, |o| o.name.clone());
     let mut ids: Vec<&String> = start.tables.keys().chain(start.instances.keys()).collect();
     ids.sort();
@@ -265,7 +295,7 @@ pub fn store(job: &Job, start: &mut Start, checkpoint: Checkpoint) -> Result<()>
             instances: start.instances.get(id).map(Workers::blobs).unwrap_or_default(),
         })
         .collect();
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         epoch: checkpoint.epoch,
         attempt: start.attempt,
         job_id: start.job_id.clone(),
@@ -277,28 +307,44 @@ pub fn store(job: &Job, start: &mut Start, checkpoint: Checkpoint) -> Result<()>
         pending,
         stats,
     };
-    state.checkpoints.write_manifest(&manifest).context(format!("store checkpoint {}", checkpoint.epoch))?;
-    state.checkpoints.retain(job.settings.number(settings::CHECKPOINT_RETAINED).max(1) as usize)
+    if let Err(error) = compactor.apply(&mut manifest) {
+        if !error.kind().is_restartable() {
+            return Err(error);
+        }
+        // The segments stay as they are, and are merged another time.
+        (job.notify)(&format!("segments of the job's state could not be merged: {error}"));
+    }
+    let tolerable = job.settings.number(settings::CHECKPOINT_TOLERABLE_FAILURES);
+    tolerate(tolerable, || state.checkpoints.write_manifest(&manifest))
+        .context(format!("store checkpoint {}", checkpoint.epoch))?;
+    start.take_tables(&manifest);
+    if let Err(error) = state.checkpoints.retain(job.settings.number(settings::CHECKPOINT_RETAINED) as usize) {
+        (job.notify)(&format!("older checkpoints could not be deleted: {error}"));
+    }
+    compactor.start(&manifest)
+}
+
+/// Tries a step of a checkpoint again when it fails in a way that may heal, at most `failures` times.
+pub(crate) fn tolerate<T>(failures: u64, mut step: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut failed = 0;
+    loop {
+        match step() {
+            Err(error) if failed < failures && error.kind() == ErrorKind::Retry => failed += 1,
+            outcome => return outcome,
+        }
+        std::thread::sleep(PAUSE_BEFORE_RETRY);
+    }
 }
 
 /// Notes that a job that has read all its input is done, so that the next run starts anew.
 pub fn finish(job: &Job, start: &Start, ended: bool) -> Result<()> {
     let Some(state) = &job.state else { return Ok(()) };
+    fail_point("finish::before")?;
     if let (true, Some(record)) = (ended, state.dir.read_job()?) {
         assert!(record.job_id == start.job_id, "the state directory is locked, so its record is this job's");
         state.dir.write_job(&JobRecord { finished: true, ..record })?;
     }
-    Ok(())
-}
-
-fn load_named(store: &CheckpointStore, path: &str) -> Result<Manifest> {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let epoch = name.strip_prefix("manifest-").and_then(|n| n.strip_suffix(".json")).and_then(|n| n.parse().ok());
-    let Some(epoch) = epoch else {
-        return Err(Error::script(format!("--from {path} names no checkpoint"))
-            .hint("give latest, none, or the path of a manifest-<epoch>.json in the job's checkpoints folder"));
-    };
-    store.load(epoch)
+    fail_point("finish::after")
 }
 
 /// Refuses state that the plan can't take over.
@@ -339,9 +385,10 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// Of the manifest of that name.
-    pub fn open(store: Arc<CheckpointStore>, name: &str) -> Result<Restore> {
-        let manifest = load_named(&store, name)?;
+    /// Of the manifest of that epoch.
+    pub fn open(store: Arc<CheckpointStore>, epoch: u64) -> Result<Restore> {
+        fail_point("worker::before_restore")?;
+        let manifest = store.load(epoch)?;
         Ok(Restore { store, manifest })
     }
 }
@@ -354,11 +401,14 @@ impl RestoreProvider for Restore {
         range: HashRange,
         each: &mut dyn FnMut(arrow::array::RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        match self.manifest.table(node_id, &table.name) {
-            Some(stored) => restore_table(&self.store, stored, table, range, each)
-                .context(format!("restore table '{}' of operator {node_id}", table.name)),
-            None => Ok(()),
-        }
+        let Some(stored) = self.manifest.table(node_id, &table.name) else { return Ok(()) };
+        let mut each = |rows| {
+            each(rows)?;
+            fail_point("worker::mid_restore")
+        };
+        restore_table(&self.store, stored, table, range, &mut each)
+            .context(format!("restore table '{}' of operator {node_id}", table.name))?;
+        fail_point("worker::after_restore")
     }
     fn instances(&self, node_id: &str) -> Result<Vec<Vec<u8>>> {
         let blobs = self.manifest.operator(node_id).map(|o| o.instances.as_slice()).unwrap_or_default();

@@ -1,7 +1,9 @@
 //! The supervisor of one job: starts its worker processes, carries out what the coordinator decides, and starts
 //! the job again from its last checkpoint when it fails.
 
+use crate::compactor::Compactor;
 use crate::coordinator::{Action, Checkpoint, Coordinator, Pace};
+use crate::fail_point;
 use crate::protocol::{self, FromWorker, Progress, Sender, ToWorker};
 use crate::restart::RestartStrategy;
 use crate::store;
@@ -9,7 +11,9 @@ use millstream_core::error::{Error, Result, ResultExt};
 use millstream_core::settings::{self, Settings};
 use millstream_core::sink::Sink;
 use millstream_core::time::ClockRef;
+use millstream_state::compact::CompactionPolicy;
 use millstream_state::dir::StateDir;
+use millstream_state::manifest::Manifest;
 use millstream_state::store::CheckpointStore;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Child;
@@ -17,8 +21,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Events, channel};
 use std::time::Duration;
 
-/// Exit code of a worker process that panicked or lost a peer.
-pub const LOST_PEER_EXIT_CODE: i32 = 75;
+/// The shortest time after which a silent worker process counts as lost.
+const MIN_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a job needs to be supervised.
 pub struct Job {
@@ -38,10 +42,12 @@ pub struct Job {
     pub state: Option<JobState>,
     /// Starts worker process `i`, which connects to the address with the token.
     pub spawn: Box<dyn Fn(usize, SocketAddr, u64) -> Result<Child>>,
-    /// Counts signals: 1 asks for a final checkpoint.
-    pub stop_requests: Box<dyn Fn() -> usize>,
+    /// Whether somebody asked for a final checkpoint and the job's end.
+    pub stop_requested: Box<dyn Fn() -> bool>,
     /// Is told how things go, a few times a second.
     pub observe: Box<dyn FnMut(&Status)>,
+    /// Is told what a person should know although the job goes on, a sentence.
+    pub notify: Box<dyn FnMut(&str)>,
     /// The clock.
     pub clock: ClockRef,
     /// A number that is new in every run.
@@ -59,14 +65,19 @@ pub struct JobState {
 }
 
 /// What to start from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum From {
     /// The latest checkpoint, if the last run did not finish.
     Latest,
     /// Nothing: anew.
     None,
-    /// This manifest.
-    Path(String),
+    /// This checkpoint, of this job or another one.
+    Checkpoint {
+        /// Where it is.
+        store: CheckpointStore,
+        /// Its manifest.
+        manifest: Box<Manifest>,
+    },
 }
 
 /// How a job is doing.
@@ -109,11 +120,17 @@ enum Event {
 /// # Errors
 /// What made the job fail, once the restart strategy gives up; at once for what a restart can't heal.
 pub fn supervise(mut job: Job) -> Result<Outcome> {
+    check_settings(&job.settings)?;
     let mut start = store::begin(&mut job)?;
     let restored_from = start.manifest.as_ref().map(|m| m.epoch);
     let mut strategy = RestartStrategy::from_settings(&job.settings);
     let mut status = Status::default();
     let mut seed = job.random | 1;
+    let mut compactor = job.state.as_ref().map(|state| {
+        let inline_below = job.settings.memory(settings::STATE_INLINE_BELOW) as usize;
+        let policy = CompactionPolicy { inline_below, ..CompactionPolicy::default() };
+        Compactor::new(state.checkpoints.clone(), policy)
+    });
     loop {
         if start.manifest.as_ref().is_some_and(|m| m.ended) {
             // All input was read, and the process died while it committed the rest of the output.
@@ -121,7 +138,7 @@ pub fn supervise(mut job: Job) -> Result<Outcome> {
             store::finish(&job, &start, true)?;
             return Ok(Outcome { ended: true, status, restored_from });
         }
-        let error = match attempt(&mut job, &mut start, &mut status) {
+        let error = match attempt(&mut job, &mut start, &mut status, compactor.as_mut()) {
             Ok(ended) => {
                 store::finish(&job, &start, ended)?;
                 return Ok(Outcome { ended, status, restored_from });
@@ -129,25 +146,42 @@ pub fn supervise(mut job: Job) -> Result<Outcome> {
             Err(error) => error,
         };
         status.running = false;
-        if !error.kind().is_restartable() || (job.stop_requests)() > 0 {
+        if !error.kind().is_restartable() {
             return Err(error);
+        }
+        let stopped = "the job was asked to stop; started again it goes on from its last checkpoint";
+        if (job.stop_requested)() {
+            return Err(error.detail(stopped));
         }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = (seed >> 11) as f64 / (1u64 << 53) as f64;
         let Some(delay) = strategy.on_failure(job.clock.now_ms(), random) else {
             return Err(error.detail("the restart strategy allows no further restart"));
         };
-        tracing::warn!("the job failed and starts again in {} ms: {error}", delay.as_millis());
+        (job.notify)(&format!("the job failed and starts again in {} ms: {error}", delay.as_millis()));
         let until = job.clock.now_ms() + delay.as_millis() as i64;
         while job.clock.now_ms() < until {
-            if (job.stop_requests)() > 0 {
-                return Err(error);
+            if (job.stop_requested)() {
+                return Err(error.detail(stopped));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         status.restarts += 1;
-        start = store::resume(&mut job)?;
+        start = store::resume(&mut job, &start)?;
     }
+}
+
+/// Refuses values that can't work, before anything runs.
+fn check_settings(s: &Settings) -> Result<()> {
+    if s.duration(settings::HEARTBEAT_TIMEOUT) < MIN_HEARTBEAT_TIMEOUT {
+        let key = settings::HEARTBEAT_TIMEOUT;
+        return Err(Error::script(format!(
+            "setting '{key}' must be at least {} ms",
+            MIN_HEARTBEAT_TIMEOUT.as_millis()
+        ))
+        .hint("a worker process is heard of five times a second"));
+    }
+    Ok(())
 }
 
 /// Child processes that die with the value.
@@ -164,7 +198,12 @@ impl Drop for Children {
     }
 }
 
-fn attempt(job: &mut Job, start: &mut store::Start, status: &mut Status) -> Result<bool> {
+fn attempt(
+    job: &mut Job,
+    start: &mut store::Start,
+    status: &mut Status,
+    compactor: Option<&mut Compactor>,
+) -> Result<bool> {
     store::recover_sinks(job, start)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for worker processes")?;
     let address = listener.local_addr()?;
@@ -173,8 +212,10 @@ fn attempt(job: &mut Job, start: &mut store::Start, status: &mut Status) -> Resu
     accept(listener, token, events.clone());
     let mut children = Children(Vec::new());
     for process in 0..job.processes {
+        fail_point("supervisor::before_spawn")?;
         children.0.push((job.spawn)(process, address, token)?);
     }
+    fail_point("supervisor::after_spawn")?;
     let senders = rendezvous(job, start, &events, &inbox, &mut children)?;
     let pace = Pace {
         interval_ms: if job.state.is_some() {
@@ -184,12 +225,15 @@ fn attempt(job: &mut Job, start: &mut store::Start, status: &mut Status) -> Resu
         },
         min_pause_ms: job.settings.duration(settings::CHECKPOINT_MIN_PAUSE).as_millis() as i64,
         timeout_ms: job.settings.duration(settings::CHECKPOINT_TIMEOUT).as_millis() as i64,
+        tolerable_failures: job.settings.number(settings::CHECKPOINT_TOLERABLE_FAILURES),
     };
     let coordinator = Coordinator::new(pace, job.processes, start.first_epoch, job.clock.now_ms());
     status.running = true;
     status.progress = vec![Progress::default(); job.processes];
-    let mut run = Run { job, start, status, senders, coordinator };
+    let heartbeats = Heartbeats::new(job.settings.duration(settings::HEARTBEAT_TIMEOUT), job.processes);
+    let mut run = Run { job, start, status, senders, coordinator, compactor, heartbeats };
     let ended = run.events(&inbox, &mut children)?;
+    fail_point("supervisor::before_exit")?;
     for sender in &run.senders {
         // A process that is already gone needs no goodbye.
         let _ = sender.send(&ToWorker::Exit);
@@ -249,9 +293,6 @@ fn rendezvous(
         if job.clock.now_ms() > deadline {
             return Err(Error::retry("the worker processes did not start within 60 s"));
         }
-        if (job.stop_requests)() > 1 {
-            return Err(Error::retry("interrupted while the job was starting"));
-        }
         check_children(children)?;
         match inbox.recv_timeout(Duration::from_millis(20)) {
             Ok(Event::Connected(sender, mut receiver, hello)) => {
@@ -286,11 +327,12 @@ fn rendezvous(
         job_id: start.job_id.clone(),
         attempt: start.attempt,
         first_epoch: start.first_epoch,
-        restore: start.manifest_name.clone(),
+        restore: start.manifest.as_ref().map(|m| m.epoch),
         addresses: addresses.into_iter().flatten().collect(),
         started_ms: job.clock.now_ms(),
     };
     for sender in &senders {
+        fail_point("supervisor::before_start")?;
         sender.send(&message)?;
     }
     Ok(senders)
@@ -306,12 +348,48 @@ fn check_children(children: &mut Children) -> Result<()> {
     Ok(())
 }
 
+/// How long each worker process has been silent.
+struct Heartbeats {
+    timeout_ms: i64,
+    /// Time as the supervisor saw it pass: a pause of its own (a suspended machine, a slow disk) does not count.
+    awake_ms: i64,
+    last_tick_ms: Option<i64>,
+    heard_ms: Vec<i64>,
+}
+
+impl Heartbeats {
+    fn new(timeout: Duration, processes: usize) -> Self {
+        let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        Heartbeats { timeout_ms, awake_ms: 0, last_tick_ms: None, heard_ms: vec![0; processes] }
+    }
+    fn heard(&mut self, process: usize) {
+        if let Some(heard_ms) = self.heard_ms.get_mut(process) {
+            *heard_ms = self.awake_ms;
+        }
+    }
+    /// An error if a process has been silent for too long.
+    fn tick(&mut self, now_ms: i64) -> Result<()> {
+        let passed_ms = now_ms - self.last_tick_ms.replace(now_ms).unwrap_or(now_ms);
+        self.awake_ms += passed_ms.clamp(0, 100);
+        match self.heard_ms.iter().position(|heard_ms| self.awake_ms - heard_ms > self.timeout_ms) {
+            Some(process) => Err(Error::retry(format!(
+                "worker process {process} has been silent for more than {} ms and counts as lost",
+                self.timeout_ms
+            ))
+            .hint("see the setting 'heartbeat.timeout'")),
+            None => Ok(()),
+        }
+    }
+}
+
 struct Run<'a> {
     job: &'a mut Job,
     start: &'a mut store::Start,
     status: &'a mut Status,
     senders: Vec<Sender>,
     coordinator: Coordinator,
+    compactor: Option<&'a mut Compactor>,
+    heartbeats: Heartbeats,
 }
 
 impl Run<'_> {
@@ -320,6 +398,7 @@ impl Run<'_> {
         loop {
             let action = match inbox.recv_timeout(Duration::from_millis(10)) {
                 Ok(Event::Message(attempt, process, message)) if attempt == self.start.attempt => {
+                    self.heartbeats.heard(process);
                     self.on_message(process, message)?
                 }
                 Ok(Event::Lost(attempt, process)) if attempt == self.start.attempt => {
@@ -332,12 +411,11 @@ impl Run<'_> {
             if let Some(ended) = self.carry_out(action)? {
                 return Ok(ended);
             }
-            match (self.job.stop_requests)() {
-                0 => {}
-                1 => self.coordinator.request_stop(),
-                _ => return Err(Error::retry("interrupted before the final checkpoint was complete")),
+            if (self.job.stop_requested)() {
+                self.coordinator.request_stop();
             }
             let now_ms = self.job.clock.now_ms();
+            self.heartbeats.tick(now_ms)?;
             let action = self.coordinator.on_tick(now_ms)?;
             if let Some(ended) = self.carry_out(action)? {
                 return Ok(ended);
@@ -374,6 +452,7 @@ impl Run<'_> {
         match message {
             FromWorker::EpochStored(ack) => Ok(self.coordinator.on_stored_by(*ack)),
             FromWorker::Committed(epoch) => {
+                fail_point("coordinator::on_committed")?;
                 Ok(self.coordinator.on_committed_by(process, epoch, self.job.clock.now_ms()))
             }
             FromWorker::Progress(progress) => {
@@ -390,31 +469,44 @@ impl Run<'_> {
     fn carry_out(&mut self, mut action: Option<Action>) -> Result<Option<bool>> {
         while let Some(next) = action.take() {
             match next {
-                Action::EndEpoch { epoch, stop } => self.broadcast(&ToWorker::EndEpoch { epoch, stop })?,
+                Action::EndEpoch { epoch, stop } => {
+                    fail_point("coordinator::before_trigger")?;
+                    self.broadcast(&ToWorker::EndEpoch { epoch, stop }, || fail_point("coordinator::mid_trigger"))?;
+                }
+                Action::TimedOut { epoch } => {
+                    let timeout_ms = self.job.settings.duration(settings::CHECKPOINT_TIMEOUT).as_millis();
+                    (self.job.notify)(&format!("checkpoint {epoch} did not complete within {timeout_ms} ms"));
+                }
                 Action::Store(checkpoint) => {
-                    self.store(checkpoint)?;
+                    fail_point("coordinator::before_manifest")?;
+                    self.store(&checkpoint)?;
+                    fail_point("coordinator::after_manifest")?;
                     action = self.coordinator.stored();
                 }
-                Action::Commit { epoch, last } => self.broadcast(&ToWorker::Commit { epoch, last })?,
+                Action::Commit { epoch, last } => {
+                    self.broadcast(&ToWorker::Commit { epoch, last }, || fail_point("coordinator::mid_commit"))?;
+                }
                 Action::Finish { ended } => return Ok(Some(ended)),
             }
         }
         Ok(None)
     }
 
-    fn store(&mut self, checkpoint: Checkpoint) -> Result<()> {
+    fn store(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.status.last_checkpoint_bytes = checkpoint.acks.iter().map(|a| a.bytes).sum();
-        store::store(self.job, self.start, checkpoint)?;
+        store::store(self.job, self.start, checkpoint, self.compactor.as_deref_mut())?;
         self.status.checkpoints += 1;
         self.status.last_checkpoint_ms = Some(self.job.clock.now_ms());
         Ok(())
     }
 
-    fn broadcast(&self, message: &ToWorker) -> Result<()> {
+    /// Tells every process, and calls `between` after each.
+    fn broadcast(&self, message: &ToWorker, between: impl Fn() -> Result<()>) -> Result<()> {
         for (process, sender) in self.senders.iter().enumerate() {
             sender
                 .send(message)
                 .map_err(|e| Error::retry(format!("worker process {process} can't be reached: {}", e.message())))?;
+            between()?;
         }
         Ok(())
     }

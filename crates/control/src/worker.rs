@@ -1,14 +1,18 @@
 //! The worker process's side of the protocol: runs the data plane, stores its epochs, commits its sinks' output.
 
+use crate::fail_point;
 use crate::protocol::{self, EpochAck, FromWorker, NodeProgress, Progress, Sender, ToWorker, WireError};
+use crate::store::tolerate;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millstream_core::error::{Error, Result, ResultExt};
 use millstream_core::graph::{JobGraph, NodeKind};
-use millstream_core::settings::Settings;
+use millstream_core::settings::{self, Settings};
 use millstream_core::sink::Committer;
 use millstream_core::time::ClockRef;
-use millstream_runtime::{JobMetrics, RestoreProvider, WorkerControl, WorkerEvent, WorkerPlan, run_worker};
+use millstream_runtime::{
+    JobMetrics, LOST_PEER_EXIT_CODE, RestoreProvider, WorkerControl, WorkerEvent, WorkerPlan, run_worker,
+};
 use millstream_state::segment::{DeltaWriter, EncodedSegment, pack};
 use millstream_state::store::CheckpointStore;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +22,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Segments smaller than this are kept in the manifest.
-const INLINE_BELOW_BYTES: usize = 16 << 10;
 /// How often the counters are sent.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -52,6 +54,8 @@ pub struct WorkerJob {
 /// # Errors
 /// What made the job fail; the supervisor has been told.
 pub fn work(job: WorkerJob) -> Result<()> {
+    die_of_panics();
+    fail_point("worker::before_hello")?;
     let stream = TcpStream::connect(job.supervisor).context("reach the supervisor")?;
     let (sender, receiver) = protocol::split(stream)?;
     let outcome = run(job, sender.clone(), receiver);
@@ -60,6 +64,14 @@ pub fn work(job: WorkerJob) -> Result<()> {
         let _ = sender.send(&FromWorker::Failed(WireError::from(error)));
     }
     outcome
+}
+
+/// A thread that panics takes the whole process with it: the others would wait for it for ever.
+fn die_of_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("millstream worker: {}", info.to_string().replace('\n', " "));
+        std::process::exit(LOST_PEER_EXIT_CODE);
+    }));
 }
 
 enum Work {
@@ -87,7 +99,7 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         return Ok(());
     };
     let restore: Option<Arc<dyn RestoreProvider>> = match (&job.checkpoints, restore) {
-        (Some(store), Some(name)) => Some(Arc::new(crate::store::Restore::open(Arc::clone(store), &name)?)),
+        (Some(store), Some(epoch)) => Some(Arc::new(crate::store::Restore::open(Arc::clone(store), epoch)?)),
         _ => None,
     };
     let (work, inbox) = channel();
@@ -101,6 +113,8 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         process: job.process,
         workers: job.workers,
         attempt,
+        inline_below: job.settings.memory(settings::STATE_INLINE_BELOW) as usize,
+        tolerable_failures: job.settings.number(settings::CHECKPOINT_TOLERABLE_FAILURES),
         epochs: BTreeMap::new(),
         ended: BTreeSet::new(),
         committers: committers(&job.graph)?,
@@ -172,8 +186,11 @@ fn listen(mut receiver: protocol::Receiver, control: WorkerControl, work: std::s
                 }
                 Ok(Some(ToWorker::Start { .. })) => {}
                 // All is stored and committed: nothing is lost by ending here.
-                Ok(Some(ToWorker::Exit)) => std::process::exit(0),
-                Ok(None) | Err(_) => std::process::exit(crate::supervisor::LOST_PEER_EXIT_CODE),
+                Ok(Some(ToWorker::Exit)) => {
+                    let failed = fail_point("worker::before_exit").is_err();
+                    std::process::exit(i32::from(failed))
+                }
+                Ok(None) | Err(_) => std::process::exit(LOST_PEER_EXIT_CODE),
             }
         }
     });
@@ -231,6 +248,10 @@ struct Storer<P> {
     process: usize,
     workers: usize,
     attempt: u64,
+    /// Segments smaller than this are kept in the manifest.
+    inline_below: usize,
+    /// How often in a row storing an epoch may fail.
+    tolerable_failures: u64,
     epochs: BTreeMap<u64, Epoch>,
     ended: BTreeSet<usize>,
     committers: BTreeMap<String, Box<dyn Committer>>,
@@ -306,10 +327,10 @@ impl<P: Fn() -> Progress> Storer<P> {
         if let Some(store) = &self.store {
             let name = format!("{epoch:012}-{}-{}.seg", self.attempt, self.process);
             let (names, encoded): (Vec<_>, Vec<_>) = segments.into_iter().map(|(o, t, s)| ((o, t), s)).unzip();
-            let (segments, object) = pack(encoded, &name, INLINE_BELOW_BYTES);
+            let (segments, object) = pack(encoded, &name, self.inline_below);
             if let Some(bytes) = object {
                 ack.bytes += bytes.len() as u64;
-                store.put_segment_object(&name, bytes)?;
+                tolerate(self.tolerable_failures, || store.put_segment_object(&name, bytes.clone()))?;
             }
             for ((operator, table), segment) in names.into_iter().zip(segments) {
                 ack.tables.entry(operator).or_default().entry(table).or_default().push(segment);
@@ -317,10 +338,13 @@ impl<P: Fn() -> Progress> Storer<P> {
         }
         // The counters first, so that those of the last epoch are known when the job ends.
         self.sender.send(&FromWorker::Progress((self.progress)()))?;
-        self.sender.send(&FromWorker::EpochStored(Box::new(ack)))
+        fail_point("worker::before_ack")?;
+        self.sender.send(&FromWorker::EpochStored(Box::new(ack)))?;
+        fail_point("worker::after_ack")
     }
 
     fn commit(&mut self, epoch: u64, last: bool) -> Result<()> {
+        fail_point("worker::before_commit")?;
         let later = self.prepared.split_off(&(epoch + 1));
         let mut due = std::mem::replace(&mut self.prepared, later);
         for (node, committer) in &mut self.committers {
@@ -329,7 +353,9 @@ impl<P: Fn() -> Progress> Storer<P> {
                 committables.extend(prepared.remove(node).unwrap_or_default());
             }
             committer.commit(epoch, &committables, last).context(format!("commit epoch {epoch} of sink {node}"))?;
+            fail_point("worker::between_commits")?;
         }
+        fail_point("worker::before_committed")?;
         self.sender.send(&FromWorker::Committed(epoch))
     }
 }

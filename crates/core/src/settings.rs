@@ -15,6 +15,8 @@ pub enum SettingKind {
     Boolean,
     /// A whole number, 0 or more.
     Number,
+    /// A whole number, 1 or more.
+    Count,
     /// A number with a fraction, 0 or more.
     Fraction,
     /// A duration: `10 s`.
@@ -50,7 +52,7 @@ macro_rules! settings {
     };
 }
 
-use SettingKind::{Boolean, Choice, Fraction, Memory, Number, Text, TimeZone};
+use SettingKind::{Boolean, Choice, Count, Fraction, Memory, Number, Text, TimeZone};
 
 settings! {
     CHECKPOINT_INTERVAL: "execution.checkpointing.interval", SettingKind::Duration, "1 s",
@@ -58,11 +60,15 @@ settings! {
     CHECKPOINT_MIN_PAUSE: "execution.checkpointing.min-pause", SettingKind::Duration, "0 ms",
         "Time that must pass between a checkpoint's end and the next one's start.";
     CHECKPOINT_TIMEOUT: "execution.checkpointing.timeout", SettingKind::Duration, "10 min",
-        "A checkpoint that takes longer fails.";
+        "A checkpoint that takes longer counts as failed; its epoch is still waited for.";
     CHECKPOINT_TOLERABLE_FAILURES: "execution.checkpointing.tolerable-failed-checkpoints", Number, "0",
-        "How many checkpoints in a row may fail before the job is restarted.";
-    CHECKPOINT_RETAINED: "state.checkpoints.num-retained", Number, "2",
+        "How many checkpoints in a row may fail, and how often in a row storing one, before the job is restarted.";
+    CHECKPOINT_MAX_CONCURRENT: "execution.checkpointing.max-concurrent-checkpoints", Choice(&["1"]), "1",
+        "One checkpoint is under way at a time.";
+    CHECKPOINT_RETAINED: "state.checkpoints.num-retained", Count, "2",
         "How many finished checkpoints are kept.";
+    STATE_INLINE_BELOW: "state.storage.fs.memory-threshold", Memory, "20 kb",
+        "Pieces of state smaller than this are kept in the checkpoint's manifest, not in a file of their own.";
     CHECKPOINT_DIR: "state.checkpoints.dir", Text, "",
         "Where checkpoints are stored: a folder or an object store's URL; empty: in the state directory.";
     PARALLELISM: "parallelism.default", Number, "0",
@@ -178,7 +184,7 @@ impl Settings {
     pub fn duration(&self, key: &'static str) -> Duration {
         parse_duration(self.text(key)).expect("values are checked when they are set")
     }
-    /// A [`SettingKind::Number`].
+    /// A [`SettingKind::Number`] or [`SettingKind::Count`].
     pub fn number(&self, key: &'static str) -> u64 {
         self.text(key).parse().expect("values are checked when they are set")
     }
@@ -240,6 +246,7 @@ fn check(spec: &SettingSpec, value: &str) -> Result<()> {
             Boolean => (!["true", "false"].contains(&text.to_ascii_lowercase().as_str()))
                 .then(|| "'true' or 'false'".to_string()),
             Number => text.parse::<u64>().is_err().then(|| "a whole number, 0 or more".to_string()),
+            Count => (!text.parse::<u64>().is_ok_and(|n| n > 0)).then(|| "a whole number, 1 or more".to_string()),
             Fraction => (!text.parse::<f64>().is_ok_and(|v| v.is_finite() && v >= 0.0))
                 .then(|| "a number, 0 or more".to_string()),
             SettingKind::Duration => parse_duration(text).err(),

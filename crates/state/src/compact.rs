@@ -1,5 +1,6 @@
 //! Merging a table's segments in the background, so that restore reads few of them.
 
+use crate::fail_point;
 use crate::manifest::{Manifest, Segment, StoredTable};
 use crate::merge::{Layout, merge};
 use crate::segment::{EncodedSegment, SegmentMeta, SegmentWriter, UPSERT, pack};
@@ -7,10 +8,14 @@ use crate::store::CheckpointStore;
 use millstream_core::key::HashRange;
 use millstream_core::{Error, Result};
 
+/// Segments of fewer epochs than this are not worth a merge.
+const MIN_EPOCHS: usize = 4;
+
 /// When segments are merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionPolicy {
-    /// A table whose segments are of more epochs than this is merged.
+    /// A table whose segments are of more epochs than this is merged, and one of which more than half are
+    /// tombstones.
     pub max_epochs: usize,
     /// Merged segments smaller than this many bytes go into the manifest.
     pub inline_below: usize,
@@ -19,6 +24,13 @@ pub struct CompactionPolicy {
 impl Default for CompactionPolicy {
     fn default() -> Self {
         CompactionPolicy { max_epochs: 16, inline_below: 2048 }
+    }
+}
+
+impl CompactionPolicy {
+    /// Whether [`compact`] would merge anything.
+    pub fn is_due(&self, manifest: &Manifest) -> bool {
+        manifest.operators.iter().flat_map(|o| &o.tables).any(|t| first_to_merge(t, self).is_some())
     }
 }
 
@@ -46,6 +58,8 @@ pub fn compact(
     manifest: &Manifest,
     policy: &CompactionPolicy,
 ) -> Result<Option<Vec<Compaction>>> {
+    // What an earlier merge stored is named by the manifest now, or was not applied.
+    store.forget_unnamed();
     let mut done = vec![];
     for operator in &manifest.operators {
         for table in &operator.tables {
@@ -66,6 +80,10 @@ fn first_to_merge(table: &StoredTable, policy: &CompactionPolicy) -> Option<u64>
     let mut sizes = std::collections::BTreeMap::<u64, u64>::new();
     for segment in &table.segments {
         *sizes.entry(segment.epoch).or_default() += segment.size();
+    }
+    let (rows, deletes) = table.segments.iter().fold((0, 0), |(r, d), s| (r + s.rows, d + s.deletes));
+    if sizes.len() >= MIN_EPOCHS && deletes > rows {
+        return sizes.keys().next().copied();
     }
     if sizes.len() <= policy.max_epochs {
         return None;
@@ -125,8 +143,10 @@ fn merge_from(
     let (mut segments, object) = pack(encoded, &name, policy.inline_below);
     segments.retain(|s| !s.is_empty());
     if let Some(bytes) = object {
+        fail_point("compact::before_put")?;
         store.put_segment_object(&name, bytes)?;
     }
+    fail_point("compact::after_put")?;
     Ok(segments)
 }
 

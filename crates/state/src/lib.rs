@@ -21,9 +21,24 @@ pub use restore::restore_table;
 pub use segment::{DeltaWriter, EncodedSegment, SegmentMeta, pack};
 pub use store::CheckpointStore;
 
-/// A named step at which a test lets the process fail; nothing without the feature `failpoints`.
-#[allow(unused_variables, reason = "the name is only read with the feature")]
+/// The fail points: named steps at which a test lets the process die. Each is crashed at by a test.
+pub const FAIL_POINTS: &[&str] = &[
+    "job_record::mid",
+    "checkpoint::before_object_put",
+    "checkpoint::mid_object",
+    "checkpoint::after_object_put",
+    "checkpoint::before_manifest",
+    "checkpoint::mid_manifest",
+    "checkpoint::after_manifest",
+    "retain::mid",
+    "compact::before_put",
+    "compact::after_put",
+    "import::mid",
+];
+
+/// One of [`FAIL_POINTS`]; nothing without the feature `failpoints`.
 pub(crate) fn fail_point(name: &'static str) -> millstream_core::Result<()> {
+    debug_assert!(FAIL_POINTS.contains(&name), "fail point {name} is missing in the list");
     fail::fail_point!(name, |_| Err(millstream_core::Error::retry(format!("fail point {name}"))));
     Ok(())
 }

@@ -10,9 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static NEXT_TEMP: AtomicU64 = AtomicU64::new(0);
 
-/// An I/O error with its place.
+/// An I/O error with its place. What a person has to put right is a State error, a full disk and the
+/// rest may heal.
 pub(crate) fn io_error(e: io::Error, path: &Path) -> Error {
-    Error::from(e).at(Place::File { path: path.display().to_string(), line: None })
+    use io::ErrorKind::*;
+    let error = match e.kind() {
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory => {
+            Error::state(format!("the place of the job's state can't be used: {e}"))
+                .hint("the state directory must be a folder that this user can write; --state-dir names another")
+        }
+        QuotaExceeded | FileTooLarge => Error::retry(format!("there is no room for the job's state: {e}"))
+            .hint("free some space, or raise the limit"),
+        _ => Error::from(e),
+    };
+    error.at(Place::File { path: path.display().to_string(), line: None })
 }
 
 /// Creates a folder and its parents.

@@ -1,6 +1,6 @@
 //! The folder of checkpoints, on a local disk or in an object store.
 
-use crate::manifest::{DAMAGED_HINT, Manifest};
+use crate::manifest::{DAMAGED_HINT, Location, Manifest};
 use crate::{fail_point, local};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -8,7 +8,7 @@ use millstream_core::error::ResultExt;
 use millstream_core::{Error, Place, Result};
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,14 +45,19 @@ impl CheckpointStore {
     /// Opens a folder: a local path, `file://`, or a URL of an object store (`s3://`, `gs://`,
     /// `az://`), configured by `env`, the process's environment (`AWS_ACCESS_KEY_ID`, ...).
     pub fn open(url_or_path: &str, env: &[(String, String)]) -> Result<CheckpointStore> {
+        let store = Self::open_for_reading(url_or_path, env)?;
+        if let Backend::Local(path) = &store.0.backend {
+            local::create_dir(&path.join("data")).context("create the folder of checkpoints")?;
+        }
+        Ok(store)
+    }
+
+    fn open_for_reading(url_or_path: &str, env: &[(String, String)]) -> Result<CheckpointStore> {
         let trimmed = url_or_path.trim_end_matches('/');
         let url = if trimmed.is_empty() { url_or_path } else { trimmed }.to_string();
         let place = || Place::File { path: url.clone(), line: None };
         let backend = match local::path_of(&url) {
-            Some(path) => {
-                local::create_dir(&path.join("data")).context("create the folder of checkpoints")?;
-                Backend::Local(path)
-            }
+            Some(path) => Backend::Local(path),
             None => {
                 let wrong = |e: String| {
                     Error::script("checkpoints can't be stored there")
@@ -89,7 +94,7 @@ impl CheckpointStore {
             if local::path_of(folder).is_some_and(|p| !p.is_dir()) {
                 return Err(missing());
             }
-            let store = CheckpointStore::open(folder, env)?;
+            let store = CheckpointStore::open_for_reading(folder, env)?;
             let manifest = store.load(epoch)?;
             return Ok((store, manifest));
         }
@@ -98,7 +103,7 @@ impl CheckpointStore {
             if local::path_of(folder).is_some_and(|p| !p.is_dir()) {
                 continue;
             }
-            let store = CheckpointStore::open(folder, env)?;
+            let store = CheckpointStore::open_for_reading(folder, env)?;
             if let Some(manifest) = store.latest()? {
                 return Ok((store, manifest));
             }
@@ -163,6 +168,17 @@ impl CheckpointStore {
         Ok(epochs)
     }
 
+    /// The newest checkpoint of a job, of those of epoch `since` or later.
+    pub fn latest_of(&self, job_id: &str, since: u64) -> Result<Option<Manifest>> {
+        for epoch in self.list()?.into_iter().rev().take_while(|e| *e >= since) {
+            let manifest = self.load(epoch)?;
+            if manifest.job_id == job_id {
+                return Ok(Some(manifest));
+            }
+        }
+        Ok(None)
+    }
+
     /// The newest checkpoint, if there is one.
     pub fn latest(&self) -> Result<Option<Manifest>> {
         let epochs = self.list()?;
@@ -191,25 +207,48 @@ impl CheckpointStore {
         Ok(manifest)
     }
 
-    /// Copies the objects of a manifest from another folder, so that later manifests here may name them.
-    pub fn import(&self, from: &CheckpointStore, manifest: &Manifest) -> Result<()> {
-        if Arc::ptr_eq(&self.0, &from.0) || self.0.url == from.0.url {
-            return Ok(());
+    /// Copies the objects of a manifest from another folder under names that begin with `prefix`, which must
+    /// be new and begin with the epoch that the copy will have; gives the manifest with these names. A
+    /// manifest of this folder is given back as it is.
+    pub fn import(&self, from: &CheckpointStore, manifest: &Manifest, prefix: &str) -> Result<Manifest> {
+        let mut copy = manifest.clone();
+        if Arc::ptr_eq(&self.0, &from.0) || self.is_same_folder(from) {
+            return Ok(copy);
         }
-        for name in manifest.objects() {
+        let mut names = BTreeMap::new();
+        for (number, name) in manifest.objects().into_iter().enumerate() {
             let bytes = from.get(&data_path(name), None)?.ok_or_else(|| {
                 Error::state("a segment object that the checkpoint needs is missing")
                     .at(from.place(&data_path(name)))
                     .hint(DAMAGED_HINT)
             })?;
-            if !self.create(&data_path(name), &bytes, "checkpoint::mid_object").context("copy a segment object")? {
-                return Err(Error::state("the folder holds another job's object of the same name")
-                    .at(self.place(&data_path(name)))
-                    .hint("use another state directory"));
+            let new = format!("{prefix}-{number}.seg");
+            if !self.create(&data_path(&new), &bytes, "checkpoint::mid_object").context("copy a segment object")? {
+                return Err(
+                    Error::internal("an object of this name was stored before").at(self.place(&data_path(&new)))
+                );
             }
-            self.unnamed().insert(name.to_string());
+            names.insert(name.to_string(), new);
+            fail_point("import::mid")?;
         }
-        Ok(())
+        for segment in copy.operators.iter_mut().flat_map(|o| &mut o.tables).flat_map(|t| &mut t.segments) {
+            if let Location::Object { name, .. } = &mut segment.location
+                && let Some(new) = names.get(name)
+            {
+                name.clone_from(new);
+            }
+        }
+        Ok(copy)
+    }
+
+    fn is_same_folder(&self, other: &CheckpointStore) -> bool {
+        match (&self.0.backend, &other.0.backend) {
+            (Backend::Local(a), Backend::Local(b)) => match (a.canonicalize(), b.canonicalize()) {
+                (Ok(a), Ok(b)) => a == b,
+                _ => a == b,
+            },
+            _ => self.0.url == other.0.url,
+        }
     }
 
     /// Keeps the `n` newest checkpoints (at least one) and deletes the others, with the objects that
@@ -251,6 +290,11 @@ impl CheckpointStore {
         let name = format!("{epoch}-{attempt}-merged-{number}.seg");
         self.unnamed().insert(name.clone());
         name
+    }
+
+    /// Gives up the merged objects that no manifest names yet.
+    pub(crate) fn forget_unnamed(&self) {
+        self.unnamed().clear();
     }
 
     fn unnamed(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {

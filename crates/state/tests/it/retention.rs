@@ -89,10 +89,14 @@ fn a_manifest_is_found_by_its_path_its_folder_or_the_state_directory() {
     assert!(!folder.path().join("nowhere").exists());
     let other = tempfile::tempdir().unwrap();
     let target = open(&other);
-    target.import(&store, &two).unwrap();
-    target.write_manifest(&two).unwrap();
+    // An object of the same name and other content is no obstacle.
+    target.put_segment_object("1-1-0-0.seg", "another job's".into()).unwrap();
+    let copy = target.import(&store, &two, "2-0").unwrap();
+    assert_eq!(store.import(&store, &two, "2-0").unwrap(), two);
+    target.write_manifest(&copy).unwrap();
     target.retain(1).unwrap();
-    assert_eq!(restore(&target, two.table("agg", "rows").unwrap(), &spec(), HashRange::ALL).unwrap().len(), 1);
+    assert_eq!(data(&other), ["2-0-0.seg"]);
+    assert_eq!(restore(&target, copy.table("agg", "rows").unwrap(), &spec(), HashRange::ALL).unwrap().len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Plan;
 use super::storage::{self, block_on, io_error, object_error, sync_folder};
+use crate::fail_point;
 use crate::filesystem::store::{Location, Objects};
 use millstream_core::sink::Committer;
 use millstream_core::{Error, Place, Result};
@@ -49,7 +50,7 @@ impl FileCommitter {
         let mut folders = BTreeSet::new();
         for (i, file) in files.iter().enumerate() {
             if i > 0 {
-                fail::fail_point!("commit::between_files", |_| Err(Error::retry("fail point commit::between_files")));
+                fail_point("commit::between_files")?;
             }
             match (file, &self.plan.target) {
                 (Published::File { temp, path }, Location::Local(root)) => {
@@ -109,7 +110,7 @@ impl Committer for FileCommitter {
             self.job = Some(first.job.clone());
         }
         let files: Vec<Published> = committables.into_iter().flat_map(|c| c.files).collect();
-        fail::fail_point!("commit::before", |_| Err(Error::retry("fail point commit::before")));
+        fail_point("commit::before")?;
         self.publish(&files)?;
         if last
             && self.plan.overwrite
@@ -117,8 +118,7 @@ impl Committer for FileCommitter {
         {
             self.remove_old(job)?;
         }
-        fail::fail_point!("commit::after", |_| Err(Error::retry("fail point commit::after")));
-        Ok(())
+        fail_point("commit::after")
     }
 
     /// Local files only: uploads that are never completed are what a store's lifecycle rules are for.
@@ -137,7 +137,7 @@ impl Committer for FileCommitter {
                         Err(e) if e.kind() != IoErrorKind::NotFound => {
                             return Err(io_error("remove unfinished file", &path, e));
                         }
-                        _ => {}
+                        _ => fail_point("abort::after_remove")?,
                     }
                 }
             }

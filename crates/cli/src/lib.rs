@@ -1,6 +1,8 @@
-//! The `millstream` binary: where SQL, connectors, control plane and data plane meet.
+//! The `millstream` program: where SQL, connectors, control plane and data plane meet.
 
 mod args;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod output;
 mod plan;
 mod progress;
@@ -15,8 +17,15 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+/// Runs the program with the process's own arguments.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    #[cfg(feature = "failpoints")]
+    failpoints::set_up(match command {
+        Command::Worker => "worker",
+        Command::Run(_) | Command::Explain { .. } => "supervisor",
+    });
+    let outcome = match command {
         Command::Run(args) => run::run(&args),
         Command::Explain { file, parallelism, set } => run::explain(&file, parallelism, &set),
         Command::Worker => worker::work(),

@@ -1,0 +1,5 @@
+//! The `millstream` binary.
+
+fn main() -> std::process::ExitCode {
+    millstream_cli::main()
+}
