@@ -150,15 +150,46 @@ pub enum OperatorSpec {
     /// All inputs' rows; ports of one schema.
     Union,
     /// A window table function without an aggregate: a row for each window that it is in, with
-    /// `window_start`, `window_end`, `window_time` appended. TUMBLE, HOP, CUMULATE: stateless.
+    /// `window_start`, `window_end`, `window_time` appended. TUMBLE, HOP, CUMULATE: stateless; SESSION
+    /// keeps the rows until their session is over.
     WindowAssign {
         /// Which windows.
         window: WindowSpec,
+        /// For SESSION: the columns that the sessions, and so the input, are partitioned by.
+        session_keys: Vec<usize>,
     },
     /// A windowed aggregate.
     WindowAggregate(WindowAggregate),
     /// An operator that the graph's author brings along.
     Custom(Arc<dyn OperatorFactory>),
+}
+
+/// The names of the operators' state tables: part of the state's identity, with the node's id.
+pub mod state_tables {
+    /// Partial results of a windowed aggregate by key and slice of time.
+    pub const SLICES: &str = "slices";
+    /// Partial results of a windowed aggregate by key and session.
+    pub const SESSIONS: &str = "sessions";
+    /// The rows that wait for their session to end.
+    pub const ROWS: &str = "rows";
+}
+
+impl OperatorSpec {
+    /// The names of its state tables; none if it keeps no state.
+    pub fn state_tables(&self) -> Vec<String> {
+        let is_session = |window: &WindowSpec| matches!(window.shape, WindowShape::Session { .. });
+        match self {
+            OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
+            OperatorSpec::WindowAssign { window, .. } if is_session(window) => vec![state_tables::ROWS.into()],
+            OperatorSpec::WindowAssign { .. } => vec![],
+            OperatorSpec::WindowAggregate(aggregate) => match aggregate.phase {
+                AggregatePhase::Local => vec![],
+                _ if is_session(&aggregate.window) => vec![state_tables::SESSIONS.into()],
+                AggregatePhase::Single | AggregatePhase::Global => vec![state_tables::SLICES.into()],
+            },
+            OperatorSpec::Custom(factory) => factory.tables().into_iter().map(|table| table.name).collect(),
+        }
+    }
 }
 
 /// Makes instances of an operator that is not one of [`OperatorSpec`]'s own.

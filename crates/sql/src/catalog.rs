@@ -25,8 +25,6 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// How each column is made from the physical ones; a computed column is no plain column reference.
     pub expressions: Vec<ExprRef>,
-    /// Which of the columns are computed.
-    pub computed: Vec<bool>,
     /// The row time's column and its watermark, over `columns`.
     pub watermark: Option<(usize, ExprRef)>,
     /// The primary key's columns.
@@ -314,7 +312,6 @@ fn build_table(
     let scope = Scope::of(None, &physical_columns);
     let mut columns = vec![];
     let mut expressions = vec![];
-    let mut computed = vec![];
     for column in &elements.columns {
         let name = &column.name.value;
         match &column.kind {
@@ -322,7 +319,6 @@ fn build_table(
                 let index = physical.iter().position(|f| f.name == *name).unwrap_or_default();
                 columns.push(physical_columns[index].clone());
                 expressions.push(crate::bind::build::column(index, &physical_columns[index]));
-                computed.push(false);
             }
             ColumnKind::Computed(expr) => {
                 let mut binder = ExprBinder::new(&scope, zone);
@@ -331,7 +327,6 @@ fn build_table(
                 let role = binder.role_of(&bound, &physical_columns);
                 columns.push(Column { name: name.clone(), data_type, role });
                 expressions.push(bound);
-                computed.push(true);
             }
             ColumnKind::Metadata { .. } => return unsupported(at_ident(&column.name), "a METADATA column"),
         }
@@ -362,7 +357,6 @@ fn build_table(
         physical,
         columns,
         expressions,
-        computed,
         watermark,
         primary_key: key_names,
         partitioned_by,

@@ -61,7 +61,7 @@ pub struct WindowInfo {
 /// The logical operators.
 #[derive(Clone, Debug)]
 pub enum RelOp {
-    /// All columns of a table.
+    /// Columns of a table.
     Scan {
         /// The table.
         table: Arc<Table>,
@@ -69,6 +69,8 @@ pub enum RelOp {
         source: Arc<dyn Source>,
         /// Tells scans of one table with different hints apart; empty without hints.
         variant: String,
+        /// Which of the table's columns, by number; pruning drops some.
+        kept: Vec<usize>,
     },
     /// Constant rows.
     Values {
@@ -104,8 +106,6 @@ pub enum RelOp {
         window: WindowSpec,
         /// SESSION's `PARTITION BY`.
         session_keys: Vec<usize>,
-        /// Where the function stands in the script, for errors.
-        at: (u64, u64),
     },
     /// A windowed aggregate, in a single phase.
     Aggregate {

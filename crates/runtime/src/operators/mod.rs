@@ -5,6 +5,11 @@ mod calc;
 mod expand;
 mod groups;
 mod local_aggregate;
+mod session_aggregate;
+mod session_assign;
+#[cfg(test)]
+mod session_tests;
+mod sessions;
 mod slices;
 mod stateless;
 #[cfg(test)]
@@ -19,7 +24,7 @@ mod windows;
 
 pub use watermark::{WatermarkGenerator, WatermarkStatus};
 
-use millstream_core::graph::{AggregatePhase, OperatorSpec};
+use millstream_core::graph::{AggregatePhase, OperatorSpec, WindowShape};
 use millstream_core::operator::{Operator, TableSpec};
 use millstream_core::{Error, Result, Schema};
 use stateless::Stateless;
@@ -39,11 +44,17 @@ pub fn create(
         }
         OperatorSpec::Expand { projections } => Box::new(Stateless(expand::Expand::new(projections.clone(), output))),
         OperatorSpec::Union => Box::new(Stateless(union::Union::new(output))),
-        OperatorSpec::WindowAssign { window } => {
-            Box::new(Stateless(window_assign::WindowAssign::new(window, first()?, output)?))
-        }
+        OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
+            WindowShape::Session { .. } => {
+                Box::new(session_assign::SessionAssign::new(window, session_keys, first()?, output)?)
+            }
+            _ => Box::new(Stateless(window_assign::WindowAssign::new(window, first()?, output)?)),
+        },
         OperatorSpec::WindowAggregate(aggregate) => match (aggregate.window.shape, aggregate.phase) {
             (_, AggregatePhase::Local) => Box::new(local_aggregate::LocalAggregate::new(aggregate, first()?, output)?),
+            (WindowShape::Session { .. }, _) => {
+                Box::new(session_aggregate::SessionAggregate::new(aggregate, first()?, output)?)
+            }
             (_, AggregatePhase::Single | AggregatePhase::Global) => {
                 Box::new(window_aggregate::WindowAggregate::new(aggregate, first()?, output)?)
             }
@@ -57,13 +68,17 @@ pub fn tables(spec: &OperatorSpec, input: &[Schema], output: &Schema) -> Result<
     let _ = output;
     let first = || input.first().ok_or_else(|| Error::internal("an operator without an input"));
     Ok(match spec {
-        OperatorSpec::Calc { .. }
-        | OperatorSpec::Expand { .. }
-        | OperatorSpec::Union
-        | OperatorSpec::WindowAssign { .. } => vec![],
-        OperatorSpec::WindowAggregate(aggregate) => match aggregate.phase {
-            AggregatePhase::Local => vec![],
-            AggregatePhase::Single | AggregatePhase::Global => vec![slices::Plan::new(aggregate, first()?)?.table()],
+        OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
+        OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
+            WindowShape::Session { .. } => vec![session_assign::table(session_keys, first()?)],
+            _ => vec![],
+        },
+        OperatorSpec::WindowAggregate(aggregate) => match (aggregate.window.shape, aggregate.phase) {
+            (_, AggregatePhase::Local) => vec![],
+            (WindowShape::Session { .. }, _) => vec![session_aggregate::table(aggregate, first()?)?],
+            (_, AggregatePhase::Single | AggregatePhase::Global) => {
+                vec![slices::Plan::new(aggregate, first()?)?.table()]
+            }
         },
         OperatorSpec::Custom(factory) => factory.tables(),
     })

@@ -1,6 +1,6 @@
 //! Slices of event or processing time, each with its groups and their accumulators: what window aggregates share.
 
-use super::aggregate::{Accumulator, accumulator};
+use super::aggregate::{Accumulator, accumulator, signs};
 use super::groups::GroupTable;
 use super::watermark::column_ms;
 use super::windows::Windows;
@@ -10,12 +10,12 @@ use arrow::datatypes::{DataType as ArrowType, Int64Type, SchemaRef};
 use millstream_core::graph::{AggregateCall, AggregatePhase, WindowAggregate, WindowShape, WindowTime};
 use millstream_core::operator::{TARGET_BATCH_ROWS, TableSpec};
 use millstream_core::types::SessionZone;
-use millstream_core::{Batch, Error, Field, Result, RowKind, Schema, TypeKind};
+use millstream_core::{Batch, Error, Field, Result, Schema, TypeKind};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The state table of a sliced window aggregate.
-pub(super) const TABLE: &str = "slices";
+pub(super) const TABLE: &str = millstream_core::graph::state_tables::SLICES;
 
 /// How rows find their slice.
 #[derive(Clone, Copy)]
@@ -169,22 +169,6 @@ impl Plan {
         let schema = Arc::new(arrow::datatypes::Schema::new(fields));
         Ok(Batch::from_columns(schema, columns, batch.num_rows())?.with_kinds(batch.kinds.clone()))
     }
-
-    /// What each row does to each aggregate; see [`Accumulator`].
-    fn signs(&self, batch: &Batch, filter: Option<usize>) -> Option<Vec<i8>> {
-        if filter.is_none() && batch.kinds.is_none() {
-            return None;
-        }
-        let mask = filter.map(|column| batch.column(column).as_boolean());
-        let sign = |row: usize| {
-            if mask.is_some_and(|m| m.is_null(row) || !m.value(row)) {
-                return 0;
-            }
-            let kind = batch.kinds.as_ref().map_or(RowKind::Insert, |_| batch.kind(row));
-            if kind.is_addition() { 1 } else { -1 }
-        };
-        Some((0..batch.num_rows()).map(sign).collect())
-    }
 }
 
 /// The parts of a batch that fall in the same slice; rows with `None` are left out.
@@ -258,7 +242,7 @@ impl Slice {
     fn accumulate(&mut self, plan: &Plan, batch: &Batch, numbers: &[u32]) -> Result<()> {
         for (i, accumulator) in self.accumulators.iter_mut().enumerate() {
             let args: Vec<ArrayRef> = plan.args[i].iter().map(|c| batch.column(*c).clone()).collect();
-            let signs = plan.signs(batch, plan.filters[i]);
+            let signs = signs(batch, plan.filters[i]);
             accumulator.update(numbers, &args, signs.as_deref())?;
         }
         Ok(())

@@ -16,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-type Row = (i64, Option<i64>, Option<i32>);
+pub(super) type Row = (i64, Option<i64>, Option<i32>);
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Rows(Vec<Row>),
     Watermark(i64),
     /// Snapshot, then restore into this many instances.
@@ -27,7 +27,7 @@ enum Step {
 }
 
 #[derive(Default)]
-struct Sink(Vec<Batch>, Vec<i64>);
+pub(super) struct Sink(pub(super) Vec<Batch>, Vec<i64>);
 
 impl Collector for Sink {
     fn emit(&mut self, batch: Batch) -> Result<()> {
@@ -40,7 +40,7 @@ impl Collector for Sink {
     }
 }
 
-fn input() -> Schema {
+pub(super) fn input() -> Schema {
     Schema::new(vec![
         Field::new("t", TypeKind::Timestamp(3).nullable()),
         Field::new("k", TypeKind::BigInt.nullable()),
@@ -60,7 +60,7 @@ fn call(
     AggregateCall { function, args, arg_types, distinct, filter: None, result: result.nullable() }
 }
 
-fn spec(shape: WindowShape, keys: Vec<usize>, phase: AggregatePhase) -> WindowAggregate {
+pub(super) fn spec(shape: WindowShape, keys: Vec<usize>, phase: AggregatePhase) -> WindowAggregate {
     use AggregateFunction::*;
     let v = || Some((2, TypeKind::Int));
     let aggregates = vec![
@@ -76,7 +76,7 @@ fn spec(shape: WindowShape, keys: Vec<usize>, phase: AggregatePhase) -> WindowAg
     WindowAggregate { window, session_keys: keys.len(), keys, aggregates, properties, phase }
 }
 
-fn output(spec: &WindowAggregate) -> Schema {
+pub(super) fn output(spec: &WindowAggregate) -> Schema {
     let key = |i: &usize| input().fields[*i].clone();
     let mut fields: Vec<Field> = spec.keys.iter().map(key).collect();
     let result = |(i, c): (usize, &AggregateCall)| Field::new(format!("a{i}"), c.result.clone());
@@ -86,7 +86,7 @@ fn output(spec: &WindowAggregate) -> Schema {
     Schema::new(fields)
 }
 
-fn batch(rows: &[Row]) -> Batch {
+pub(super) fn batch(rows: &[Row]) -> Batch {
     let columns: Vec<ArrayRef> = vec![
         super::testing::times(&rows.iter().map(|r| r.0).collect::<Vec<_>>()),
         Arc::new(rows.iter().map(|r| r.1).collect::<Int64Array>()),
@@ -96,7 +96,7 @@ fn batch(rows: &[Row]) -> Batch {
     Batch::from_columns(input().arrow().clone(), columns, rows.len()).unwrap()
 }
 
-fn text(batches: &[Batch]) -> Vec<String> {
+pub(super) fn text(batches: &[Batch]) -> Vec<String> {
     let mut lines = vec![];
     for b in batches {
         for row in 0..b.num_rows() {
@@ -167,72 +167,74 @@ fn oracle(shape: WindowShape, keyed: bool, steps: &[Step]) -> (Vec<String>, u64)
 }
 
 /// The instances of one operator, and what a checkpoint of theirs holds.
-struct Job {
-    spec: WindowAggregate,
+pub(super) struct Job {
+    spec: OperatorSpec,
     input: Schema,
     output: Schema,
     instances: Vec<Box<dyn Operator>>,
     stored: Vec<RecordBatch>,
-    metrics: OperatorMetrics,
-    sink: Sink,
+    pub(super) now_ms: i64,
+    pub(super) metrics: OperatorMetrics,
+    pub(super) sink: Sink,
 }
 
 impl Job {
-    fn new(spec: WindowAggregate, input: Schema, output: Schema) -> Self {
-        let metrics = OperatorMetrics::default();
-        let mut job = Job { spec, input, output, instances: vec![], stored: vec![], metrics, sink: Sink::default() };
+    pub(super) fn new(spec: OperatorSpec, input: Schema, output: Schema) -> Self {
+        let (metrics, sink) = Default::default();
+        let mut job = Job { spec, input, output, instances: vec![], stored: vec![], now_ms: 0, metrics, sink };
         job.start(1);
         job
     }
 
-    fn operator(&self) -> OperatorSpec {
-        OperatorSpec::WindowAggregate(self.spec.clone())
-    }
-
     fn start(&mut self, count: usize) {
-        let make = |i| create(&self.operator(), &[self.input.clone()], &self.output, i, count).unwrap();
+        let make = |i| create(&self.spec, &[self.input.clone()], &self.output, i, count).unwrap();
         self.instances = (0..count).map(make).collect();
     }
 
-    fn each(&mut self, mut f: impl FnMut(&mut dyn Operator, &mut Context<'_>) -> Result<Progress>) {
+    pub(super) fn each(&mut self, mut f: impl FnMut(&mut dyn Operator, &mut Context<'_>) -> Result<Progress>) {
         for instance in &mut self.instances {
-            let mut ctx = Context { out: &mut self.sink, now_ms: 0, metrics: &self.metrics };
+            let mut ctx = Context { out: &mut self.sink, now_ms: self.now_ms, metrics: &self.metrics };
             while f(instance.as_mut(), &mut ctx).unwrap() == Progress::More {}
         }
     }
 
-    fn rows(&mut self, batch: &Batch, keys: &[usize]) {
+    pub(super) fn rows(&mut self, batch: &Batch, keys: &[usize]) {
         let columns: Vec<ArrayRef> = keys.iter().map(|c| batch.column(*c).clone()).collect();
         let hashes = hash_columns(&columns, batch.num_rows()).unwrap();
         let count = self.instances.len();
         for i in 0..count {
             let mine = (0..batch.num_rows() as u32).filter(|r| owner(hashes[*r as usize], count) == i);
             let part = batch.take(&mine.collect::<Vec<_>>().into()).unwrap();
-            let mut ctx = Context { out: &mut self.sink, now_ms: 0, metrics: &self.metrics };
+            let mut ctx = Context { out: &mut self.sink, now_ms: self.now_ms, metrics: &self.metrics };
             self.instances[i].process(0, part, &mut ctx).unwrap();
         }
     }
 
-    fn restart(&mut self, count: usize) {
-        let table = tables(&self.operator(), &[self.input.clone()], &self.output).unwrap().remove(0);
-        let time = table.time.unwrap();
+    /// Takes a snapshot and goes on from it with `count` instances.
+    pub(super) fn restart(&mut self, count: usize) {
+        let table = tables(&self.spec, &[self.input.clone()], &self.output).unwrap().remove(0);
         let deltas: Vec<StateDelta> = self.instances.iter_mut().map(|i| i.snapshot(1).unwrap()).collect();
-        let id = |rows: &RecordBatch, row: usize| {
+        let id = |rows: &RecordBatch, columns: &[usize], row: usize| {
             let cell = |c: &usize| format!("{:?}", rows.column(*c).slice(row, 1));
-            table.key.iter().map(cell).collect::<Vec<_>>().join("|")
+            columns.iter().map(cell).collect::<Vec<_>>().join("|")
         };
         let mut rows: BTreeMap<String, RecordBatch> = BTreeMap::new();
-        let bounds: Vec<_> = deltas.iter().flat_map(|d| &d.tables).map(|t| t.expired_below).collect();
-        let bound = bounds.into_iter().flatten().min().unwrap_or(i64::MIN);
+        let changes: Vec<&TableDelta> = deltas.iter().flat_map(|d| &d.tables).collect();
+        let bound = changes.iter().filter_map(|t| t.expired_below).min().unwrap_or(i64::MIN);
         for old in &self.stored {
             for row in 0..old.num_rows() {
-                if old.column(time).as_primitive::<Int64Type>().value(row) >= bound {
-                    rows.insert(id(old, row), old.slice(row, 1));
+                let time = table.time.map(|time| old.column(time).as_primitive::<Int64Type>().value(row));
+                if time.is_none_or(|time| time >= bound) {
+                    rows.insert(id(old, &table.key, row), old.slice(row, 1));
                 }
             }
         }
-        for new in deltas.iter().flat_map(|d| &d.tables).flat_map(|t| &t.upserts) {
-            (0..new.num_rows()).for_each(|row| drop(rows.insert(id(new, row), new.slice(row, 1))));
+        let own: Vec<usize> = (0..table.key.len()).collect();
+        for gone in changes.iter().flat_map(|t| &t.deletes) {
+            (0..gone.num_rows()).for_each(|row| drop(rows.remove(&id(gone, &own, row))));
+        }
+        for new in changes.iter().flat_map(|t| &t.upserts) {
+            (0..new.num_rows()).for_each(|row| drop(rows.insert(id(new, &table.key, row), new.slice(row, 1))));
         }
         let all = concat_batches(table.schema.arrow(), rows.values()).unwrap();
         self.stored = vec![all.clone()];
@@ -249,7 +251,12 @@ impl Job {
         }
     }
 
-    fn watermark(&mut self, watermark: i64) {
+    /// The rows that the checkpoint holds.
+    pub(super) fn stored_rows(&self) -> usize {
+        self.stored.iter().map(|b| b.num_rows()).sum()
+    }
+
+    pub(super) fn watermark(&mut self, watermark: i64) {
         self.each(|o, ctx| o.on_watermark(Watermark(watermark), ctx));
     }
 }
@@ -257,7 +264,7 @@ impl Job {
 fn single(shape: WindowShape, keys: Vec<usize>, steps: &[Step]) -> (Vec<String>, u64) {
     let spec = spec(shape, keys.clone(), AggregatePhase::Single);
     let out = output(&spec);
-    let mut job = Job::new(spec, input(), out);
+    let mut job = Job::new(OperatorSpec::WindowAggregate(spec), input(), out);
     let mut highest = i64::MIN;
     for step in steps {
         match step {
@@ -283,8 +290,8 @@ fn two_phases(shape: WindowShape, keys: Vec<usize>, steps: &[Step]) -> Vec<Strin
     let between = Schema::new(fields);
     let global = spec(shape, keys.clone(), AggregatePhase::Global);
     let out = output(&global);
-    let mut first = Job::new(local, input(), between.clone());
-    let mut second = Job::new(global, between, out);
+    let mut first = Job::new(OperatorSpec::WindowAggregate(local), input(), between.clone());
+    let mut second = Job::new(OperatorSpec::WindowAggregate(global), between, out);
     let own: Vec<usize> = (0..keys.len()).collect();
     let mut highest = i64::MIN;
     let forward = |first: &mut Job, second: &mut Job| {
@@ -321,7 +328,7 @@ fn two_phases(shape: WindowShape, keys: Vec<usize>, steps: &[Step]) -> Vec<Strin
     text(&second.sink.0)
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (0i64..120, prop::option::weighted(0.9, 0i64..4), prop::option::weighted(0.9, -20i32..20));
     let step = prop_oneof![
         4 => prop::collection::vec(row, 0..20).prop_map(Step::Rows),

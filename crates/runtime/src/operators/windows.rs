@@ -61,8 +61,9 @@ impl Windows {
                 positive(&[size, step])?;
                 Shape::Cumulate { size, step, offset: offset_ms.rem_euclid(size) }
             }
-            WindowShape::Session { .. } => return Err(Error::unsupported("SESSION without an aggregate")),
-            WindowShape::Attached { .. } => return Err(Error::internal("attached windows are in the rows")),
+            WindowShape::Session { .. } | WindowShape::Attached { .. } => {
+                return Err(Error::internal("session and attached windows depend on the rows"));
+            }
         };
         Ok(Windows { shape, zone: spec.zone })
     }

@@ -89,6 +89,10 @@ struct PendingCall {
 const CALL_BASE: usize = 1 << 20;
 const PROPERTY_BASE: usize = 1 << 30;
 const GROUPING_ID: usize = 1 << 29;
+/// Mark, while grouping sets are read, the columns of the window among the numbers of keys.
+const START: usize = usize::MAX;
+const END: usize = usize::MAX - 1;
+const TIME: usize = usize::MAX - 2;
 
 impl Grouping {
     /// Reads GROUP BY.
@@ -134,9 +138,18 @@ impl Grouping {
                     let bound = ExprBinder::new(scope, zone).bind(key)?;
                     let column = bound.as_column();
                     match column.map(|c| scope.columns[c].role) {
-                        Some(Role::WindowStart(info)) => starts.push((column.unwrap_or(0), info)),
-                        Some(Role::WindowEnd(info)) => ends.push((column.unwrap_or(0), info)),
-                        Some(Role::WindowTime(_)) => times.push(column.unwrap_or(0)),
+                        Some(Role::WindowStart(info)) => {
+                            starts.push((column.unwrap_or(0), info));
+                            numbers.push(START);
+                        }
+                        Some(Role::WindowEnd(info)) => {
+                            ends.push((column.unwrap_or(0), info));
+                            numbers.push(END);
+                        }
+                        Some(Role::WindowTime(_)) => {
+                            times.push(column.unwrap_or(0));
+                            numbers.push(TIME);
+                        }
                         _ => {
                             let number = keys.iter().position(|(k, _)| build::same(k, &bound));
                             numbers.push(number.unwrap_or_else(|| {
@@ -158,6 +171,15 @@ impl Grouping {
             }
             sets = expanded;
         }
+        for (property, name) in [(START, "window_start"), (END, "window_end"), (TIME, "window_time")] {
+            let count = sets.iter().filter(|set| set.contains(&property)).count();
+            if count > 0 && count < sets.len() {
+                return Err(Error::unsupported(format!("{name} in only some of the grouping sets"))
+                    .hint(format!("put {name} outside of them: GROUP BY {name}, GROUPING SETS (..)"))
+                    .at_place(at));
+            }
+        }
+        sets.iter_mut().for_each(|set| set.retain(|number| *number < keys.len()));
         if sets.len() > 1 {
             for (number, (_, column)) in keys.iter_mut().enumerate() {
                 if !sets.iter().all(|s| s.contains(&number)) {
@@ -515,6 +537,55 @@ impl Grouping {
             .collect();
         Ok((rel, outputs))
     }
+}
+
+/// The distinct rows of each window; `None` unless the rows have their window's start and end.
+pub fn distinct(input: RelRef) -> Option<RelRef> {
+    let find = |wanted: &dyn Fn(Role) -> bool| input.columns.iter().position(|c| wanted(c.role));
+    let start = find(&|role| matches!(role, Role::WindowStart(_)))?;
+    let Role::WindowStart(info) = input.columns[start].role else { return None };
+    let end = find(&|role| role == Role::WindowEnd(info))?;
+    let property = |role: Role| match role {
+        Role::WindowStart(of) if of == info => Some(WindowProperty::Start),
+        Role::WindowEnd(of) if of == info => Some(WindowProperty::End),
+        Role::WindowTime(of) if of == info => Some(WindowProperty::RowTime { local_time_zone: info.local_time_zone }),
+        _ => None,
+    };
+    let (mut keys, mut properties, mut places) = (vec![], vec![], vec![]);
+    for (index, column) in input.columns.iter().enumerate() {
+        match property(column.role) {
+            Some(property) => {
+                places.push((true, properties.len()));
+                properties.push((property, column.clone()));
+            }
+            None => {
+                places.push((false, keys.len()));
+                keys.push(index);
+            }
+        }
+    }
+    let mut columns: Vec<Column> = keys.iter().map(|i| input.columns[*i].clone()).collect();
+    let (properties, of_windows): (Vec<_>, Vec<_>) = properties.into_iter().unzip();
+    columns.extend(of_windows);
+    let time = if info.event_time { WindowTime::Event { column: end } } else { WindowTime::Processing };
+    let aggregate = WindowAggregate {
+        window: WindowSpec { shape: WindowShape::Attached { start, end }, time, zone: info.zone },
+        session_keys: keys.len(),
+        keys,
+        aggregates: vec![],
+        properties,
+        phase: AggregatePhase::Single,
+    };
+    let (output, num_keys) = (input.columns.clone(), aggregate.keys.len());
+    let rel = Rel::new(RelOp::Aggregate { input, aggregate }, columns);
+    let project = places
+        .into_iter()
+        .map(|(is_property, place)| {
+            let index = if is_property { num_keys + place } else { place };
+            build::column(index, &rel.columns[index])
+        })
+        .collect();
+    Some(Rel::new(RelOp::Calc { input: rel, filter: None, project }, output))
 }
 
 impl PendingCall {

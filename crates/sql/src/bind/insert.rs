@@ -1,7 +1,7 @@
 //! Binding INSERT: the query's columns put in the sink's order and cast to the sink's types.
 
 use super::build;
-use super::place::{At, Placed, at_ident, at_name, error, unsupported, with_nearest};
+use super::place::{Placed, at_ident, at_name, error, unsupported, with_nearest};
 use super::query::QueryBinder;
 use crate::catalog::{Relation, Table};
 use crate::parser::ast::Insert;
@@ -24,8 +24,6 @@ pub struct BoundInsert {
     pub rel: RelRef,
     /// NOT NULL columns whose values may be NULL; a NULL fails the job.
     pub enforced: Vec<usize>,
-    /// Where the table is named.
-    pub at: At,
 }
 
 impl QueryBinder<'_> {
@@ -135,7 +133,7 @@ impl QueryBinder<'_> {
             .and_then(|c| c.sink(&definition, mode, self.session))
             .context(format!("write table '{}'", table.name))
             .at_place(at)?;
-        Ok(BoundInsert { table, sink, rel, enforced, at })
+        Ok(BoundInsert { table, sink, rel, enforced })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Binding queries: FROM, WHERE, GROUP BY, HAVING, SELECT, UNION ALL, VALUES, WITH, views.
 
-use super::aggregate::{Grouping, contains_aggregate};
+use super::aggregate::{Grouping, contains_aggregate, distinct};
 use super::build;
 use super::expr::{ExprBinder, Scope, known_type};
 use super::place::{At, Placed, at_expr, at_ident, at_name, at_span, error, parts, unsupported};
@@ -75,13 +75,13 @@ impl<'a> QueryBinder<'a> {
                 .at_place(at));
         }
         if query.limit_clause.is_some() || query.fetch.is_some() {
-            return unsupported(at_span(query.body.span()), "LIMIT");
+            return unsupported(at_body(&query.body), "LIMIT");
         }
         Ok(rel)
     }
 
     fn set_expr(&mut self, body: &SetExpr) -> Result<RelRef> {
-        let at = at_span(body.span());
+        let at = at_body(body);
         match body {
             SetExpr::Select(select) => self.select(select, at),
             SetExpr::Query(query) => self.query(query),
@@ -90,7 +90,7 @@ impl<'a> QueryBinder<'a> {
                 self.values(&rows, at)
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let right_at = at_span(right.span());
+                let right_at = at_body(right);
                 match (op, set_quantifier) {
                     (SetOperator::Union, SetQuantifier::All) => {
                         let left = self.set_expr(left)?;
@@ -204,17 +204,13 @@ impl<'a> QueryBinder<'a> {
             }
             [TableWithJoins { relation, joins }] => {
                 if let Some(join) = joins.first() {
-                    let join_at = at_span(join.relation.span());
-                    return unsupported(if join_at.0 == 0 { at } else { join_at }, "a join");
+                    return unsupported(at_factor(&join.relation, at), "a join");
                 }
                 let (rel, alias) = self.table(relation, at)?;
                 let scope = Scope::of(alias.as_deref(), &rel.columns);
                 Ok((rel, scope))
             }
-            [_, second, ..] => {
-                let join_at = at_span(second.relation.span());
-                unsupported(if join_at.0 == 0 { at } else { join_at }, "a join")
-            }
+            [_, second, ..] => unsupported(at_factor(&second.relation, at), "a join"),
         }
     }
 
@@ -323,7 +319,8 @@ impl<'a> QueryBinder<'a> {
             .at_place(at)?;
         let variant = hints.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
         let columns = table.columns.clone();
-        Ok(Rel::new(RelOp::Scan { table: table.clone(), source, variant }, columns))
+        let kept = (0..columns.len()).collect();
+        Ok(Rel::new(RelOp::Scan { table: table.clone(), source, variant, kept }, columns))
     }
 
     /// A table argument of a window function: its relation, its name, its PARTITION BY.
@@ -341,11 +338,8 @@ impl<'a> QueryBinder<'a> {
     }
 
     fn select(&mut self, select: &Select, at: At) -> Result<RelRef> {
-        let at = if at.0 == 0 { at_span(select.select_token.0.span) } else { at };
-        if let Some(distinct) = &select.distinct {
-            if !matches!(distinct, Distinct::All) {
-                return unsupported(at, "SELECT DISTINCT");
-            }
+        if let Some(Distinct::On(_)) = &select.distinct {
+            return unsupported(at, "DISTINCT ON");
         }
         if let Some(qualify) = &select.qualify {
             return unsupported(at_expr(qualify), "QUALIFY");
@@ -431,7 +425,15 @@ impl<'a> QueryBinder<'a> {
                 Column { name, data_type: expr.data_type().clone(), role }
             })
             .collect();
-        Ok(Rel::new(RelOp::Calc { input, filter, project: bound }, columns))
+        let rel = Rel::new(RelOp::Calc { input, filter, project: bound }, columns);
+        if !matches!(select.distinct, Some(Distinct::Distinct)) {
+            return Ok(rel);
+        }
+        distinct(rel).ok_or_else(|| {
+            Error::unsupported("SELECT DISTINCT beyond a window")
+                .hint("select window_start and window_end too: then the rows are distinct in each window")
+                .at_place(at)
+        })
     }
 
     /// GROUP BY's expressions, with aliases of SELECT put in (where no column has that name).
@@ -450,6 +452,24 @@ impl<'a> QueryBinder<'a> {
                 other => other.clone(),
             })
             .collect()
+    }
+}
+
+/// Where a query starts. (A span of all its parts would start at what the parser has rewritten.)
+fn at_body(body: &SetExpr) -> At {
+    match body {
+        SetExpr::Select(select) => at_span(select.select_token.0.span),
+        SetExpr::Query(query) => at_body(&query.body),
+        SetExpr::SetOperation { left, .. } => at_body(left),
+        other => at_span(other.span()),
+    }
+}
+
+/// Where a table is named; `at` for what has no name.
+fn at_factor(factor: &TableFactor, at: At) -> At {
+    match factor {
+        TableFactor::Table { name, .. } => at_name(name),
+        _ => at,
     }
 }
 

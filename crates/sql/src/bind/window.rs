@@ -167,7 +167,7 @@ impl QueryBinder<'_> {
             columns.push(Column { name: name.into(), data_type: kind.not_null(), role });
         }
         let window = WindowSpec { shape, time: window_time, zone };
-        Ok(Rel::new(RelOp::Window { input, window, session_keys, at }, columns))
+        Ok(Rel::new(RelOp::Window { input, window, session_keys }, columns))
     }
 
     /// The time attribute that `DESCRIPTOR(column)` names.

@@ -2,7 +2,7 @@
 
 use super::prune::{project_source, scan_key};
 use super::values::ValuesSource;
-use crate::rel::{RelOp, RelRef};
+use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
     AggregateFunction, AggregatePhase, ChangelogMode, Edge, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec,
     Partitioning, SourceNode, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
@@ -93,21 +93,23 @@ impl<'a> Emitter<'a> {
     fn rel(&mut self, rel: &RelRef) -> Result<NodeIndex> {
         let schema = rel.schema();
         match &rel.op {
-            RelOp::Scan { table, source, variant } => {
-                let (source, columns) = project_source(table, source, &rel.columns)?;
+            RelOp::Scan { table, source, variant, kept } => {
+                // Under the table's own names, so that one read serves whoever names them otherwise.
+                let columns: Vec<Column> = kept
+                    .iter()
+                    .zip(&rel.columns)
+                    .map(|(i, column)| Column { data_type: column.data_type.clone(), ..table.columns[*i].clone() })
+                    .collect();
+                let (source, expressions) = project_source(table, source, kept, &columns)?;
                 let watermark = match &table.watermark {
                     None => None,
                     Some((rowtime, expression)) => {
                         let place = |index: usize| {
-                            let name = &table.columns[index].name;
-                            rel.columns
-                                .iter()
-                                .position(|c| c.name == *name)
-                                .expect("a scan keeps what its watermark needs")
+                            kept.iter().position(|i| *i == index).expect("a scan keeps what its watermark needs")
                         };
                         let expression = crate::bind::build::rebind(expression, &|index| {
                             let at = place(index);
-                            (at, rel.columns[at].data_type.clone(), rel.columns[at].name.clone())
+                            (at, columns[at].data_type.clone(), columns[at].name.clone())
                         })?;
                         let idle = self.settings.duration(IDLE_TIMEOUT).as_millis() as i64;
                         Some(WatermarkSpec {
@@ -119,8 +121,9 @@ impl<'a> Emitter<'a> {
                     }
                 };
                 let key = scan_key(&table.name, variant);
-                let kind = NodeKind::Source(SourceNode { source, columns, watermark });
-                Ok(self.node(&format!("source:{key}"), format!("Source({})", table.name), kind, vec![], schema))
+                let kind = NodeKind::Source(SourceNode { source, columns: expressions, watermark });
+                let name = format!("Source({})", table.name);
+                Ok(self.node(&format!("source:{key}"), name, kind, vec![], schema_of(&columns)))
             }
             RelOp::Values { rows } => {
                 let source = Arc::new(ValuesSource::new(schema.clone(), rows.clone()));
@@ -151,10 +154,18 @@ impl<'a> Emitter<'a> {
                 }
                 Ok(self.operator("union", "Union", OperatorSpec::Union, edges, schema))
             }
-            RelOp::Window { input, window, .. } => {
+            RelOp::Window { input, window, session_keys } => {
                 let from = self.rel(input)?;
-                let spec = OperatorSpec::WindowAssign { window: window.clone() };
-                Ok(self.operator("window", "WindowAssign", spec, forward(from), schema))
+                let is_session = matches!(window.shape, WindowShape::Session { .. });
+                if is_session && self.nodes[from].changelog != ChangelogMode::INSERT_ONLY {
+                    return Err(Error::unsupported("a SESSION window function over rows that are updated"));
+                }
+                let inputs = match is_session {
+                    true => vec![Edge { from, partitioning: Partitioning::Hash(session_keys.clone()) }],
+                    false => forward(from),
+                };
+                let spec = OperatorSpec::WindowAssign { window: window.clone(), session_keys: session_keys.clone() };
+                Ok(self.operator("window", "WindowAssign", spec, inputs, schema))
             }
             RelOp::Aggregate { input, aggregate } => {
                 let from = self.rel(input)?;

@@ -1,8 +1,8 @@
 //! The plan as text: a tree from each sink down to its sources.
 
 use millstream_core::graph::{
-    AggregateCall, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning, WindowProperty, WindowShape,
-    WindowSpec, WindowTime,
+    AggregateCall, AggregatePhase, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning, WindowProperty,
+    WindowShape, WindowSpec, WindowTime,
 };
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Schema};
@@ -72,7 +72,7 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
     let input = node.inputs.first().map_or(&node.schema, |edge| &graph.nodes[edge.from].schema);
     let columns =
         || node.schema.fields.iter().map(|f| format!("{} {}", f.name, f.data_type)).collect::<Vec<_>>().join(", ");
-    match &node.kind {
+    let mut lines = match &node.kind {
         NodeKind::Sink(sink) => vec![sink.describe(), format!("columns: {}", columns())],
         NodeKind::Source(source) => {
             let mut lines = vec![source.source.describe(), format!("columns: {}", columns())];
@@ -100,14 +100,21 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 projections.iter().map(|p| format!("row: {}", list(p, &node.schema))).collect()
             }
             OperatorSpec::Union => vec![],
-            OperatorSpec::WindowAssign { window } => vec![show_window(window, input)],
+            OperatorSpec::WindowAssign { window, session_keys } => {
+                let mut lines = vec![show_window(window, Some(input))];
+                if !session_keys.is_empty() {
+                    lines.push(format!("keys: {}", names(session_keys, input)));
+                }
+                lines
+            }
             OperatorSpec::WindowAggregate(aggregate) => {
-                let mut lines = vec![show_window(&aggregate.window, input)];
+                // A final phase finds the windows in the slices that it is given.
+                let global = aggregate.phase == AggregatePhase::Global;
+                let mut lines = vec![show_window(&aggregate.window, (!global).then_some(input))];
                 if !aggregate.keys.is_empty() {
                     lines.push(format!("keys: {}", names(&aggregate.keys, input)));
                 }
                 if !aggregate.aggregates.is_empty() {
-                    let global = aggregate.phase == millstream_core::graph::AggregatePhase::Global;
                     let calls = aggregate.aggregates.iter().map(|c| show_call(c, (!global).then_some(input)));
                     lines.push(format!("aggregates: {}", calls.collect::<Vec<_>>().join(", ")));
                 }
@@ -119,18 +126,15 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                     });
                     lines.push(format!("properties: {}", shown.collect::<Vec<_>>().join(", ")));
                 }
-                if aggregate.phase != millstream_core::graph::AggregatePhase::Local {
-                    lines.push(format!("state: {}", node.id));
-                }
                 lines
             }
-            OperatorSpec::Custom(factory) => {
-                let mut lines = vec![factory.describe()];
-                lines.extend(factory.tables().iter().map(|t| format!("state: {}/{}", node.id, t.name)));
-                lines
-            }
+            OperatorSpec::Custom(factory) => vec![factory.describe()],
         },
+    };
+    if let NodeKind::Operator(spec) = &node.kind {
+        lines.extend(spec.state_tables().iter().map(|table| format!("state: {}/{table}", node.id)));
     }
+    lines
 }
 
 fn show_call(call: &AggregateCall, input: Option<&Schema>) -> String {
@@ -148,7 +152,8 @@ fn show_call(call: &AggregateCall, input: Option<&Schema>) -> String {
     format!("{function}({distinct}{args}){filter}: {}", call.result)
 }
 
-fn show_window(window: &WindowSpec, input: &Schema) -> String {
+fn show_window(window: &WindowSpec, input: Option<&Schema>) -> String {
+    let of = |columns: &[usize]| input.map_or(String::new(), |input| names(columns, input));
     let offset = |ms: i64| if ms == 0 { String::new() } else { format!(", offset {ms} ms") };
     let shape = match window.shape {
         WindowShape::Tumble { size_ms, offset_ms } => format!("TUMBLE(size {size_ms} ms{})", offset(offset_ms)),
@@ -159,10 +164,10 @@ fn show_window(window: &WindowSpec, input: &Schema) -> String {
             format!("CUMULATE(step {step_ms} ms, size {size_ms} ms{})", offset(offset_ms))
         }
         WindowShape::Session { gap_ms } => format!("SESSION(gap {gap_ms} ms)"),
-        WindowShape::Attached { start, end } => format!("attached({})", names(&[start, end], input)),
+        WindowShape::Attached { start, end } => format!("attached({})", of(&[start, end])),
     };
     let time = match window.time {
-        WindowTime::Event { column } => format!("event time {}", names(&[column], input)),
+        WindowTime::Event { column } => format!("event time {}", of(&[column])).trim_end().to_string(),
         WindowTime::Processing => "processing time".to_string(),
     };
     let zone = match window.zone {

@@ -1,17 +1,16 @@
 //! Joins a window table function with the aggregate over its windows into one windowed aggregate.
 
 use crate::bind::build::{column, columns_of, replace_columns};
-use crate::bind::place::{At, error};
 use crate::rel::{Column, Rel, RelOp, RelRef};
 use millstream_core::graph::{WindowAggregate, WindowShape, WindowSpec, WindowTime};
 use millstream_core::{ExprRef, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The plan with its windows fused; a SESSION function that no aggregate takes up is refused.
+/// The plan with its windows fused.
 pub fn fuse(rel: &RelRef) -> Result<RelRef> {
     let rel = match &rel.op {
-        RelOp::Aggregate { input, aggregate } => fuse_aggregate(rel, input, aggregate)?,
+        RelOp::Aggregate { input, aggregate } => fuse_aggregate(rel, input, aggregate),
         _ => rel.clone(),
     };
     let columns = rel.columns.clone();
@@ -27,20 +26,9 @@ pub fn fuse(rel: &RelRef) -> Result<RelRef> {
         RelOp::Union { inputs } => {
             Rel::new(RelOp::Union { inputs: inputs.iter().map(fuse).collect::<Result<_>>()? }, columns)
         }
-        RelOp::Window { window, at, .. } if matches!(window.shape, WindowShape::Session { .. }) => {
-            return crate::bind::place::unsupported(
-                *at,
-                "a SESSION window without GROUP BY window_start, window_end and its PARTITION BY columns",
-            );
-        }
-        RelOp::Window { input, window, session_keys, at } => {
-            let op = RelOp::Window {
-                input: fuse(input)?,
-                window: window.clone(),
-                session_keys: session_keys.clone(),
-                at: *at,
-            };
-            Rel::new(op, columns)
+        RelOp::Window { input, window, session_keys } => {
+            let (window, session_keys) = (window.clone(), session_keys.clone());
+            Rel::new(RelOp::Window { input: fuse(input)?, window, session_keys }, columns)
         }
         RelOp::Aggregate { input, aggregate } => {
             Rel::new(RelOp::Aggregate { input: fuse(input)?, aggregate: aggregate.clone() }, columns)
@@ -48,37 +36,35 @@ pub fn fuse(rel: &RelRef) -> Result<RelRef> {
     })
 }
 
-fn fuse_aggregate(rel: &RelRef, input: &RelRef, aggregate: &WindowAggregate) -> Result<RelRef> {
-    let WindowShape::Attached { start, end } = aggregate.window.shape else { return Ok(rel.clone()) };
-    let Some(stripped) = strip(input, start, end) else { return Ok(rel.clone()) };
-    let map = |index: usize| stripped.map.get(index).copied().flatten();
+fn fuse_aggregate(rel: &RelRef, input: &RelRef, aggregate: &WindowAggregate) -> RelRef {
+    try_fuse(rel, input, aggregate).unwrap_or_else(|| rel.clone())
+}
+
+fn try_fuse(rel: &RelRef, input: &RelRef, aggregate: &WindowAggregate) -> Option<RelRef> {
+    let WindowShape::Attached { start, end } = aggregate.window.shape else { return None };
+    let stripped = strip(input, start, end)?;
     let mut fused = aggregate.clone();
-    for key in &mut fused.keys {
-        match map(*key) {
-            Some(index) => *key = index,
-            None => return Ok(rel.clone()),
-        }
-    }
+    let mut used: Vec<&mut usize> = fused.keys.iter_mut().collect();
     for call in &mut fused.aggregates {
-        for arg in call.args.iter_mut().chain(call.filter.as_mut()) {
-            match map(*arg) {
-                Some(index) => *arg = index,
-                None => return Ok(rel.clone()),
-            }
-        }
+        used.extend(call.args.iter_mut().chain(call.filter.as_mut()));
+    }
+    for index in used {
+        *index = stripped.map.get(*index).copied().flatten()?;
     }
     fused.window = stripped.window;
-    if matches!(fused.window.shape, WindowShape::Session { .. }) {
+    if is_session(&fused.window) {
+        // Sessions are cut by the function's PARTITION BY, whatever they are grouped by afterwards.
         let keys: BTreeSet<usize> = fused.keys.iter().copied().collect();
         let partition: BTreeSet<usize> = stripped.session_keys.iter().copied().collect();
-        if keys != partition || stripped.session_keys.len() != stripped.session_width {
-            return error(
-                stripped.at,
-                "GROUP BY over SESSION windows must have exactly the columns of the function's PARTITION BY",
-            );
+        if keys != partition {
+            return None;
         }
     }
-    Ok(Rel::new(RelOp::Aggregate { input: stripped.input, aggregate: fused }, rel.columns.clone()))
+    Some(Rel::new(RelOp::Aggregate { input: stripped.input, aggregate: fused }, rel.columns.clone()))
+}
+
+fn is_session(window: &WindowSpec) -> bool {
+    matches!(window.shape, WindowShape::Session { .. })
 }
 
 /// A window function's input, under the operators that stood above the function.
@@ -88,13 +74,11 @@ struct Stripped {
     map: Vec<Option<usize>>,
     window: WindowSpec,
     session_keys: Vec<usize>,
-    session_width: usize,
-    at: At,
 }
 
 fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
     match &rel.op {
-        RelOp::Window { input, window, session_keys, at } => {
+        RelOp::Window { input, window, session_keys } => {
             let n = input.columns.len();
             let map = (0..n + 3).map(|i| (i < n).then_some(i)).collect();
             (start == n && end == n + 1).then(|| Stripped {
@@ -102,8 +86,6 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
                 map,
                 window: window.clone(),
                 session_keys: session_keys.clone(),
-                session_width: session_keys.len(),
-                at: *at,
             })
         }
         RelOp::Calc { input, filter, project } => {
@@ -113,20 +95,20 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
                 None => None,
             };
             // What a filter above SESSION drops has counted for the sessions.
-            if filter.is_some() && matches!(below.window.shape, WindowShape::Session { .. }) {
+            if filter.is_some() && is_session(&below.window) {
                 return None;
             }
             let (lists, columns, map, window, session_keys) = reproject(&below, std::slice::from_ref(project), rel)?;
             let project = lists.into_iter().next()?;
             let input = Rel::new(RelOp::Calc { input: below.input, filter, project }, columns);
-            Some(Stripped { input, map, window, session_keys, session_width: below.session_width, at: below.at })
+            Some(Stripped { input, map, window, session_keys })
         }
         RelOp::Expand { input, projections } => {
             let first = projections.first()?;
             let below = strip(input, first.get(start)?.as_column()?, first.get(end)?.as_column()?)?;
             let (projections, columns, map, window, session_keys) = reproject(&below, projections, rel)?;
             let input = Rel::new(RelOp::Expand { input: below.input, projections }, columns);
-            Some(Stripped { input, map, window, session_keys, session_width: below.session_width, at: below.at })
+            Some(Stripped { input, map, window, session_keys })
         }
         RelOp::Scan { .. } | RelOp::Values { .. } | RelOp::Union { .. } | RelOp::Aggregate { .. } => None,
     }

@@ -4,7 +4,7 @@ use crate::bind::build::{column, rebind};
 use crate::rel::{Column, Rel, RelOp, RelRef, schema_of};
 use millstream_core::graph::{WindowShape, WindowTime};
 use millstream_core::source::Source;
-use millstream_core::{DataType, Error, ExprRef, Field, Result, Schema, TypeKind};
+use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
 use millstream_expr::build::field_path;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,8 +129,8 @@ impl Pruner {
             (0..rel.columns.len()).map(|i| kept.iter().position(|k| *k == i)).collect()
         };
         match &rel.op {
-            RelOp::Scan { table, source, variant } => {
-                let mut wanted = needs.clone();
+            RelOp::Scan { table, source, variant, kept } => {
+                let mut wanted: Needs = needs.iter().map(|(i, need)| (kept[*i], need.clone())).collect();
                 if let Some((rowtime, watermark)) = &table.watermark {
                     add(&mut wanted, *rowtime, Need::All);
                     needs_of(watermark, &Need::All, &mut wanted);
@@ -144,16 +144,17 @@ impl Pruner {
                     add(known, 0, Need::All);
                 }
                 let wanted = known.clone();
-                let kept: Vec<usize> = wanted.keys().copied().collect();
                 let columns = wanted
                     .iter()
-                    .map(|(i, need)| Column {
-                        data_type: need.of(&rel.columns[*i].data_type),
-                        ..rel.columns[*i].clone()
+                    .map(|(i, need)| {
+                        let column = &table.columns[*i];
+                        Column { data_type: need.of(&column.data_type), ..column.clone() }
                     })
                     .collect();
-                let op = RelOp::Scan { table: table.clone(), source: source.clone(), variant: variant.clone() };
-                Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
+                let map = kept.iter().map(|column| wanted.keys().position(|k| k == column)).collect();
+                let (table, source, variant) = (table.clone(), source.clone(), variant.clone());
+                let op = RelOp::Scan { table, source, variant, kept: wanted.into_keys().collect() };
+                Ok(Pruned { rel: Rel::new(op, columns), map })
             }
             RelOp::Values { rows } => {
                 let rows = rows.iter().map(|r| kept.iter().map(|i| r[*i].clone()).collect()).collect();
@@ -216,7 +217,7 @@ impl Pruner {
                 let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
                 Ok(Pruned { rel: Rel::new(RelOp::Union { inputs: sides }, columns), map: map_of(&kept) })
             }
-            RelOp::Window { input, window, session_keys, at } => {
+            RelOp::Window { input, window, session_keys } => {
                 let n = input.columns.len();
                 let mut below: Needs =
                     needs.iter().filter(|(i, _)| **i < n).map(|(i, need)| (*i, need.clone())).collect();
@@ -235,7 +236,7 @@ impl Pruner {
                 map.extend((0..3).map(|i| Some(width + i)));
                 let mut columns = input.rel.columns.clone();
                 columns.extend(rel.columns[n..].iter().cloned());
-                let op = RelOp::Window { input: input.rel, window, session_keys, at: *at };
+                let op = RelOp::Window { input: input.rel, window, session_keys };
                 Ok(Pruned { rel: Rel::new(op, columns), map })
             }
             RelOp::Aggregate { input, aggregate } => {
@@ -275,20 +276,17 @@ impl Pruner {
     }
 }
 
-/// A scan's source, projected to what the scan's columns need, with the expressions that make them.
+/// A scan's source, projected to what its columns `kept`, of these types, need, with the expressions that make them.
 pub fn project_source(
     table: &crate::catalog::Table,
     source: &Arc<dyn Source>,
+    kept: &[usize],
     columns: &[Column],
 ) -> Result<(Arc<dyn Source>, Option<Vec<ExprRef>>)> {
     let mut needs = Needs::new();
     let mut wanted = vec![];
-    for column in columns {
-        let index = table.columns.iter().position(|c| c.name == column.name).ok_or_else(|| {
-            Error::unsupported(format!("the column '{}' at this place of the query", column.name))
-                .detail("the planner looked for it among the columns of the table that is read")
-        })?;
-        let whole = &table.expressions[index];
+    for (index, column) in kept.iter().zip(columns) {
+        let whole = &table.expressions[*index];
         match (whole.as_column(), &column.data_type.kind) {
             (Some(physical), TypeKind::Row(_)) => add(&mut needs, physical, need_of(&column.data_type)),
             _ => needs_of(whole, &Need::All, &mut needs),

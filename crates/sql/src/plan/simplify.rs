@@ -31,10 +31,10 @@ pub fn simplify(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
             let inputs = inputs.iter().map(|i| simplify(i, zone)).collect::<Result<_>>()?;
             Rel::new(RelOp::Union { inputs }, columns)
         }
-        RelOp::Window { input, window, session_keys, at } => {
+        RelOp::Window { input, window, session_keys } => {
             let input = simplify(input, zone)?;
             let (window, session_keys) = (window.clone(), session_keys.clone());
-            Rel::new(RelOp::Window { input, window, session_keys, at: *at }, columns)
+            Rel::new(RelOp::Window { input, window, session_keys }, columns)
         }
         RelOp::Aggregate { input, aggregate } => {
             Rel::new(RelOp::Aggregate { input: simplify(input, zone)?, aggregate: aggregate.clone() }, columns)
@@ -61,7 +61,7 @@ fn push_filter(input: RelRef, filter: Option<ExprRef>, zone: &SessionZone) -> Re
             Ok((Rel::new(RelOp::Union { inputs }, input.columns.clone()), None))
         }
         // A filter on SESSION's rows changes the sessions, so it stays above.
-        RelOp::Window { input: below, window, session_keys, at } if session_keys.is_empty() && !is_session(window) => {
+        RelOp::Window { input: below, window, session_keys } if session_keys.is_empty() && !is_session(window) => {
             let mut used = BTreeSet::new();
             columns_of(&filter, &mut used);
             if used.iter().any(|c| *c >= below.columns.len()) {
@@ -69,7 +69,7 @@ fn push_filter(input: RelRef, filter: Option<ExprRef>, zone: &SessionZone) -> Re
             }
             let below = simplify(&Rel::filter(below.clone(), filter), zone)?;
             let (window, session_keys) = (window.clone(), session_keys.clone());
-            let op = RelOp::Window { input: below, window, session_keys, at: *at };
+            let op = RelOp::Window { input: below, window, session_keys };
             Ok((Rel::new(op, input.columns.clone()), None))
         }
         _ => Ok((input, Some(filter))),

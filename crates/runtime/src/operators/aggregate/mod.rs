@@ -4,9 +4,9 @@ mod collect;
 mod numeric;
 mod pick;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, AsArray};
 use millstream_core::graph::{AggregateCall, AggregateFunction};
-use millstream_core::{Error, Result, TypeKind};
+use millstream_core::{Batch, Error, Result, RowKind, TypeKind};
 
 /// The state of one aggregate for many groups.
 ///
@@ -58,6 +58,22 @@ fn plain(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
         FirstValue | LastValue => Ok(Box::new(pick::Pick::new(call)?)),
         other => Err(Error::internal(format!("{other:?} keeps rows"))),
     }
+}
+
+/// What each row does under a filter (a BOOLEAN column) and by its kind; see [`Accumulator`].
+pub(crate) fn signs(batch: &Batch, filter: Option<usize>) -> Option<Vec<i8>> {
+    if filter.is_none() && batch.kinds.is_none() {
+        return None;
+    }
+    let mask = filter.map(|column| batch.column(column).as_boolean());
+    let sign = |row: usize| {
+        if mask.is_some_and(|m| m.is_null(row) || !m.value(row)) {
+            return 0;
+        }
+        let kind = batch.kinds.as_ref().map_or(RowKind::Insert, |_| batch.kind(row));
+        if kind.is_addition() { 1 } else { -1 }
+    };
+    Some((0..batch.num_rows()).map(sign).collect())
 }
 
 /// Calls `each(row, group, sign)` for the rows that count: neither NULL in `array` nor of sign 0.

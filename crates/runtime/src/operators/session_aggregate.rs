@@ -1,0 +1,373 @@
+//! Aggregates over SESSION windows: partial results of sessions that merge as rows bridge the gaps between them.
+
+use super::aggregate::{Accumulator, accumulator, signs};
+use super::sessions::{Placed, Sessions};
+use super::watermark::{column_ms, encode_watermark, lowest_watermark};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use arrow::datatypes::{DataType as ArrowType, Int64Type, SchemaRef};
+use millstream_core::graph::{
+    AggregateCall, AggregatePhase, WindowAggregate, WindowProperty, WindowShape, WindowSpec, WindowTime,
+};
+use millstream_core::metrics;
+use millstream_core::operator::{
+    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableDelta, TableSpec,
+};
+use millstream_core::{Batch, Error, Field, Result, Schema, TypeKind, Watermark};
+use std::sync::Arc;
+
+/// The state table: partial results by key and session.
+const TABLE: &str = millstream_core::graph::state_tables::SESSIONS;
+
+/// One session a slot; the key of a stored session is the group's key and the session's start.
+pub(super) struct SessionAggregate {
+    spec: WindowAggregate,
+    schema: SchemaRef,
+    table: TableSpec,
+    sessions: Sessions,
+    accumulators: Vec<Box<dyn Accumulator>>,
+    /// The start under which a slot's session is stored.
+    stored: Vec<Option<i64>>,
+    /// Which slots changed since the last snapshot, as a flag each and a list.
+    is_changed: Vec<bool>,
+    changed: Vec<u32>,
+    /// Stored sessions that began anew at an earlier start or were merged away: a slot of their key, their start.
+    moved: Vec<(u32, i64)>,
+    /// The same, from before the slots were last renumbered.
+    deletes: Vec<RecordBatch>,
+    /// Sessions that end by this instant are over.
+    closed: i64,
+}
+
+/// The state table of a session aggregate over rows of the schema `input`.
+pub(super) fn table(spec: &WindowAggregate, input: &Schema) -> Result<TableSpec> {
+    if spec.phase != AggregatePhase::Single {
+        return Err(Error::unsupported("an aggregate over SESSION windows in two phases"));
+    }
+    if spec.session_keys != spec.keys.len() {
+        return Err(Error::internal("a session aggregate groups by what its sessions are partitioned by"));
+    }
+    let field = |(i, column): (usize, &usize)| {
+        let field = input.fields.get(*column).ok_or_else(|| Error::internal("a key that is no column"))?;
+        Ok(Field::new(format!("k{i}"), field.data_type.clone()))
+    };
+    let mut fields = spec.keys.iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
+    let keys = fields.len();
+    fields.push(Field::new("session_start", TypeKind::BigInt.not_null()));
+    fields.push(Field::new("session_end", TypeKind::BigInt.not_null()));
+    for (i, call) in spec.aggregates.iter().enumerate() {
+        let columns = call.state_types().into_iter().enumerate();
+        fields.extend(columns.map(|(j, t)| Field::new(format!("a{i}_{j}"), t)));
+    }
+    Ok(TableSpec {
+        name: TABLE.into(),
+        schema: Schema::new(fields),
+        key: (0..=keys).collect(),
+        partition_by: (0..keys).collect(),
+        time: Some(keys + 1),
+    })
+}
+
+/// A session window's gap in milliseconds.
+pub(super) fn gap_ms(window: &WindowSpec) -> Result<i64> {
+    match window.shape {
+        WindowShape::Session { gap_ms } if gap_ms > 0 => Ok(gap_ms),
+        WindowShape::Session { .. } => Err(Error::script("a window's length must be positive")),
+        _ => Err(Error::internal("a window that is no session")),
+    }
+}
+
+/// The instants of a batch's rows, which a clock set back doesn't move before `closed`.
+pub(super) fn instants(time: WindowTime, batch: &Batch, now_ms: i64, closed: i64) -> Result<Vec<i64>> {
+    match time {
+        WindowTime::Event { column } => column_ms(batch.column(column), "the time attribute of a window"),
+        WindowTime::Processing => Ok(vec![now_ms.max(closed); batch.num_rows()]),
+    }
+}
+
+/// `window_start`, `window_end` and `window_time` of sessions.
+pub(super) fn properties(
+    wanted: &[WindowProperty],
+    window: &WindowSpec,
+    sessions: &Sessions,
+    slots: &[u32],
+) -> Vec<ArrayRef> {
+    let local = |instant: i64| window.zone.to_local_ms(instant);
+    let times = |time: &dyn Fn(u32) -> i64| {
+        TimestampMillisecondArray::from(slots.iter().map(|slot| time(*slot)).collect::<Vec<_>>())
+    };
+    let column = |property: &WindowProperty| -> ArrayRef {
+        Arc::new(match property {
+            WindowProperty::Start => times(&|slot| local(sessions.start(slot))),
+            WindowProperty::End => times(&|slot| local(sessions.end(slot))),
+            WindowProperty::RowTime { local_time_zone: false } => times(&|slot| local(sessions.end(slot) - 1)),
+            WindowProperty::RowTime { local_time_zone: true } => {
+                times(&|slot| sessions.end(slot) - 1).with_timezone("UTC")
+            }
+        })
+    };
+    wanted.iter().map(column).collect()
+}
+
+/// Up to which end sessions are over at a watermark.
+pub(super) fn closed_by(watermark: Watermark) -> i64 {
+    if watermark == Watermark::MIN { i64::MIN } else { watermark.0.saturating_add(1) }
+}
+
+impl SessionAggregate {
+    pub(super) fn new(spec: &WindowAggregate, input: &Schema, output: &Schema) -> Result<Self> {
+        let table = table(spec, input)?;
+        let types: Vec<ArrowType> =
+            table.schema.fields[..spec.keys.len()].iter().map(|f| f.data_type.arrow()).collect();
+        Ok(SessionAggregate {
+            sessions: Sessions::new(gap_ms(&spec.window)?, types)?,
+            accumulators: accumulators(&spec.aggregates)?,
+            spec: spec.clone(),
+            schema: output.arrow().clone(),
+            table,
+            stored: vec![],
+            is_changed: vec![],
+            changed: vec![],
+            moved: vec![],
+            deletes: vec![],
+            closed: i64::MIN,
+        })
+    }
+
+    fn is_event_time(&self) -> bool {
+        self.spec.window.time != WindowTime::Processing
+    }
+
+    fn grow(&mut self) {
+        let slots = self.sessions.len();
+        self.accumulators.iter_mut().for_each(|a| a.resize(slots));
+        self.stored.resize(slots, None);
+        self.is_changed.resize(slots, false);
+    }
+
+    /// Takes in rows that are known to be in these sessions.
+    fn update(&mut self, batch: &Batch, slots: &[u32]) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        self.grow();
+        for slot in slots {
+            if !std::mem::replace(&mut self.is_changed[*slot as usize], true) {
+                self.changed.push(*slot);
+            }
+        }
+        for (accumulator, call) in self.accumulators.iter_mut().zip(&self.spec.aggregates) {
+            let args: Vec<ArrayRef> = call.args.iter().map(|c| batch.column(*c).clone()).collect();
+            accumulator.update(slots, &args, signs(batch, call.filter).as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Puts the partial results of sessions that are no more into the one that they became part of.
+    fn merge(&mut self, into: u32, from: &[u32]) -> Result<()> {
+        self.grow();
+        for slot in from {
+            for accumulator in &mut self.accumulators {
+                let state = accumulator.state(&[*slot])?;
+                accumulator.merge(&[into], &state)?;
+            }
+            if let Some(start) = self.stored[*slot as usize].take() {
+                self.moved.push((*slot, start));
+            }
+        }
+        Ok(())
+    }
+
+    fn states(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = vec![];
+        for accumulator in &self.accumulators {
+            columns.extend(accumulator.state(slots)?);
+        }
+        Ok(columns)
+    }
+
+    /// Closes the sessions that end by `closed`, about a batch of them, and emits their results.
+    fn advance(&mut self, closed: i64, ctx: &mut Context<'_>) -> Result<Progress> {
+        let slots = self.sessions.close(closed, TARGET_BATCH_ROWS);
+        if !slots.is_empty() {
+            let mut columns = self.sessions.keys(&slots)?;
+            for accumulator in &self.accumulators {
+                columns.push(accumulator.evaluate(&slots)?);
+            }
+            columns.extend(properties(&self.spec.properties, &self.spec.window, &self.sessions, &slots));
+            ctx.emit(Batch::from_columns(self.schema.clone(), columns, slots.len())?)?;
+            if self.sessions.is_sparse() {
+                self.compact()?;
+            }
+        }
+        if slots.len() == TARGET_BATCH_ROWS {
+            return Ok(Progress::More);
+        }
+        self.closed = self.closed.max(closed);
+        Ok(Progress::Done)
+    }
+
+    /// Frees the slots of sessions that are no more.
+    fn compact(&mut self) -> Result<()> {
+        // Their keys are gone afterwards.
+        self.store_moved()?;
+        let old = self.sessions.compact()?;
+        let mut fresh = accumulators(&self.spec.aggregates)?;
+        for (new, known) in fresh.iter_mut().zip(&self.accumulators) {
+            new.resize(old.len());
+            for (chunk, slots) in old.chunks(TARGET_BATCH_ROWS).enumerate() {
+                let first = (chunk * TARGET_BATCH_ROWS) as u32;
+                let renumbered: Vec<u32> = (first..first + slots.len() as u32).collect();
+                new.merge(&renumbered, &known.state(slots)?)?;
+            }
+        }
+        self.accumulators = fresh;
+        self.stored = old.iter().map(|slot| self.stored[*slot as usize]).collect();
+        self.is_changed = old.iter().map(|slot| self.is_changed[*slot as usize]).collect();
+        self.changed = (0..old.len() as u32).filter(|slot| self.is_changed[*slot as usize]).collect();
+        Ok(())
+    }
+
+    fn store_moved(&mut self) -> Result<()> {
+        if self.moved.is_empty() {
+            return Ok(());
+        }
+        let (slots, starts): (Vec<u32>, Vec<i64>) = std::mem::take(&mut self.moved).into_iter().unzip();
+        let mut columns = self.sessions.keys(&slots)?;
+        columns.push(Arc::new(Int64Array::from(starts)));
+        let schema = self.table.schema.project(&self.table.key);
+        self.deletes.push(RecordBatch::try_new(schema.arrow().clone(), columns)?);
+        Ok(())
+    }
+
+    /// Takes in stored sessions.
+    fn restore_rows(&mut self, rows: &RecordBatch) -> Result<()> {
+        if rows.num_columns() != self.table.schema.len() {
+            return Err(Error::state("stored sessions have an unexpected number of columns"));
+        }
+        let (keys, rest) = rows.columns().split_at(self.spec.keys.len());
+        let [starts, ends, states @ ..] = rest else { return Err(Error::internal("a session has a start and an end")) };
+        let keys = self.sessions.find_keys(keys, rows.num_rows())?;
+        let (starts, ends) = (starts.as_primitive::<Int64Type>().values(), ends.as_primitive::<Int64Type>().values());
+        let mut slots = Vec::with_capacity(keys.len());
+        for ((key, start), end) in keys.into_iter().zip(starts).zip(ends) {
+            slots.push(self.sessions.restore(key, *start, *end));
+        }
+        self.grow();
+        let mut rest = states;
+        for (accumulator, call) in self.accumulators.iter_mut().zip(&self.spec.aggregates) {
+            let (own, others) = rest
+                .split_at_checked(call.state_types().len())
+                .ok_or_else(|| Error::state("stored sessions lack columns"))?;
+            accumulator.merge(&slots, own)?;
+            rest = others;
+        }
+        for (slot, start) in slots.into_iter().zip(starts) {
+            self.stored[slot as usize] = Some(*start);
+        }
+        Ok(())
+    }
+}
+
+fn accumulators(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
+    calls.iter().map(accumulator).collect()
+}
+
+impl Operator for SessionAggregate {
+    fn restore(&mut self, part: Restored) -> Result<()> {
+        match part {
+            Restored::Instances(instances) => self.closed = lowest_watermark(&instances)?,
+            Restored::Rows { table, rows } if table == TABLE => self.restore_rows(&rows)?,
+            Restored::Rows { table, .. } => return Err(Error::state(format!("unknown state table {table}"))),
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, _port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
+        let times = instants(self.spec.window.time, &batch, ctx.now_ms, self.closed)?;
+        let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|c| batch.column(*c).clone()).collect();
+        let keys = self.sessions.find_keys(&keys, batch.num_rows())?;
+        let (mut late, mut first) = (0, 0);
+        let mut slots: Vec<u32> = Vec::with_capacity(times.len());
+        for (row, (key, time)) in keys.into_iter().zip(times).enumerate() {
+            match self.sessions.place(key, time, self.closed) {
+                Placed::In(slot) => slots.push(slot),
+                Placed::Late => {
+                    late += 1;
+                    self.update(&batch.slice(first, slots.len()), &slots)?;
+                    slots.clear();
+                    first = row + 1;
+                }
+                // Rows before this one are in the sessions as they were: the order of merging doesn't depend on how
+                // rows are batched.
+                Placed::Bridging(into, from) => {
+                    self.update(&batch.slice(first, slots.len()), &slots)?;
+                    self.merge(into, &from)?;
+                    slots.clear();
+                    first = row;
+                    slots.push(into);
+                }
+            }
+        }
+        self.update(&batch.slice(first, slots.len()), &slots)?;
+        if late > 0 {
+            metrics::add(&ctx.metrics.late_rows, late);
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
+        if self.is_event_time() && self.advance(closed_by(watermark), ctx)? == Progress::More {
+            return Ok(Progress::More);
+        }
+        ctx.emit_watermark(watermark)?;
+        Ok(Progress::Done)
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
+        if self.is_event_time() { Ok(Progress::Done) } else { self.advance(ctx.now_ms, ctx) }
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        if self.is_event_time() { None } else { self.sessions.next_end() }
+    }
+
+    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    fn on_end(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
+        self.advance(i64::MAX, ctx)
+    }
+
+    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
+        let mut delta = TableDelta { table: TABLE.into(), ..TableDelta::default() };
+        if self.closed > i64::MIN {
+            delta.expired_below = Some(self.closed.saturating_add(1));
+        }
+        let mut slots = vec![];
+        for slot in std::mem::take(&mut self.changed) {
+            self.is_changed[slot as usize] = false;
+            if !self.sessions.is_open(slot) {
+                continue;
+            }
+            let start = self.sessions.start(slot);
+            match self.stored[slot as usize].replace(start) {
+                Some(before) if before != start => self.moved.push((slot, before)),
+                _ => {}
+            }
+            slots.push(slot);
+        }
+        self.store_moved()?;
+        delta.deletes = std::mem::take(&mut self.deletes);
+        for slots in slots.chunks(TARGET_BATCH_ROWS) {
+            let mut columns = self.sessions.keys(slots)?;
+            columns.push(Arc::new(slots.iter().map(|slot| self.sessions.start(*slot)).collect::<Int64Array>()));
+            columns.push(Arc::new(slots.iter().map(|slot| self.sessions.end(*slot)).collect::<Int64Array>()));
+            columns.extend(self.states(slots)?);
+            let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+            let schema = self.table.schema.arrow().clone();
+            delta.upserts.push(RecordBatch::try_new_with_options(schema, columns, &options)?);
+        }
+        Ok(StateDelta { tables: vec![delta], instance: Some(encode_watermark(self.closed)) })
+    }
+}
