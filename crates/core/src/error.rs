@@ -34,8 +34,8 @@ impl ErrorKind {
     /// Whether restarting the job from its last checkpoint can help.
     pub fn is_restartable(self) -> bool {
         match self {
-            ErrorKind::Retry | ErrorKind::Internal => true,
-            ErrorKind::Script | ErrorKind::Unsupported | ErrorKind::Data | ErrorKind::State => false,
+            ErrorKind::Retry => true,
+            ErrorKind::Script | ErrorKind::Unsupported | ErrorKind::Data | ErrorKind::State | ErrorKind::Internal => false,
         }
     }
 }

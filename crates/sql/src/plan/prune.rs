@@ -143,6 +143,18 @@ impl Pruner {
                     // Rows are counted by some column.
                     add(known, 0, Need::All);
                 }
+                // What a computed column reads of a row is in that row's own column, too.
+                let mut physical = Needs::new();
+                for expression in known.keys().map(|i| &table.expressions[*i]) {
+                    if expression.as_column().is_none() {
+                        needs_of(expression, &Need::All, &mut physical);
+                    }
+                }
+                for (index, need) in known.iter_mut() {
+                    if let Some(read) = table.expressions[*index].as_column().and_then(|p| physical.remove(&p)) {
+                        need.merge(read);
+                    }
+                }
                 let wanted = known.clone();
                 let columns = wanted
                     .iter()
