@@ -254,6 +254,53 @@ pub(crate) fn try_text(
     })
 }
 
+/// Something compiled from text (a pattern, a path): made anew only when the text changes, which it hardly ever does.
+pub(crate) struct Compiled<T>(Option<(String, Option<T>)>);
+
+impl<T> Default for Compiled<T> {
+    fn default() -> Self {
+        Compiled(None)
+    }
+}
+
+impl<T> Compiled<T> {
+    /// What `make` gives for `text`; `None` if it is invalid.
+    pub fn get(&mut self, text: &str, make: impl FnOnce(&str) -> Option<T>) -> Option<&T> {
+        if !matches!(&self.0, Some((known, _)) if known == text) {
+            self.0 = Some((text.to_string(), make(text)));
+        }
+        self.0.as_ref().and_then(|(_, value)| value.as_ref())
+    }
+}
+
+/// [`text`] with something kept from row to row of a batch.
+pub(crate) fn text_with<S: Default>(
+    f: impl Fn(&mut S, &Args<'_>, usize, &mut String) -> Option<()> + Send + Sync + 'static,
+) -> Kernel {
+    Arc::new(move |a| {
+        let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 16);
+        let (mut state, mut buffer) = (S::default(), String::new());
+        for i in 0..a.rows {
+            buffer.clear();
+            match f(&mut state, a, i, &mut buffer) {
+                Some(()) => builder.append_value(&buffer),
+                None => builder.append_null(),
+            }
+        }
+        Ok(Arc::new(builder.finish()))
+    })
+}
+
+/// [`int`] with something kept from row to row of a batch.
+pub(crate) fn int_with<S: Default>(
+    f: impl Fn(&mut S, &Args<'_>, usize) -> Option<i64> + Send + Sync + 'static,
+) -> Kernel {
+    Arc::new(move |a| {
+        let mut state = S::default();
+        int_array((0..a.rows).map(|i| f(&mut state, a, i)).collect(), &a.out.arrow())
+    })
+}
+
 /// A function that gives bytes.
 pub(crate) fn bytes(f: impl Fn(&Args<'_>, usize) -> Option<Vec<u8>> + Send + Sync + 'static) -> Kernel {
     try_bytes(move |a, i| Ok(f(a, i)))

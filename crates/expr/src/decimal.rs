@@ -159,12 +159,30 @@ pub(crate) fn parse(text: &str, s: u8) -> Option<i128> {
 
 /// As text with its scale.
 pub(crate) fn format(v: i128, scale: u8) -> String {
-    if scale == 0 {
-        return v.to_string();
+    let mut out = String::new();
+    write(&mut out, v, scale);
+    out
+}
+
+/// [`format`] onto the end of `out`.
+pub(crate) fn write(out: &mut String, v: i128, scale: u8) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(v.unsigned_abs());
+    if v < 0 {
+        out.push('-');
     }
-    let digits = format!("{:0width$}", v.unsigned_abs(), width = usize::from(scale) + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));
-    format!("{}{whole}.{fraction}", if v < 0 { "-" } else { "" })
+    match digits.len().checked_sub(usize::from(scale)) {
+        Some(_) if scale == 0 => out.push_str(digits),
+        Some(whole) if whole > 0 => {
+            let (whole, fraction) = digits.split_at(whole);
+            out.extend([whole, ".", fraction]);
+        }
+        _ => {
+            out.push_str("0.");
+            out.extend(std::iter::repeat_n('0', usize::from(scale) - digits.len()));
+            out.push_str(digits);
+        }
+    }
 }
 
 /// The nearest double.

@@ -41,7 +41,7 @@ pub(crate) fn write_arg(
             _ => return None,
         },
         TypeKind::Double => write_double(out, arg.f64(row)?),
-        TypeKind::Decimal(_, s) => out.push_str(&crate::decimal::format(arg.dec(row)?, *s)),
+        TypeKind::Decimal(_, s) => crate::decimal::write(out, arg.dec(row)?, *s),
         TypeKind::Char(_) | TypeKind::VarChar(_) => out.push_str(arg.str(row)?),
         TypeKind::Binary(_) | TypeKind::VarBinary(_) => out.push_str(&String::from_utf8_lossy(arg.bytes(row)?)),
         TypeKind::Date => write_date(out, arg.int(row)?),
@@ -113,20 +113,40 @@ fn separate(out: &mut String, i: usize) {
     }
 }
 
+/// `value` with at least `width` digits.
+pub(crate) fn push_padded(out: &mut String, value: i64, width: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value.unsigned_abs());
+    if value < 0 {
+        out.push('-');
+    }
+    let signed = digits.len() + usize::from(value < 0);
+    out.extend(std::iter::repeat_n('0', width.saturating_sub(signed)));
+    out.push_str(digits);
+}
+
 /// `yyyy-MM-dd`.
 pub(crate) fn write_date(out: &mut String, day: i64) {
     let (y, m, d) = civil(day);
-    let _ = write!(out, "{y:04}-{m:02}-{d:02}");
+    push_padded(out, y, 4);
+    out.push('-');
+    push_padded(out, m, 2);
+    out.push('-');
+    push_padded(out, d, 2);
 }
 
 /// `HH:mm:ss` and `p` digits of the fraction.
 pub(crate) fn write_time(out: &mut String, ms: i64, nanos: i64, p: u8) {
     let s = ms / 1000;
-    let _ = write!(out, "{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+    push_padded(out, s / 3600, 2);
+    out.push(':');
+    push_padded(out, s / 60 % 60, 2);
+    out.push(':');
+    push_padded(out, s % 60, 2);
     if p > 0 {
-        let digits = format!("{:09}", ms % 1000 * 1_000_000 + nanos);
+        let p = p.min(9);
         out.push('.');
-        out.push_str(digits.get(..usize::from(p.min(9))).unwrap_or(&digits));
+        push_padded(out, (ms % 1000 * 1_000_000 + nanos) / 10i64.pow(u32::from(9 - p)), usize::from(p));
     }
 }
 
@@ -175,24 +195,41 @@ fn java_digits(out: &mut String, shortest: &str, negative: bool, size: f64) {
         return;
     }
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let point = whole.len() as i32 + exponent.parse::<i32>().unwrap_or(0);
-    let leading = digits.len() - digits.trim_start_matches('0').len();
-    let point = point - leading as i32;
-    let digits = digits.trim_start_matches('0').trim_end_matches('0');
-    let digits = if digits.is_empty() { "0" } else { digits };
+    // The significant digits, and how many of them stand before the point.
+    let (mut digits, mut count, mut zeros, mut point) = ([b'0'; 32], 0, 0, None);
+    for b in mantissa.bytes() {
+        match b {
+            b'.' => point = Some(zeros + count as i32),
+            b'0' if count == 0 => zeros += 1,
+            _ if count < digits.len() => {
+                digits[count] = b;
+                count += 1;
+            }
+            _ => {}
+        }
+    }
+    let point = point.unwrap_or(zeros + count as i32) - zeros + exponent.parse::<i32>().unwrap_or(0);
+    while count > 1 && digits[count - 1] == b'0' {
+        count -= 1;
+    }
+    let digits = std::str::from_utf8(&digits[..count.max(1)]).unwrap_or("0");
+    let zeros = |out: &mut String, n: i32| out.extend(std::iter::repeat_n('0', n.max(0) as usize));
     if (1e-3..1e7).contains(&size) {
         if point <= 0 {
-            let _ = write!(out, "0.{}{digits}", "0".repeat(-point as usize));
+            out.push_str("0.");
+            zeros(out, -point);
+            out.push_str(digits);
         } else if digits.len() <= point as usize {
-            let _ = write!(out, "{digits}{}.0", "0".repeat(point as usize - digits.len()));
+            out.push_str(digits);
+            zeros(out, point - digits.len() as i32);
+            out.push_str(".0");
         } else {
             let (a, b) = digits.split_at(point as usize);
-            let _ = write!(out, "{a}.{b}");
+            out.extend([a, ".", b]);
         }
         return;
     }
     let (first, rest) = digits.split_at(1);
-    let _ = write!(out, "{first}.{}E{}", if rest.is_empty() { "0" } else { rest }, point - 1);
+    out.extend([first, ".", if rest.is_empty() { "0" } else { rest }, "E"]);
+    out.push_str(itoa::Buffer::new().format(point - 1));
 }

@@ -7,7 +7,7 @@
 
 use super::time::word;
 use super::{Function, fit, plain, special};
-use crate::args::{Args, Kernel, boolean, int_array, text, try_text};
+use crate::args::{Args, Compiled, Kernel, boolean, int_array, text, try_text};
 use crate::cast::{cast, implicit};
 use crate::jsonpath::{Json, Path};
 use crate::node::call;
@@ -16,19 +16,6 @@ use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use std::borrow::Cow;
 use std::sync::Arc;
-
-/// The paths of a batch: almost always one constant, compiled once.
-#[derive(Default)]
-struct Paths<'a>(Option<(&'a str, Option<Path>)>);
-
-impl<'a> Paths<'a> {
-    fn get(&mut self, text: &'a str) -> Option<&Path> {
-        if !matches!(&self.0, Some((known, _)) if *known == text) {
-            self.0 = Some((text, Path::parse(text)));
-        }
-        self.0.as_ref().and_then(|(_, path)| path.as_ref())
-    }
-}
 
 /// What a path finds in a document, NULL counting as nothing; an error is for `ON ERROR`.
 fn look<'d>(path: Option<&Path>, doc: Option<&'d Json>) -> Result<Option<Cow<'d, Json>>, String> {
@@ -169,9 +156,9 @@ fn failure(on: On, why: &str) -> Result<Picked> {
     }
 }
 
-fn pick<'a>(a: &Args<'a>, i: usize, paths: &mut Paths<'a>, on_empty: On, on_error: On) -> Result<Picked> {
+fn pick(a: &Args<'_>, i: usize, paths: &mut Compiled<Path>, on_empty: On, on_error: On) -> Result<Picked> {
     let (Some(input), Some(path)) = (a.str(0, i), a.str(1, i)) else { return Ok(Picked::Null) };
-    let path = paths.get(path);
+    let path = paths.get(path, Path::parse);
     let doc = Json::parse(input);
     match look(path, doc.as_ref()) {
         Err(why) => failure(on_error, &why),
@@ -197,7 +184,7 @@ fn json_value(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option
     if out.is_character() {
         let kernel: Kernel = Arc::new(move |a| {
             let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 16);
-            let (mut paths, mut buffer) = (Paths::default(), String::new());
+            let (mut paths, mut buffer) = (Compiled::default(), String::new());
             for i in 0..a.rows {
                 buffer.clear();
                 match pick(a, i, &mut paths, on_empty, on_error)? {
@@ -226,7 +213,7 @@ fn json_value(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option
             .hint("it returns STRING, BOOLEAN or a number; CAST gives other types"));
     }
     let kernel: Kernel = Arc::new(move |a| {
-        let mut paths = Paths::default();
+        let mut paths = Compiled::default();
         let mut values = Vec::with_capacity(a.rows);
         for i in 0..a.rows {
             let picked = pick(a, i, &mut paths, on_empty, on_error)?;
@@ -263,16 +250,16 @@ enum Wrapper {
 }
 
 /// What JSON_QUERY finds in a row, wrapped; or what stands for it.
-fn query<'a>(
-    a: &Args<'a>,
+fn query(
+    a: &Args<'_>,
     i: usize,
-    paths: &mut Paths<'a>,
+    paths: &mut Compiled<Path>,
     wrapper: Wrapper,
     [on_empty, on_error]: [On; 2],
     fits: impl Fn(&Json) -> bool,
 ) -> Result<Option<Json>> {
     let (Some(input), Some(path)) = (a.str(0, i), a.str(1, i)) else { return Ok(None) };
-    let path = paths.get(path);
+    let path = paths.get(path, Path::parse);
     let doc = Json::parse(input);
     let (on, why) = match look(path, doc.as_ref()) {
         Err(why) => (on_error, why),
@@ -320,7 +307,7 @@ fn json_query(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option
     if out.is_character() {
         let kernel: Kernel = Arc::new(move |a| {
             let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 16);
-            let (mut paths, mut buffer) = (Paths::default(), String::new());
+            let (mut paths, mut buffer) = (Compiled::default(), String::new());
             for i in 0..a.rows {
                 buffer.clear();
                 match query(a, i, &mut paths, wrapper, on, |_| true)? {
@@ -351,7 +338,7 @@ fn json_query(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option
             Json::List(items) => items.iter().all(|v| *v == Json::Null || convert(v, &item.kind).is_some()),
             _ => false,
         };
-        let mut paths = Paths::default();
+        let mut paths = Compiled::default();
         let (mut lengths, mut valid, mut all) = (vec![], vec![], vec![]);
         for i in 0..a.rows {
             let items = match query(a, i, &mut paths, wrapper, on, fits)? {
@@ -392,7 +379,7 @@ fn json_exists(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Optio
         },
     };
     let kernel: Kernel = Arc::new(move |a| {
-        let mut paths = Paths::default();
+        let mut paths = Compiled::default();
         let mut values = BooleanBuilder::with_capacity(a.rows);
         for i in 0..a.rows {
             let (Some(input), Some(path)) = (a.str(0, i), a.str(1, i)) else {
@@ -400,7 +387,7 @@ fn json_exists(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Optio
                 continue;
             };
             let doc = Json::parse(input);
-            values.append_option(match (look(paths.get(path), doc.as_ref()), on_error) {
+            values.append_option(match (look(paths.get(path, Path::parse), doc.as_ref()), on_error) {
                 (Ok(found), _) => Some(found.is_some()),
                 (Err(_), Some(value)) => value,
                 (Err(why), None) => return Err(Error::data(format!("JSON_EXISTS: {why}"))),

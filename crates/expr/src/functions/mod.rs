@@ -13,6 +13,7 @@ mod regex;
 mod simple_date;
 mod string;
 mod time;
+mod unit;
 
 use crate::args::Kernel;
 use crate::cast::implicit;

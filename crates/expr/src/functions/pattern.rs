@@ -1,7 +1,7 @@
 //! Java's date and time patterns (`java.time.format.DateTimeFormatter`), as far as they are numeric or English.
 
 use crate::calendar::{DAY_MS, civil, day_of_year, days, iso_weekday, month_length};
-use std::fmt::Write;
+use crate::print;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -77,41 +77,66 @@ fn sequence(chars: &mut Peekable<Chars<'_>>, letters: &str, nested: bool) -> Opt
 /// The letters of `DateTimeFormatter` that are known.
 const LETTERS: &str = "GyuQqMLdHhkKmsSAnNaEeDw[";
 
-/// Writes a local time; `None` if the pattern isn't known.
-pub(super) fn format(out: &mut String, pattern: &str, ms: i64, nanos: i64) -> Option<()> {
-    write_pieces(out, &pieces(pattern, LETTERS)?, ms, nanos)
+/// A pattern that has been read.
+pub(super) struct Pattern(Vec<Piece>);
+
+impl Pattern {
+    /// `None` if it is invalid.
+    pub fn compile(pattern: &str) -> Option<Pattern> {
+        pieces(pattern, LETTERS).map(Pattern)
+    }
+
+    /// Writes a local time.
+    pub fn format(&self, out: &mut String, ms: i64, nanos: i64) {
+        write_pieces(out, &self.0, ms, nanos);
+    }
+
+    /// Reads a local time: (milliseconds, nanoseconds beyond). A day beyond its month's end is its end; what the pattern
+    /// doesn't name is that of 1970-01-01 00:00:00. `None` if the text doesn't match as a whole.
+    pub fn parse(&self, text: &str) -> Option<(i64, i64)> {
+        let mut p = Parsed { year: 1970, month: 1, day: 1, ..Parsed::default() };
+        let rest = read_pieces(text, &self.0, &mut p)?;
+        let of_clock = p.hour < 24 && p.minute < 60 && p.second < 60;
+        if !(rest.is_empty() && of_clock && (1..=12).contains(&p.month) && (1..=31).contains(&p.day)) {
+            return None;
+        }
+        let date = match p.of_year {
+            Some(n) => days(p.year, 1, 1) + n - 1,
+            None => days(p.year, p.month, p.day.min(month_length(p.year, p.month))),
+        };
+        let clock = (((p.hour + p.half) * 60 + p.minute) * 60 + p.second) * 1000;
+        Some((date * DAY_MS + clock + p.nanos / 1_000_000, p.nanos % 1_000_000))
+    }
 }
 
-fn write_pieces(out: &mut String, pieces: &[Piece], ms: i64, nanos: i64) -> Option<()> {
+fn write_pieces(out: &mut String, pieces: &[Piece], ms: i64, nanos: i64) {
     for piece in pieces {
         match piece {
             Piece::Text(text) => out.push_str(text),
             Piece::Field(field, n) => write_field(out, *field, *n, ms, nanos),
-            Piece::Optional(inner) => write_pieces(out, inner, ms, nanos)?,
+            Piece::Optional(inner) => write_pieces(out, inner, ms, nanos),
         }
     }
-    Some(())
 }
 
 fn write_field(out: &mut String, field: char, n: usize, ms: i64, nanos: i64) {
-    let day = ms.div_euclid(DAY_MS);
-    let (year, month, of_month) = civil(day);
     let clock = ms.rem_euclid(DAY_MS);
     let hour = clock / 3_600_000;
     let fraction = clock % 1000 * 1_000_000 + nanos;
+    let day = ms.div_euclid(DAY_MS);
+    let (year, month, of_month) = civil(day);
     let quarter = (month + 2) / 3;
     let value = match field {
         'y' | 'u' if n == 2 => year.rem_euclid(100),
         'y' | 'u' => year,
         'Q' | 'q' if n == 3 => {
-            let _ = write!(out, "Q{quarter}");
-            return;
+            out.push('Q');
+            return print::push_padded(out, quarter, 1);
         }
         'Q' | 'q' => quarter,
         'M' | 'L' if n >= 3 => {
             let name = MONTHS[month as usize - 1];
-            out.push_str(if n == 3 { &name[..3] } else { name });
-            return;
+            return out.push_str(if n == 3 { &name[..3] } else { name });
         }
         'M' | 'L' => month,
         'd' => of_month,
@@ -127,9 +152,8 @@ fn write_field(out: &mut String, field: char, n: usize, ms: i64, nanos: i64) {
         'N' => clock * 1_000_000 + nanos,
         'n' => fraction,
         'S' => {
-            let digits = format!("{fraction:09}");
-            out.push_str(digits.get(..n.min(9)).unwrap_or(&digits));
-            return;
+            let n = n.min(9);
+            return print::push_padded(out, fraction / 10i64.pow(9 - n as u32), n);
         }
         'G' => return out.push_str(if year > 0 { "AD" } else { "BC" }),
         'a' => return out.push_str(if hour < 12 { "AM" } else { "PM" }),
@@ -139,7 +163,7 @@ fn write_field(out: &mut String, field: char, n: usize, ms: i64, nanos: i64) {
             return out.push_str(if n <= 3 { &name[..3] } else { name });
         }
     };
-    let _ = write!(out, "{value:0n$}");
+    print::push_padded(out, value, n);
 }
 
 /// The week of the year as in the United States: from Sunday, the first has 1 January.
@@ -150,7 +174,7 @@ fn us_week(day: i64) -> i64 {
 }
 
 /// What has been read so far.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Parsed {
     year: i64,
     month: i64,
@@ -162,25 +186,6 @@ struct Parsed {
     minute: i64,
     second: i64,
     nanos: i64,
-}
-
-/// Reads a local time: (milliseconds, nanoseconds beyond). A day beyond its month's end is its end; what the pattern
-/// doesn't name is that of 1970-01-01 00:00:00. `None` if the text doesn't match as a whole.
-pub(super) fn parse(text: &str, pattern: &str) -> Option<(i64, i64)> {
-    let mut p =
-        Parsed { year: 1970, month: 1, day: 1, of_year: None, hour: 0, half: 0, minute: 0, second: 0, nanos: 0 };
-    let rest = read_pieces(text, &pieces(pattern, LETTERS)?, &mut p)?;
-    let valid =
-        (1..=12).contains(&p.month) && (1..=31).contains(&p.day) && p.hour < 24 && p.minute < 60 && p.second < 60;
-    if !rest.is_empty() || !valid {
-        return None;
-    }
-    let date = match p.of_year {
-        Some(n) => days(p.year, 1, 1) + n - 1,
-        None => days(p.year, p.month, p.day.min(month_length(p.year, p.month))),
-    };
-    let clock = (((p.hour + p.half) * 60 + p.minute) * 60 + p.second) * 1000;
-    Some((date * DAY_MS + clock + p.nanos / 1_000_000, p.nanos % 1_000_000))
 }
 
 fn read_pieces<'t>(text: &'t str, pieces: &[Piece], p: &mut Parsed) -> Option<&'t str> {

@@ -3,6 +3,7 @@
 
 use super::pattern::{DAYS, MONTHS, Piece, pieces};
 use crate::calendar::{DAY_MS, civil, day_of_year, days, iso_weekday};
+use crate::print;
 use millstream_core::types::SessionZone;
 use std::fmt::Write;
 
@@ -12,21 +13,42 @@ const LETTERS: &str = "GyMLdDEuaHkKhmsSzZX";
 /// The pattern of timestamps unless another is given.
 pub(super) const TIMESTAMP: &str = "yyyy-MM-dd HH:mm:ss";
 
-/// Writes the instant `utc_ms` as `zone` shows it; `None` if the pattern isn't known.
-pub(super) fn format(out: &mut String, pattern: &str, utc_ms: i64, zone: &SessionZone) -> Option<()> {
+/// A pattern that has been read.
+pub(super) struct SimpleDate(Vec<Piece>);
+
+impl SimpleDate {
+    /// `None` if it is invalid.
+    pub fn compile(pattern: &str) -> Option<SimpleDate> {
+        pieces(pattern, LETTERS).map(SimpleDate)
+    }
+
+    /// Writes the instant `utc_ms` as `zone` shows it.
+    pub fn format(&self, out: &mut String, utc_ms: i64, zone: &SessionZone) {
+        format(out, &self.0, utc_ms, zone);
+    }
+
+    /// The instant that `text` stands for, milliseconds since 1970 UTC; read in `zone` unless the text names an offset.
+    /// `None` if the text doesn't match the pattern.
+    pub fn parse(&self, text: &str, zone: &SessionZone) -> Option<i64> {
+        parse(text, &self.0, zone)
+    }
+}
+
+fn format(out: &mut String, pieces: &[Piece], utc_ms: i64, zone: &SessionZone) {
     let ms = zone.to_local_ms(utc_ms);
     let day = ms.div_euclid(DAY_MS);
     let (year, month, of_month) = civil(day);
     let clock = ms.rem_euclid(DAY_MS);
     let hour = clock / 3_600_000;
-    for piece in pieces(pattern, LETTERS)? {
+    for piece in pieces {
         let (field, n) = match piece {
-            Piece::Field(field, n) => (field, n),
+            Piece::Field(field, n) => (*field, *n),
             Piece::Text(text) => {
-                out.push_str(&text);
+                out.push_str(text);
                 continue;
             }
-            Piece::Optional(_) => return None,
+            // Brackets are plain text to these patterns.
+            Piece::Optional(_) => continue,
         };
         let value = match field {
             'G' => {
@@ -65,9 +87,8 @@ pub(super) fn format(out: &mut String, pattern: &str, utc_ms: i64, zone: &Sessio
                 continue;
             }
         };
-        let _ = write!(out, "{value:0n$}");
+        print::push_padded(out, value, n);
     }
-    Some(())
 }
 
 fn write_offset(out: &mut String, field: char, n: usize, seconds: i32) {
@@ -83,10 +104,7 @@ fn write_offset(out: &mut String, field: char, n: usize, seconds: i32) {
     };
 }
 
-/// The instant that `text` stands for, milliseconds since 1970 UTC; read in `zone` unless the text names an offset.
-/// `None` if the text doesn't match the pattern.
-pub(super) fn parse(text: &str, pattern: &str, zone: &SessionZone) -> Option<i64> {
-    let pieces = pieces(pattern, LETTERS)?;
+fn parse(text: &str, pieces: &[Piece], zone: &SessionZone) -> Option<i64> {
     let (mut year, mut month, mut day) = (1970, 1, 1);
     let (mut of_year, mut half) = (None, 0);
     let (mut hour, mut minute, mut second, mut ms) = (0, 0, 0, 0);

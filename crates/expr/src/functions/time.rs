@@ -1,50 +1,21 @@
 //! Functions over dates, times, timestamps.
 
+use super::pattern::Pattern;
+use super::simple_date::{SimpleDate, TIMESTAMP};
+use super::unit::Unit;
 use super::{Function, fit, plain, special};
-use crate::args::{Args, Kernel, boolean, int, text};
-use crate::calendar::{self, DAY_MS, civil, days};
+use crate::args::{Args, Compiled, Kernel, boolean, int, int_with, text_with};
+use crate::calendar::{self, DAY_MS};
 use crate::cast::pack;
-use crate::functions::{pattern, simple_date};
 use crate::node::call;
 use crate::{arithmetic, parse};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result, TypeKind};
 
-const HOUR_MS: i64 = 3_600_000;
-const MINUTE_MS: i64 = 60_000;
-
 /// The text of a constant, in capitals: a word argument.
 pub(super) fn word(e: &ExprRef) -> Option<String> {
     let value = e.as_literal()?;
     Some(crate::args::view(value).ok()?.str(0)?.to_ascii_uppercase())
-}
-
-/// `unit` of a local time in milliseconds; the signs before 1970 are Flink's.
-fn part(unit: &str, ms: i64, nanos: i64) -> Option<i64> {
-    let day = ms.div_euclid(DAY_MS);
-    let (year, month, of_month) = civil(day);
-    Some(match unit {
-        "YEAR" => year,
-        "QUARTER" => (month + 2) / 3,
-        "MONTH" => month,
-        "WEEK" => calendar::iso_week(day).1,
-        "ISOYEAR" => calendar::iso_week(day).0,
-        "DAY" => of_month,
-        "DOY" => calendar::day_of_year(day),
-        "DOW" => calendar::iso_weekday(day) % 7 + 1,
-        "ISODOW" => calendar::iso_weekday(day),
-        "HOUR" => ms.rem_euclid(DAY_MS) / HOUR_MS,
-        "MINUTE" => ms % HOUR_MS / MINUTE_MS,
-        "SECOND" => ms % MINUTE_MS / 1000,
-        "MILLISECOND" => ms % 1000,
-        "MICROSECOND" => ms % 1000 * 1000 + nanos / 1000,
-        "NANOSECOND" => ms % 1000 * 1_000_000 + nanos,
-        "EPOCH" => ms.div_euclid(1000),
-        "DECADE" => year.div_euclid(10),
-        "CENTURY" => (year + 99).div_euclid(100),
-        "MILLENNIUM" => (year + 999).div_euclid(1000),
-        _ => return None,
-    })
 }
 
 /// The shift from what a value carries to local time.
@@ -56,109 +27,29 @@ fn is_ltz(x: &ExprRef) -> bool {
     matches!(x.data_type().kind, TypeKind::TimestampLtz(_))
 }
 
-/// `unit` of an interval in months or milliseconds.
-fn interval_part(unit: &str, months: bool, v: i64) -> Option<i64> {
-    Some(match (unit, months) {
-        ("YEAR", true) => v / 12,
-        ("QUARTER", true) => v % 12 / 3 + 1,
-        ("MONTH", true) => v % 12,
-        ("DECADE", true) => v / 120,
-        ("CENTURY", true) => v / 1200,
-        ("MILLENNIUM", true) => v / 12_000,
-        ("DAY", false) => v / DAY_MS,
-        ("HOUR", false) => v % DAY_MS / HOUR_MS,
-        ("MINUTE", false) => v % HOUR_MS / MINUTE_MS,
-        ("SECOND", false) => v % MINUTE_MS / 1000,
-        ("MILLISECOND", false) => v % 1000,
-        ("EPOCH", false) => v / 1000,
-        _ => return None,
-    })
-}
-
-fn extract(name: &str, unit: &str, x: &ExprRef, zone: &SessionZone) -> Option<ExprRef> {
+fn extract(name: &str, unit: Unit, x: &ExprRef, zone: &SessionZone) -> Option<ExprRef> {
     let kind = &x.data_type().kind;
+    let out = TypeKind::BigInt.nullable().with_nullable(x.data_type().nullable);
     if kind.is_interval() {
         let months = *kind == TypeKind::IntervalYearMonth;
-        interval_part(unit, months, 0)?;
-        let unit = unit.to_string();
-        let out = TypeKind::BigInt.nullable().with_nullable(x.data_type().nullable);
-        return Some(call(name, vec![x.clone()], out, int(move |a, i| interval_part(&unit, months, a.int(0, i)?))));
+        unit.interval_part(months, 0)?;
+        return Some(call(name, vec![x.clone()], out, int(move |a, i| unit.interval_part(months, a.int(0, i)?))));
     }
-    part(unit, 0, 0)?;
-    let clock = matches!(unit, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "MICROSECOND" | "NANOSECOND");
-    let fits = kind.is_timestamp() || (*kind == TypeKind::Date) || (matches!(kind, TypeKind::Time(_)) && clock);
-    if !fits {
+    if !(kind.is_timestamp() || *kind == TypeKind::Date || (matches!(kind, TypeKind::Time(_)) && unit.is_of_clock())) {
         return None;
     }
-    let (ltz, zone, unit) = (is_ltz(x) && unit != "EPOCH", *zone, unit.to_string());
-    let out = TypeKind::BigInt.nullable().with_nullable(x.data_type().nullable);
+    let (ltz, zone) = (is_ltz(x) && unit != Unit::Epoch, *zone);
     let kernel = int(move |a, i| {
         let (ms, nanos) = a.instant(0, i)?;
-        part(&unit, local(ltz, &zone, ms), nanos)
+        Some(unit.part(local(ltz, &zone, ms), nanos))
     });
     Some(call(name, vec![x.clone()], out, kernel))
 }
 
-/// The start of the unit that holds a local time.
-fn floor(unit: &str, ms: i64) -> Option<i64> {
-    let day = ms.div_euclid(DAY_MS);
-    let (year, month, _) = civil(day);
-    let start = match unit {
-        "MILLENNIUM" => days((year - 1).div_euclid(1000) * 1000 + 1, 1, 1),
-        "CENTURY" => days((year - 1).div_euclid(100) * 100 + 1, 1, 1),
-        "DECADE" => days(year.div_euclid(10) * 10, 1, 1),
-        "YEAR" => days(year, 1, 1),
-        "QUARTER" => days(year, (month - 1) / 3 * 3 + 1, 1),
-        "MONTH" => days(year, month, 1),
-        "WEEK" => day - calendar::iso_weekday(day) % 7,
-        "DAY" => day,
-        "HOUR" => return Some(ms - ms.rem_euclid(HOUR_MS)),
-        "MINUTE" => return Some(ms - ms.rem_euclid(MINUTE_MS)),
-        "SECOND" => return Some(ms - ms.rem_euclid(1000)),
-        "MILLISECOND" => return Some(ms),
-        _ => return None,
-    };
-    Some(start * DAY_MS)
-}
-
-fn next(unit: &str, start: i64) -> Option<i64> {
-    let months = |n| Some(calendar::add_months(start.div_euclid(DAY_MS), n) * DAY_MS);
-    match unit {
-        "MILLENNIUM" => months(12_000),
-        "CENTURY" => months(1200),
-        "DECADE" => months(120),
-        "YEAR" => months(12),
-        "QUARTER" => months(3),
-        "MONTH" => months(1),
-        _ => Some(start + unit_ms(unit)?),
-    }
-}
-
-fn unit_ms(unit: &str) -> Option<i64> {
-    Some(match unit {
-        "WEEK" => 7 * DAY_MS,
-        "DAY" => DAY_MS,
-        "HOUR" => HOUR_MS,
-        "MINUTE" => MINUTE_MS,
-        "SECOND" => 1000,
-        "MILLISECOND" => 1,
-        _ => return None,
-    })
-}
-
-fn unit_months(unit: &str) -> Option<i64> {
-    Some(match unit {
-        "YEAR" => 12,
-        "QUARTER" => 3,
-        "MONTH" => 1,
-        _ => return None,
-    })
-}
-
 fn round_to(name: &str, args: &[ExprRef], zone: &SessionZone) -> Option<ExprRef> {
     let [x, unit] = args else { return None };
-    let unit = word(unit)?;
-    floor(&unit, 0)?;
+    let unit = Unit::parse(&word(unit)?)?;
+    unit.floor(0)?;
     let kind = x.data_type().kind.clone();
     if !kind.is_temporal() {
         return None;
@@ -168,8 +59,8 @@ fn round_to(name: &str, args: &[ExprRef], zone: &SessionZone) -> Option<ExprRef>
     let kernel = int(move |a, i| {
         let (ms, nanos) = a.instant(0, i)?;
         let at = local(ltz, &zone, ms);
-        let start = floor(&unit, at)?;
-        let moved = if up && (start < at || nanos > 0) { next(&unit, start)? } else { start };
+        let start = unit.floor(at)?;
+        let moved = if up && (start < at || nanos > 0) { unit.next(start)? } else { start };
         let moved = if ltz { zone.to_utc_ms(moved) } else { moved };
         arithmetic::shift(&kind, (moved, 0), 0, 1, false)
     });
@@ -178,10 +69,10 @@ fn round_to(name: &str, args: &[ExprRef], zone: &SessionZone) -> Option<ExprRef>
 
 fn add(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
     let [unit, n, x] = args else { return None };
-    let unit = word(unit)?;
-    let (scale, months) = match unit_months(&unit) {
+    let unit = Unit::parse(&word(unit)?)?;
+    let (scale, months) = match unit.months() {
         Some(months) => (months, true),
-        None => (unit_ms(&unit)?, false),
+        None => (unit.ms()?, false),
     };
     let mut out = x.data_type().clone();
     if !(out.kind.is_temporal() && n.data_type().kind.is_integer()) {
@@ -199,12 +90,11 @@ fn add(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
 
 fn difference(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
     let [unit, x, y] = args else { return None };
-    let unit = word(unit)?;
+    let unit = Unit::parse(&word(unit)?)?;
     if !(x.data_type().kind.is_temporal() && y.data_type().kind.is_temporal()) || is_ltz(x) != is_ltz(y) {
         return None;
     }
-    let months = unit_months(&unit);
-    let ms = unit_ms(&unit);
+    let (months, ms) = (unit.months(), unit.ms());
     months.or(ms)?;
     let out = TypeKind::Int.nullable().with_nullable(x.data_type().nullable || y.data_type().nullable);
     let kernel = int(move |a, i| {
@@ -225,25 +115,31 @@ fn date_format(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Optio
     }
     let (ltz, zone) = (is_ltz(x), *zone);
     let kernel = match kind.is_character() {
-        true => text(move |a, i, out| {
-            let utc_ms = simple_date::parse(a.str(0, i)?, simple_date::TIMESTAMP, &zone)?;
-            simple_date::format(out, a.str(1, i)?, utc_ms, &zone)
+        true => text_with(move |(from, to): &mut Dates, a, i, out| {
+            let utc_ms = from.get(TIMESTAMP, SimpleDate::compile)?.parse(a.str(0, i)?, &zone)?;
+            to.get(a.str(1, i)?, SimpleDate::compile)?.format(out, utc_ms, &zone);
+            Some(())
         }),
-        false => text(move |a, i, out| {
+        false => text_with(move |to: &mut Compiled<Pattern>, a, i, out| {
             let (ms, nanos) = a.instant(0, i)?;
-            pattern::format(out, a.str(1, i)?, local(ltz, &zone, ms), nanos)
+            to.get(a.str(1, i)?, Pattern::compile)?.format(out, local(ltz, &zone, ms), nanos);
+            Some(())
         }),
     };
     Ok(Some(call(name, args.to_vec(), TypeKind::STRING.nullable(), kernel)))
 }
 
+/// A pattern to read with, and one to write with.
+type Dates = (Compiled<SimpleDate>, Compiled<SimpleDate>);
+
 /// Text by a format, with the fallback of `TO_TIMESTAMP`.
-fn read(a: &Args<'_>, i: usize) -> Option<(i64, i64)> {
+fn read(format: &mut Compiled<Pattern>, a: &Args<'_>, i: usize) -> Option<(i64, i64)> {
     let s = a.str(0, i)?;
     if a.len() < 2 {
         return parse::timestamp(s);
     }
-    pattern::parse(s, a.str(1, i)?).or_else(|| parse::lenient_timestamp(s))
+    let format = format.get(a.str(1, i)?, Pattern::compile);
+    format.and_then(|format| format.parse(s)).or_else(|| parse::lenient_timestamp(s))
 }
 
 /// A time zone by its name, its offset or one of Java's older abbreviations.
@@ -288,15 +184,15 @@ fn to_timestamp_ltz(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<
         return Ok(Some(call(name, fitting, out, kernel)));
     }
     if let Some(args) = fit("sss", args, zone)? {
-        let kernel = int(|a, i| {
+        let kernel = int_with(|format, a, i| {
             let zone = named_zone(a.str(2, i)?)?;
-            read(a, i).map(|(ms, _)| zone.to_utc_ms(ms))
+            read(format, a, i).map(|(ms, _)| zone.to_utc_ms(ms))
         });
         return Ok(Some(call(name, args, out, kernel)));
     }
     // Without a zone the text is in UTC, whatever the session's zone.
     let Some(args) = fit("ss?", args, zone)? else { return Ok(None) };
-    Ok(Some(call(name, args, out, int(|a, i| read(a, i).map(|(ms, _)| ms)))))
+    Ok(Some(call(name, args, out, int_with(|format, a, i| read(format, a, i).map(|(ms, _)| ms)))))
 }
 
 /// Whether two spans of time have an instant in common, their ends included.
@@ -339,7 +235,7 @@ pub(super) fn functions() -> Vec<Function> {
     let mut all = vec![
         special("EXTRACT", "(unit FROM temporal)", |n, a, z| {
             let [unit, x] = a else { return Ok(None) };
-            Ok(word(unit).and_then(|unit| extract(n, &unit, x, z)))
+            Ok(word(unit).and_then(|unit| extract(n, Unit::parse(&unit)?, x, z)))
         }),
         special("FLOOR_TO", "(temporal TO unit)", |n, a, z| Ok(round_to(n, a, z))),
         special("CEIL_TO", "(temporal TO unit)", |n, a, z| Ok(round_to(n, a, z))),
@@ -347,35 +243,45 @@ pub(super) fn functions() -> Vec<Function> {
         special("TIMESTAMPDIFF", "(unit, temporal, temporal)", |n, a, _| Ok(difference(n, a))),
         special("DATE_FORMAT", "(TIMESTAMP or STRING, STRING)", date_format),
         plain("TO_DATE", &["ss?"], "DATE?", |_| {
-            int(|a, i| match a.len() {
+            int_with(|format: &mut Compiled<SimpleDate>, a, i| match a.len() {
                 1 => parse::date(a.str(0, i)?),
-                _ => Some(simple_date::parse(a.str(0, i)?, a.str(1, i)?, &SessionZone::UTC)?.div_euclid(DAY_MS)),
+                _ => {
+                    let format = format.get(a.str(1, i)?, SimpleDate::compile)?;
+                    Some(format.parse(a.str(0, i)?, &SessionZone::UTC)?.div_euclid(DAY_MS))
+                }
             })
         }),
-        plain("TO_TIMESTAMP", &["ss?"], "TIMESTAMP?", |_| int(|a, i| read(a, i).and_then(|(ms, n)| pack(ms, n, 3)))),
+        plain("TO_TIMESTAMP", &["ss?"], "TIMESTAMP?", |_| {
+            int_with(|format, a, i| read(format, a, i).and_then(|(ms, n)| pack(ms, n, 3)))
+        }),
         special("TO_TIMESTAMP_LTZ", "(NUMERIC[, INT]) or (STRING[, STRING[, STRING]])", to_timestamp_ltz),
         plain("FROM_UNIXTIME", &["ls?"], "STRING", |zone| {
             let zone = *zone;
-            text(move |a, i, out| {
-                let format = if a.len() > 1 { a.str(1, i)? } else { simple_date::TIMESTAMP };
-                simple_date::format(out, format, a.int(0, i)?.checked_mul(1000)?, &zone)
+            text_with(move |to: &mut Compiled<SimpleDate>, a, i, out| {
+                let format = if a.len() > 1 { a.str(1, i)? } else { TIMESTAMP };
+                to.get(format, SimpleDate::compile)?.format(out, a.int(0, i)?.checked_mul(1000)?, &zone);
+                Some(())
             })
         }),
         plain("UNIX_TIMESTAMP", &["", "ss?"], "BIGINT", |zone| {
             let zone = *zone;
-            int(move |a, i| {
+            int_with(move |from: &mut Compiled<SimpleDate>, a, i| {
                 if a.len() == 0 {
                     return Some(a.now_ms.div_euclid(1000));
                 }
-                let format = if a.len() > 1 { a.str(1, i)? } else { simple_date::TIMESTAMP };
-                Some(simple_date::parse(a.str(0, i)?, format, &zone).map_or(i64::MIN, |ms| ms.div_euclid(1000)))
+                let format = if a.len() > 1 { a.str(1, i)? } else { TIMESTAMP };
+                let s = a.str(0, i)?;
+                let utc_ms = from.get(format, SimpleDate::compile).and_then(|from| from.parse(s, &zone));
+                Some(utc_ms.map_or(i64::MIN, |ms| ms.div_euclid(1000)))
             })
         }),
         plain("CONVERT_TZ", &["sss"], "STRING?", |_| {
-            text(|a, i, out| {
+            text_with(|format: &mut Compiled<SimpleDate>, a, i, out| {
                 let (from, to) = (named_zone(a.str(1, i)?)?, named_zone(a.str(2, i)?)?);
-                let utc_ms = simple_date::parse(a.str(0, i)?, simple_date::TIMESTAMP, &from)?;
-                simple_date::format(out, simple_date::TIMESTAMP, utc_ms, &to)
+                let format = format.get(TIMESTAMP, SimpleDate::compile)?;
+                let utc_ms = format.parse(a.str(0, i)?, &from)?;
+                format.format(out, utc_ms, &to);
+                Some(())
             })
         }),
         special("OVERLAPS", "(start, end or interval, start, end or interval)", overlaps),
@@ -393,13 +299,7 @@ pub(super) fn functions() -> Vec<Function> {
     {
         all.push(special(name, "(temporal)", |n, a, z| {
             let [x] = a else { return Ok(None) };
-            let unit = match n {
-                "DAYOFYEAR" => "DOY",
-                "DAYOFMONTH" => "DAY",
-                "DAYOFWEEK" => "DOW",
-                other => other,
-            };
-            Ok(extract(n, unit, x, z))
+            Ok(Unit::parse(n).and_then(|unit| extract(n, unit, x, z)))
         }));
     }
     all
