@@ -1,12 +1,12 @@
 //! `+ - * / %` over numbers, timestamps and intervals, with Flink's result types.
 
-use crate::args::{Kernel, int, try_int};
+use crate::args::{Args, Kernel, int, try_int};
 use crate::calendar::{DAY_MS, add_months};
 use crate::cast::{implicit, pack};
 use crate::decimal;
 use crate::node;
 use crate::typing::common_type;
-use arrow::array::{ArrayRef, AsArray, Decimal128Array};
+use arrow::array::{ArrayRef, AsArray, Decimal128Builder};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{Float32Type, Float64Type};
 use millstream_core::types::SessionZone;
@@ -39,8 +39,9 @@ fn numbers(op: char, l: ExprRef, r: ExprRef, nullable: bool, zone: &SessionZone)
         && !common.kind.is_approximate()
     {
         let (left, right) = (decimal::shape(&lt), decimal::shape(&rt));
-        let out = decimal::result_type(op, left, right).nullable().with_nullable(nullable || op == '/');
-        return Ok(node::call(&op.to_string(), vec![l, r], out.with_nullable(nullable), decimals(op, left.1, right.1)));
+        let out = decimal::result_type(op, left, right).nullable().with_nullable(nullable);
+        let kernel = decimals(op, left.1, right.1, decimal::shape(&out));
+        return Ok(node::call(&op.to_string(), vec![l, r], out, kernel));
     }
     let l = implicit(&l, &common.clone().with_nullable(lt.nullable), zone)?;
     let r = implicit(&r, &common.clone().with_nullable(rt.nullable), zone)?;
@@ -50,6 +51,12 @@ fn numbers(op: char, l: ExprRef, r: ExprRef, nullable: bool, zone: &SessionZone)
         '+' => Arc::new(|a| Ok(numeric::add_wrapping(&*a.columns[0].datum(), &*a.columns[1].datum())?)),
         '-' => Arc::new(|a| Ok(numeric::sub_wrapping(&*a.columns[0].datum(), &*a.columns[1].datum())?)),
         '*' => Arc::new(|a| Ok(numeric::mul_wrapping(&*a.columns[0].datum(), &*a.columns[1].datum())?)),
+        _ if common.kind.is_integer() && divides_safely(&r) => Arc::new(move |a: &Args<'_>| {
+            let (x, y) = (a.columns[0].datum(), a.columns[1].datum());
+            let result = if op == '/' { numeric::div(&*x, &*y)? } else { numeric::rem(&*x, &*y)? };
+            let out = a.out.arrow();
+            Ok(if *result.data_type() == out { result } else { arrow::compute::cast(&result, &out)? })
+        }),
         _ if common.kind.is_integer() => try_int(move |a, i| match (a.int(0, i), a.int(1, i)) {
             (Some(_), Some(0)) => Err(Error::data("division by zero").hint("NULLIF(divisor, 0) gives NULL instead")),
             (Some(x), Some(y)) => Ok(Some(if op == '/' { x.wrapping_div(y) } else { x.wrapping_rem(y) })),
@@ -62,20 +69,46 @@ fn numbers(op: char, l: ExprRef, r: ExprRef, nullable: bool, zone: &SessionZone)
     Ok(node::call(&op.to_string(), vec![l, r], kind.nullable().with_nullable(nullable), kernel))
 }
 
-fn decimals(op: char, s1: u8, s2: u8) -> Kernel {
+/// Whether it is a constant that no integer division fails for: neither 0 nor -1 (which the least integer overflows).
+fn divides_safely(divisor: &ExprRef) -> bool {
+    let value = divisor.as_literal().and_then(|v| crate::args::view(v).ok()?.int(0));
+    value.is_some_and(|v| !matches!(v, 0 | -1))
+}
+
+/// What rounds nowhere: sums at the larger scale, products at the sum of the scales. Else [`decimal::apply`].
+fn exact(op: char, s1: u8, s2: u8, s: u8) -> Option<Box<dyn Fn(i128, i128) -> Option<i128> + Send + Sync>> {
+    let common = s1.max(s2);
+    let (up1, up2) = (decimal::pow10(u32::from(common - s1)), decimal::pow10(u32::from(common - s2)));
+    match op {
+        '+' if s == common => Some(Box::new(move |x, y| x.checked_mul(up1)?.checked_add(y.checked_mul(up2)?))),
+        '-' if s == common => Some(Box::new(move |x, y| x.checked_mul(up1)?.checked_sub(y.checked_mul(up2)?))),
+        '*' if s == s1 + s2 => Some(Box::new(i128::checked_mul)),
+        _ => None,
+    }
+}
+
+fn decimals(op: char, s1: u8, s2: u8, (p, s): (u8, u8)) -> Kernel {
+    let exact = exact(op, s1, s2, s);
+    // The least magnitude that doesn't fit.
+    let limit = decimal::pow10(u32::from(p)).unsigned_abs();
     Arc::new(move |a| {
-        let (p, s) = decimal::shape(a.out);
-        let mut values = Vec::with_capacity(a.rows);
+        let mut values = Decimal128Builder::with_capacity(a.rows);
         for i in 0..a.rows {
-            values.push(match (a.dec(0, i), a.dec(1, i)) {
+            values.append_option(match (a.dec(0, i), a.dec(1, i)) {
                 (Some(_), Some(0)) if matches!(op, '/' | '%') => {
                     return Err(Error::data("division by zero").hint("NULLIF(divisor, 0) gives NULL instead"));
                 }
-                (Some(x), Some(y)) => decimal::apply(op, x, s1, y, s2, s).filter(|v| decimal::fits(*v, p)),
+                (Some(x), Some(y)) => {
+                    let value = match &exact {
+                        Some(exact) => exact(x, y),
+                        None => decimal::apply(op, x, s1, y, s2, s),
+                    };
+                    value.filter(|v| v.unsigned_abs() < limit)
+                }
                 _ => None,
             });
         }
-        Ok(Arc::new(Decimal128Array::from(values).with_precision_and_scale(p, s as i8)?))
+        Ok(Arc::new(values.finish().with_precision_and_scale(p, s as i8)?))
     })
 }
 

@@ -109,6 +109,7 @@ pub(crate) fn cast_array(
         }};
     }
     match (&from.kind, &to.kind) {
+        (a, b) if a.is_integer() && *b == TypeKind::STRING => Ok(arrow::compute::cast(array, &target)?),
         (_, b) if b.is_character() => to_text(&arg, rows, from, to, zone),
         (a, Boolean) if a.is_character() => Ok(Arc::new(each!(BooleanArray, |i| arg.str(i), parse::boolean))),
         (Decimal(_, s), Boolean) => {
@@ -198,6 +199,11 @@ pub(crate) fn cast_array(
             let narrow = !matches!(b, BigInt);
             let convert = |v: f64| if narrow { i64::from(v as i32) } else { v as i64 };
             int_array((0..rows).map(|i| arg.f64(i).map(convert)).collect(), &target)
+        }
+        // To wider integers and to doubles, where nothing is lost or refused.
+        (a, Double) if a.is_integer() || *a == Float => Ok(arrow::compute::cast(array, &target)?),
+        (TinyInt, SmallInt | Int | BigInt) | (SmallInt, Int | BigInt) | (Int, BigInt) => {
+            Ok(arrow::compute::cast(array, &target)?)
         }
         (_, Double) => Ok(Arc::new((0..rows).map(|i| arg.f64(i)).collect::<Float64Array>())),
         (a, Float) if a.is_integer() => {

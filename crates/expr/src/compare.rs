@@ -1,15 +1,16 @@
-//! Comparisons, `IS [NOT] DISTINCT FROM`, `IN` and `LIKE`.
+//! Comparisons, `IS [NOT] DISTINCT FROM` and `IN`.
 
 use crate::args::{Arg, Args, Kernel, boolean, view};
 use crate::cast::implicit;
 use crate::logic;
 use crate::node;
 use crate::typing::comparison_type;
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cmp;
+use arrow::datatypes::{Float32Type, Float64Type};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result, TypeKind};
-use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -30,21 +31,8 @@ pub(crate) fn compare(op: &'static str, l: &ExprRef, r: &ExprRef, zone: &Session
                 _ => Ok(None),
             };
         }
-        TypeKind::Float | TypeKind::Double => {
-            let holds = ordering(op);
-            boolean(move |a, i| match (a.f64(0, i), a.f64(1, i)) {
-                (Some(x), Some(y)) if !distinct => Some(match op {
-                    "=" => x == y,
-                    "<>" => x != y,
-                    "<" => x < y,
-                    "<=" => x <= y,
-                    ">" => x > y,
-                    _ => x >= y,
-                }),
-                (x, y) if distinct => Some(holds(if x == y { Ordering::Equal } else { Ordering::Less })),
-                _ => None,
-            })
-        }
+        TypeKind::Float => Arc::new(move |a: &Args<'_>| floats::<Float32Type>(op, a)),
+        TypeKind::Double => Arc::new(move |a: &Args<'_>| floats::<Float64Type>(op, a)),
         k if k.is_numeric()
             || k.is_temporal()
             || k.is_character()
@@ -94,8 +82,43 @@ fn flat(op: &str, a: &Args<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(result))
 }
 
-fn ordering(op: &'static str) -> fn(Ordering) -> bool {
-    if op == "IS DISTINCT FROM" { |o| o != Ordering::Equal } else { |o| o == Ordering::Equal }
+/// Compares as Java's primitives do: NaN equals nothing, 0.0 equals -0.0.
+fn floats<T: ArrowPrimitiveType<Native: PartialOrd>>(op: &str, a: &Args<'_>) -> Result<ArrayRef> {
+    let (l, r) = (a.columns[0].array().as_primitive::<T>(), a.columns[1].array().as_primitive::<T>());
+    let (x, y) = (l.values(), r.values());
+    // A scalar is read at its only place.
+    let (one_l, one_r) = (a.columns[0].is_scalar(), a.columns[1].is_scalar());
+    let compare = |holds: fn(T::Native, T::Native) -> bool| {
+        BooleanBuffer::collect_bool(a.rows, |i| holds(x[if one_l { 0 } else { i }], y[if one_r { 0 } else { i }]))
+    };
+    let distinct = |wanted: bool| {
+        let values = (0..a.rows).map(|i| {
+            let (i, j) = (a.row(0, i), a.row(1, i));
+            let differ = match (l.is_null(i), r.is_null(j)) {
+                (false, false) => x[i] != y[j],
+                (i, j) => i != j,
+            };
+            differ == wanted
+        });
+        Ok(Arc::new(BooleanArray::from(values.collect::<Vec<_>>())) as ArrayRef)
+    };
+    let values = match op {
+        "=" => compare(|x, y| x == y),
+        "<>" => compare(|x, y| x != y),
+        "<" => compare(|x, y| x < y),
+        "<=" => compare(|x, y| x <= y),
+        ">" => compare(|x, y| x > y),
+        ">=" => compare(|x, y| x >= y),
+        "IS DISTINCT FROM" => return distinct(true),
+        _ => return distinct(false),
+    };
+    let nulls = |array: &PrimitiveArray<T>, one: bool| match (array.nulls(), one) {
+        (Some(nulls), true) if nulls.null_count() > 0 => Some(NullBuffer::new_null(a.rows)),
+        (nulls, false) => nulls.cloned(),
+        _ => None,
+    };
+    let nulls = NullBuffer::union(nulls(l, one_l).as_ref(), nulls(r, one_r).as_ref());
+    Ok(Arc::new(BooleanArray::new(values, nulls)))
 }
 
 fn rows_equal(l: &ExprRef, r: &ExprRef, fields: usize, zone: &SessionZone) -> Result<Option<ExprRef>> {
@@ -154,80 +177,4 @@ fn in_set(x: &ExprRef, list: &[ExprRef], common: &millstream_core::DataType, zon
         if found || !has_null { Some(found) } else { None }
     });
     Ok(node::call("IN", vec![x], out, kernel))
-}
-
-enum Token {
-    Char(char),
-    One,
-    Many,
-}
-
-fn tokens(pattern: &str, escape: Option<char>) -> Vec<Token> {
-    let mut out = Vec::new();
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        out.push(match c {
-            c if Some(c) == escape => match chars.next() {
-                Some(next) => Token::Char(next),
-                None => Token::Char(c),
-            },
-            '%' => Token::Many,
-            '_' => Token::One,
-            c => Token::Char(c),
-        });
-    }
-    out
-}
-
-fn matches_like(text: &str, pattern: &[Token]) -> bool {
-    let (mut rest, mut p) = (text, 0);
-    let mut retry: Option<(&str, usize)> = None;
-    loop {
-        let step = match pattern.get(p) {
-            None if rest.is_empty() => return true,
-            Some(Token::Many) => {
-                retry = Some((rest, p + 1));
-                p += 1;
-                continue;
-            }
-            Some(Token::One) => !rest.is_empty(),
-            Some(Token::Char(c)) => rest.starts_with(*c),
-            None => false,
-        };
-        if step {
-            let mut chars = rest.chars();
-            chars.next();
-            rest = chars.as_str();
-            p += 1;
-            continue;
-        }
-        let Some((from, at)) = retry else { return false };
-        let mut chars = from.chars();
-        if chars.next().is_none() {
-            return false;
-        }
-        rest = chars.as_str();
-        p = at;
-        retry = Some((rest, at));
-    }
-}
-
-/// `LIKE`, whose third argument is the escape character; without it there is none.
-pub(crate) fn like() -> Kernel {
-    Arc::new(|a| {
-        let mut compiled: Option<(&str, Option<&str>, Vec<Token>)> = None;
-        let mut values = Vec::with_capacity(a.rows);
-        for i in 0..a.rows {
-            let escape = if a.len() > 2 { a.str(2, i) } else { None };
-            let (Some(text), Some(pattern)) = (a.str(0, i), a.str(1, i)) else {
-                values.push(None);
-                continue;
-            };
-            if !matches!(&compiled, Some((p, e, _)) if *p == pattern && *e == escape) {
-                compiled = Some((pattern, escape, tokens(pattern, escape.and_then(|e| e.chars().next()))));
-            }
-            values.push(compiled.as_ref().map(|(_, _, t)| matches_like(text, t)));
-        }
-        Ok(Arc::new(BooleanArray::from(values)))
-    })
 }

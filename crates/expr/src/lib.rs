@@ -14,6 +14,7 @@ mod compare;
 mod decimal;
 mod functions;
 mod jsonpath;
+mod like;
 mod logic;
 mod node;
 mod parse;

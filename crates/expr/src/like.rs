@@ -43,7 +43,8 @@ impl Like {
         let many = |t: Option<&Token>| matches!(t, Some(Token::Many));
         let (open, close) = (many(tokens.first()), many(tokens.last()) && tokens.len() > 1);
         let inner = &tokens[usize::from(open)..tokens.len() - usize::from(close)];
-        let text = inner.iter().map(|t| if let Token::Char(c) = t { Some(*c) } else { None }).collect::<Option<String>>();
+        let text =
+            inner.iter().map(|t| if let Token::Char(c) = t { Some(*c) } else { None }).collect::<Option<String>>();
         match (text, open, close) {
             (Some(text), false, false) => Like::Exact(text),
             (Some(text), false, true) => Like::StartsWith(text),

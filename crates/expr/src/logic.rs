@@ -1,13 +1,17 @@
 //! Three-valued logic, `CASE` and `COALESCE`: what must not evaluate an argument a row doesn't need.
 
-use crate::args::{Kernel, boolean};
+use crate::args::{Args, Kernel, boolean};
 use crate::node::{self, FieldAccess};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array};
 use arrow::compute;
+use arrow::compute::kernels::zip::zip;
 use millstream_core::expr::{Columnar, EvalContext};
 use millstream_core::{Batch, DataType, Error, Expr, ExprRef, Result, TypeKind};
 use std::fmt;
 use std::sync::Arc;
+
+/// The right side of AND and OR is evaluated for single rows if fewer than one in so many needs it.
+const FEW_PART: usize = 8;
 
 /// `l AND r` or `l OR r`.
 #[derive(Debug)]
@@ -58,22 +62,26 @@ impl Expr for Logic {
     fn evaluate(&self, batch: &Batch, ctx: &EvalContext) -> Result<Columnar> {
         let rows = batch.num_rows();
         let left = self.left.evaluate(batch, ctx)?;
-        let decided = |v: Option<bool>| v == Some(!self.is_and);
         let scalar = left.is_scalar();
         let array = left.into_array(if scalar { 1 } else { rows })?;
         let values = truth(&array)?;
-        let undecided: Vec<u32> = (0..values.len()).filter(|i| !decided(at(values, *i))).map(|i| i as u32).collect();
-        if undecided.is_empty() {
+        let decided = values.len() - values.null_count();
+        let decided = if self.is_and { decided - values.true_count() } else { values.true_count() };
+        if decided == values.len() {
             return Ok(if scalar { Columnar::Scalar(array) } else { Columnar::Array(array) });
         }
-        // The right side runs over all rows, which is cheapest; only if that fails, over those that need it.
-        let right = match self.right.evaluate(batch, ctx) {
-            Ok(right) => right,
-            Err(e) if scalar || undecided.len() == rows => return Err(e),
-            Err(_) => {
-                let part = subset(&self.right, batch, &undecided, ctx)?;
+        // Where the left side leaves few rows open, the right one runs over those; else over all, which is cheaper
+        // than picking them, unless it fails for one that doesn't need it.
+        let few = !scalar && (rows - decided) * FEW_PART < rows;
+        let right = match if few { None } else { Some(self.right.evaluate(batch, ctx)) } {
+            Some(Ok(right)) => right,
+            Some(Err(e)) if scalar || decided == 0 => return Err(e),
+            _ => {
+                let open: Vec<u32> =
+                    (0..rows).filter(|i| at(values, *i) != Some(!self.is_and)).map(|i| i as u32).collect();
+                let part = subset(&self.right, batch, &open, ctx)?;
                 let mut spread = vec![None; rows];
-                for (i, row) in undecided.iter().enumerate() {
+                for (i, row) in open.iter().enumerate() {
                     spread[*row as usize] = at(truth(&part)?, i);
                 }
                 Columnar::Array(Arc::new(BooleanArray::from(spread)))
@@ -158,6 +166,32 @@ fn gather(parts: &[ArrayRef], rows_of: &[Vec<u32>], n: usize) -> Result<ArrayRef
     Ok(compute::interleave(&arrays, &from)?)
 }
 
+/// Whether it is there already: choosing among such values needs no picking of rows.
+fn is_at_hand(expr: &ExprRef) -> bool {
+    expr.as_literal().is_some() || expr.as_column().is_some()
+}
+
+impl Case {
+    /// The result where all values are columns and constants; `None` if they aren't, or if a condition fails (maybe for
+    /// a row that doesn't need it).
+    fn choose(&self, batch: &Batch, ctx: &EvalContext) -> Result<Option<Columnar>> {
+        let (branches, otherwise) = self.children.as_chunks::<2>();
+        let Some(otherwise) = otherwise.first().filter(|e| is_at_hand(e)) else { return Ok(None) };
+        if !branches.iter().all(|[condition, value]| is_at_hand(value) && condition.is_deterministic()) {
+            return Ok(None);
+        }
+        let mut result = otherwise.evaluate(batch, ctx)?;
+        for [condition, value] in branches.iter().rev() {
+            let Ok(holds) = condition.evaluate(batch, ctx) else { return Ok(None) };
+            let holds = holds.into_array(batch.num_rows())?;
+            let value = value.evaluate(batch, ctx)?;
+            let chosen = zip(truth(&holds)?, &*value.datum(), &*result.datum())?;
+            result = Columnar::Array(chosen);
+        }
+        Ok(Some(result))
+    }
+}
+
 impl Expr for Case {
     fn data_type(&self) -> &DataType {
         &self.data_type
@@ -166,6 +200,9 @@ impl Expr for Case {
         let n = batch.num_rows();
         if n == 0 {
             return Ok(Columnar::Array(new_null_array(&self.data_type.arrow(), 0)));
+        }
+        if let Some(result) = self.choose(batch, ctx)? {
+            return Ok(result);
         }
         let mut remaining: Vec<u32> = (0..n as u32).collect();
         let (mut parts, mut rows_of) = (Vec::new(), Vec::new());
@@ -228,23 +265,36 @@ impl Expr for Coalesce {
     }
     fn evaluate(&self, batch: &Batch, ctx: &EvalContext) -> Result<Columnar> {
         let n = batch.num_rows();
-        let mut remaining: Vec<u32> = (0..n as u32).collect();
-        let (mut parts, mut rows_of) = (Vec::new(), Vec::new());
-        for (k, child) in self.children.iter().enumerate() {
-            let part = subset(child, batch, &remaining, ctx)?;
-            let last = k + 1 == self.children.len();
-            if part.null_count() == 0 || last {
-                parts.push(part);
-                rows_of.push(std::mem::take(&mut remaining));
+        let Some((first, others)) = self.children.split_first() else {
+            return Err(Error::internal("COALESCE has an argument"));
+        };
+        let first = first.evaluate(batch, ctx)?;
+        if first.array().null_count() == 0 || others.is_empty() {
+            return Ok(first);
+        }
+        let first = first.into_array(n)?;
+        if let [other] = others
+            && is_at_hand(other)
+        {
+            let known = compute::is_not_null(&first)?;
+            let other = other.evaluate(batch, ctx)?;
+            return Ok(Columnar::Array(zip(&known, &first, &*other.datum())?));
+        }
+        let missing = |part: &ArrayRef, rows: &[u32]| -> Vec<u32> {
+            rows.iter().enumerate().filter(|(i, _)| part.is_null(*i)).map(|(_, r)| *r).collect()
+        };
+        let all: Vec<u32> = (0..n as u32).collect();
+        let mut remaining = missing(&first, &all);
+        // Rows that are NULL in a part are overwritten by the parts that follow.
+        let (mut parts, mut rows_of) = (vec![first], vec![all]);
+        for other in others {
+            let part = subset(other, batch, &remaining, ctx)?;
+            let next = missing(&part, &remaining);
+            parts.push(part);
+            rows_of.push(std::mem::replace(&mut remaining, next));
+            if remaining.is_empty() {
                 break;
             }
-            let next = remaining.iter().enumerate().filter(|(i, _)| part.is_null(*i)).map(|(_, r)| *r).collect();
-            parts.push(part);
-            // Rows that are NULL here are overwritten by the parts that follow.
-            rows_of.push(std::mem::replace(&mut remaining, next));
-        }
-        if parts.len() == 1 {
-            return Ok(Columnar::Array(parts.remove(0)));
         }
         Ok(Columnar::Array(gather(&parts, &rows_of, n)?))
     }
@@ -275,7 +325,10 @@ pub(crate) fn test(name: &str, x: &ExprRef) -> Option<ExprRef> {
         return None;
     }
     let kernel = match wanted {
-        None => boolean(move |a, i| Some(a.is_null(0, i) != negated)),
+        None => Arc::new(move |a: &Args<'_>| {
+            let x = a.array(0)?;
+            Ok(Arc::new(if negated { compute::is_not_null(&x)? } else { compute::is_null(&x)? }) as ArrayRef)
+        }),
         Some(v) => boolean(move |a, i| Some((a.bool(0, i) == Some(v)) != negated)),
     };
     Some(node::call(name, vec![x.clone()], TypeKind::Boolean.not_null(), kernel))

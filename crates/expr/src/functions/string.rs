@@ -3,7 +3,6 @@
 use super::collection::text_lists;
 use super::{Function, plain, special};
 use crate::args::{Args, Kernel, boolean, bytes, int, text};
-use crate::compare;
 use crate::node::call;
 use millstream_core::TypeKind;
 
@@ -130,7 +129,7 @@ fn similar(pattern: &str, escape: Option<char>) -> String {
 
 pub(super) fn functions() -> Vec<Function> {
     let mut all = vec![
-        plain("LIKE", &["ss", "sss"], "BOOLEAN", |_| compare::like()),
+        plain("LIKE", &["ss", "sss"], "BOOLEAN", |_| crate::like::like()),
         plain("SIMILAR TO", &["ss", "sss"], "BOOLEAN", |_| {
             boolean(|a, i| {
                 let escape = if a.len() > 2 { a.str(2, i)?.chars().next() } else { None };

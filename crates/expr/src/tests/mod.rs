@@ -276,3 +276,72 @@ fn the_documentation_lists_the_functions_there_are() {
     listed.dedup();
     assert_eq!(listed, crate::build::function_names());
 }
+
+/// `e` over a column `x` of these values.
+fn over(e: &ExprRef, x: ArrayRef, data_type: &DataType) -> Vec<String> {
+    let schema = Schema::new(vec![Field::new("x", data_type.clone())]);
+    let rows = x.len();
+    let batch = Batch::from_columns(schema.arrow().clone(), vec![x], rows).expect("a batch");
+    let array = e.evaluate(&batch, &EvalContext { now_ms: 0 }).and_then(|c| c.into_array(rows)).expect("a column");
+    assert_eq!(array.data_type(), &e.data_type().arrow(), "{e}");
+    (0..rows).map(|r| format_value(&array, r, e.data_type(), &UTC)).collect()
+}
+
+/// Whole columns take other ways than single values: kernels of Arrow, patterns kept from row to row.
+#[test]
+fn columns_answer_as_single_values_do() {
+    let int = TypeKind::Int.nullable();
+    let x = || column(0, int.clone(), "x");
+    let values: [Option<i32>; 6] = [Some(7), None, Some(-7), Some(0), Some(i32::MIN), Some(3)];
+    let decimal = || cast(x(), TypeKind::Decimal(12, 2).nullable(), false, &UTC).expect("castable");
+    let double = || cast(x(), TypeKind::Double.nullable(), false, &UTC).expect("castable");
+    let text = || cast(x(), TypeKind::STRING.nullable(), false, &UTC).expect("castable");
+    let expressions = [
+        c("/", vec![x(), i(3)]),
+        c("%", vec![x(), i(3)]),
+        c("/", vec![x(), i(-1)]),
+        c("MOD", vec![cast(x(), TypeKind::BigInt.nullable(), false, &UTC).expect("castable"), i(5)]),
+        c("+", vec![decimal(), dec(105, 3, 1)]),
+        c("*", vec![decimal(), dec(105, 3, 1)]),
+        c("/", vec![decimal(), dec(105, 3, 1)]),
+        c(">", vec![double(), d(2.5)]),
+        c("=", vec![d(7.0), double()]),
+        c("IS DISTINCT FROM", vec![double(), null(TypeKind::Double)]),
+        c("LIKE", vec![text(), s("7")]),
+        c("LIKE", vec![text(), s("-%")]),
+        c("LIKE", vec![text(), s("%7")]),
+        c("LIKE", vec![text(), s("%4748%")]),
+        c("LIKE", vec![text(), s("_7%")]),
+        c("IS NULL", vec![x()]),
+        c("COALESCE", vec![x(), i(1)]),
+        c("COALESCE", vec![x(), c("+", vec![x(), i(1)]), i(2)]),
+        c("CASE", vec![c(">", vec![x(), i(0)]), s("positive"), c("<", vec![x(), i(0)]), s("negative"), s("else")]),
+        c("AND", vec![c("=", vec![x(), i(7)]), c("LIKE", vec![text(), s("7%")])]),
+        c("OR", vec![c("<>", vec![x(), i(7)]), c("LIKE", vec![text(), s("7%")])]),
+        c("IN", vec![x(), i(1), i(7), i(3), i(4)]),
+        c("PRINTF", vec![s("%05d"), x()]),
+        c("DATE_FORMAT", vec![c("TO_TIMESTAMP_LTZ", vec![x(), i(3)]), s("mm:ss.SSS")]),
+        c("EXTRACT", vec![s("SECOND"), c("TO_TIMESTAMP_LTZ", vec![x(), i(0)])]),
+    ];
+    for e in expressions {
+        let all = over(&e, Arc::new(Int32Array::from(values.to_vec())), &int);
+        for (value, expect) in values.iter().zip(all) {
+            assert_eq!(over(&e, Arc::new(Int32Array::from(vec![*value])), &int), [expect], "{e} of {value:?}");
+            let literal = value.map_or_else(|| null(TypeKind::Int), |v| i(i64::from(v)));
+            let constant = replace_column(&e, &literal);
+            assert_eq!(
+                over(&e, Arc::new(Int32Array::from(vec![*value])), &int),
+                [try_eval(&constant).expect("a value")],
+                "{e}"
+            );
+        }
+    }
+}
+
+fn replace_column(e: &ExprRef, by: &ExprRef) -> ExprRef {
+    if e.as_column().is_some() {
+        return by.clone();
+    }
+    let children = e.children().into_iter().map(|child| replace_column(child, by)).collect::<Vec<_>>();
+    if children.is_empty() { e.clone() } else { e.with_children(children) }
+}

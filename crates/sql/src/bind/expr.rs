@@ -129,20 +129,15 @@ impl<'a> ExprBinder<'a> {
             Expr::IsDistinctFrom(a, b) => self.call_on("IS DISTINCT FROM", &[a, b]),
             Expr::IsNotDistinctFrom(a, b) => self.call_on("IS NOT DISTINCT FROM", &[a, b]),
             Expr::InList { expr, list, negated } => {
-                let x = self.bind(expr)?;
-                let mut any: Option<ExprRef> = None;
+                if list.is_empty() {
+                    return error(at, "IN needs at least one value");
+                }
+                let mut args = vec![self.bind(expr)?];
                 for item in list {
-                    let item = self.bind(item)?;
-                    let equal = self.call("=", vec![x.clone(), item]).at_place(at)?;
-                    any = Some(match any {
-                        Some(any) => self.call("OR", vec![any, equal])?,
-                        None => equal,
-                    });
+                    args.push(self.bind(item)?);
                 }
-                match any {
-                    Some(any) => self.negate_if(*negated, any),
-                    None => error(at, "IN needs at least one value"),
-                }
+                let found = self.call("IN", args)?;
+                self.negate_if(*negated, found)
             }
             Expr::Between { expr, negated, low, high } => {
                 let (x, low, high) = (self.bind(expr)?, self.bind(low)?, self.bind(high)?);
