@@ -25,7 +25,7 @@ pub enum Command {
         /// The script.
         file: PathBuf,
         /// How many workers run each operator.
-        #[arg(long)]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         parallelism: Option<usize>,
         /// Set a configuration key, as SET does; may be repeated.
         #[arg(long, value_name = "KEY=VALUE")]
@@ -42,10 +42,10 @@ pub struct RunArgs {
     /// The script.
     pub file: PathBuf,
     /// How many workers run each operator, over all processes [default: the number of cores].
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub parallelism: Option<usize>,
     /// How many worker processes share the work.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = count, allow_negative_numbers = true)]
     pub processes: usize,
     /// Set a configuration key, as SET does (the script's own SET wins); may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -60,6 +60,16 @@ pub struct RunArgs {
     /// How a SELECT's result is printed [default: table on a terminal, else jsonl].
     #[arg(long)]
     pub format: Option<Format>,
+}
+
+/// The most workers and processes of a job: each is a thread or more.
+pub const MAX_WORKERS: usize = 256;
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=MAX_WORKERS).contains(&n) => Ok(n),
+        _ => Err(format!("it must be a whole number from 1 to {MAX_WORKERS}")),
+    }
 }
 
 /// How a SELECT's result is printed.

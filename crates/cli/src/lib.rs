@@ -12,6 +12,7 @@ mod worker;
 
 use args::{Cli, Command};
 use clap::Parser;
+use millstream_core::Error;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -28,13 +29,16 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Run(args) => run::run(&args),
         Command::Explain { file, parallelism, set } => run::explain(&file, parallelism, &set),
-        Command::Worker => worker::work(),
+        Command::Worker => return worker::work(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.kind().exit_code() as u8)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Tells the person what went wrong, and gives the exit code that goes with it.
+fn failed(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(error.kind().exit_code() as u8)
 }

@@ -1,6 +1,7 @@
 //! The sink behind a script's last SELECT: prints the changelog to stdout.
 
 use crate::args::Format;
+use arrow::array::AsArray;
 use millstream_core::error::{Error, Result};
 use millstream_core::graph::ChangelogMode;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
@@ -40,8 +41,11 @@ impl Sink for SelectSink {
     fn check(&self) -> Result<()> {
         Ok(())
     }
-    fn open(&self, _ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
+    fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
         let schema = self.schema.get().cloned().ok_or_else(|| Error::internal("the result's columns are not known"))?;
+        if ctx.instance > 0 {
+            return Ok(Box::new(Unused));
+        }
         Ok(match self.format {
             Format::Jsonl => Box::new(Lines { schema, zone: self.zone, out: Vec::new(), csv: false, header: false }),
             Format::Csv => Box::new(Lines { schema, zone: self.zone, out: Vec::new(), csv: true, header: true }),
@@ -61,6 +65,18 @@ struct Nothing;
 impl Committer for Nothing {
     fn commit(&mut self, _epoch: u64, _committables: &[Vec<u8>], _last: bool) -> Result<()> {
         Ok(())
+    }
+}
+
+/// The instances that get no rows.
+struct Unused;
+
+impl SinkWriter for Unused {
+    fn write(&mut self, _batch: &Batch) -> Result<()> {
+        Err(Error::internal("a SELECT's rows went to another worker than the first"))
+    }
+    fn prepare_commit(&mut self, _epoch: u64, _ended: bool) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![])
     }
 }
 
@@ -143,6 +159,8 @@ fn cells_of(batch: &Batch, row: usize, schema: &Schema, zone: &SessionZone, null
         let array = batch.column(i);
         if arrow::array::Array::is_null(array, row) {
             null.to_string()
+        } else if let Some(bytes) = array.as_binary_opt::<i32>() {
+            bytes.value(row).iter().fold("x'".to_string(), |text, b| text + &format!("{b:02X}")) + "'"
         } else {
             millstream_expr::print::format_value(array, row, &f.data_type, zone)
         }
@@ -150,11 +168,14 @@ fn cells_of(batch: &Batch, row: usize, schema: &Schema, zone: &SessionZone, null
     schema.fields.iter().enumerate().map(cell).collect()
 }
 
-/// Writes to stdout; a reader that went away ends the process quietly, as for any filter.
+/// The error of writing to a reader that went away; it ends the job quietly, as for any filter.
+pub const READER_GONE: &str = "the reader of the output is gone";
+
+/// Writes to stdout.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Err(Error::data(READER_GONE)),
         other => Ok(other?),
     }
 }

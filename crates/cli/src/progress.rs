@@ -2,9 +2,9 @@
 
 use millstream_control::supervisor::Status;
 use millstream_core::Watermark;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which nodes count as input and output.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +26,6 @@ pub struct Totals {
     pub late: u64,
     /// Records passed over.
     pub bad: u64,
-    /// Bytes of state.
-    pub state_bytes: u64,
     /// The lowest watermark; `i64::MIN`: none.
     pub watermark_ms: i64,
 }
@@ -46,7 +44,6 @@ impl Totals {
             }
             totals.late += node.late_rows;
             totals.bad += node.bad_records;
-            totals.state_bytes += node.state_bytes;
         }
         if totals.watermark_ms == i64::MAX {
             totals.watermark_ms = i64::MIN;
@@ -55,18 +52,22 @@ impl Totals {
     }
 }
 
+/// Over how long rates are taken.
+const RATE_OVER: Duration = Duration::from_secs(2);
+
 /// Draws the progress line, on a terminal only.
 pub struct ProgressLine {
     roles: Roles,
     terminal: bool,
-    last: Option<(Instant, Totals)>,
-    width: usize,
+    samples: VecDeque<(Instant, Totals)>,
+    drawn: bool,
 }
 
 impl ProgressLine {
     /// A line for a job with these roles; nothing is drawn if `quiet`.
     pub fn new(roles: Roles, quiet: bool) -> Self {
-        ProgressLine { roles, terminal: !quiet && std::io::stderr().is_terminal(), last: None, width: 0 }
+        let terminal = !quiet && std::io::stderr().is_terminal();
+        ProgressLine { roles, terminal, samples: VecDeque::new(), drawn: false }
     }
 
     /// Draws what has changed.
@@ -76,43 +77,81 @@ impl ProgressLine {
         }
         let totals = Totals::of(status, &self.roles);
         let now = Instant::now();
-        let (rate_in, rate_out) = match &self.last {
-            Some((then, before)) => {
-                let seconds = now.duration_since(*then).as_secs_f64().max(0.001);
-                (rate(totals.rows_in, before.rows_in, seconds), rate(totals.rows_out, before.rows_out, seconds))
-            }
-            None => (0.0, 0.0),
-        };
-        self.last = Some((now, totals));
-        let watermark = Watermark(totals.watermark_ms);
-        let lag = match watermark {
-            Watermark::MIN | Watermark::MAX => String::new(),
-            Watermark(ms) => format!(" ({:.1} s behind)", (now_ms - ms) as f64 / 1000.0),
-        };
-        let checkpoint = match status.last_checkpoint_ms {
-            Some(at) => format!("{:.1} s ago, {} B", (now_ms - at) as f64 / 1000.0, status.last_checkpoint_bytes),
-            None => "none yet".into(),
-        };
-        let line = format!(
-            "{rate_in:.0} rows/s in, {rate_out:.0} out | watermark {watermark}{lag} | checkpoint {checkpoint} | state {} B",
-            totals.state_bytes
-        );
-        eprint!("\r{line:width$}", width = self.width);
-        self.width = line.len();
+        self.samples.push_back((now, totals));
+        while self.samples.len() > 2 && self.samples[1].0 + RATE_OVER <= now {
+            self.samples.pop_front();
+        }
+        let (then, before) = self.samples[0];
+        let seconds = now.duration_since(then).as_secs_f64();
+        let text: String = line(status, &totals, &before, seconds, now_ms).chars().take(width()).collect();
+        eprint!("\r{text}\x1b[K");
+        self.drawn = true;
         let _ = std::io::stderr().flush();
     }
 
-    /// Clears the line.
+    /// Clears the line, before something else is printed.
     pub fn clear(&mut self) {
-        if self.terminal && self.width > 0 {
-            eprint!("\r{:width$}\r", "", width = self.width);
+        if std::mem::take(&mut self.drawn) {
+            eprint!("\r\x1b[K");
             let _ = std::io::stderr().flush();
         }
     }
 }
 
-fn rate(now: u64, before: u64, seconds: f64) -> f64 {
-    now.saturating_sub(before) as f64 / seconds
+fn line(status: &Status, totals: &Totals, before: &Totals, seconds: f64, now_ms: i64) -> String {
+    let rate = |now: u64, before: u64| thousands((now.saturating_sub(before) as f64 / seconds.max(0.1)) as u64);
+    let mut text =
+        format!("{} rows/s in, {} out", rate(totals.rows_in, before.rows_in), rate(totals.rows_out, before.rows_out));
+    match Watermark(totals.watermark_ms) {
+        Watermark::MIN => {}
+        Watermark::MAX => text.push_str(" | all input read"),
+        watermark => {
+            let lag_ms = now_ms - watermark.0;
+            let lag = if lag_ms < 0 { format!("{} ahead", time(-lag_ms)) } else { format!("{} behind", time(lag_ms)) };
+            text.push_str(&format!(" | watermark {watermark}, {lag}"));
+        }
+    }
+    if totals.late > 0 {
+        text.push_str(&format!(" | {} late", thousands(totals.late)));
+    }
+    if let Some(at) = status.last_checkpoint_ms {
+        text.push_str(&format!(" | checkpoint {} ago", time(now_ms - at)));
+        text.push_str(&format!(" | state {}", size(status.state_bytes)));
+    }
+    if status.restarts > 0 {
+        text.push_str(&format!(" | {} restarts", status.restarts));
+    }
+    text
+}
+
+/// Columns of the terminal that stderr is; the last is left free, so that no line wraps.
+fn width() -> usize {
+    // SAFETY: a zeroed `winsize` is a valid one.
+    let mut window: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ fills in the `winsize` that the pointer names.
+    let told = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut window) } == 0;
+    if told && window.ws_col > 1 { usize::from(window.ws_col) - 1 } else { 119 }
+}
+
+/// `1.5 s`, `12 min`, `3.4 h`, `20 days`
+fn time(ms: i64) -> String {
+    let seconds = ms as f64 / 1000.0;
+    match seconds {
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{} days", thousands((s / 86_400.0) as u64)),
+    }
+}
+
+/// `512 B`, `1.5 kB`, `20.0 MB`
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} B"),
+        1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
 }
 
 /// `1,234,567`
@@ -130,10 +169,32 @@ pub fn thousands(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        assert_eq!(super::thousands(0), "0");
-        assert_eq!(super::thousands(999), "999");
-        assert_eq!(super::thousands(1_234_567), "1,234,567");
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn the_line_says_rates_event_time_checkpoint_and_state() {
+        let totals = |rows_in, rows_out, watermark_ms| Totals { rows_in, rows_out, watermark_ms, ..Totals::default() };
+        let status = Status { last_checkpoint_ms: Some(1_700_000_001_000), state_bytes: 20_480, ..Status::default() };
+        let before = totals(1_000, 10, i64::MIN);
+        let text = line(&status, &totals(5_000, 30, 1_699_999_998_500), &before, 2.0, 1_700_000_001_500);
+        assert_eq!(
+            text,
+            "2,000 rows/s in, 10 out | watermark 2023-11-14 22:13:18.500, 3.0 s behind | checkpoint 0.5 s ago | state 20.5 kB"
+        );
+        assert_eq!(line(&Status::default(), &totals(0, 0, i64::MIN), &before, 1.0, 0), "0 rows/s in, 0 out");
+    }
+
+    #[test]
+    fn times_and_sizes_are_short() {
+        assert_eq!([time(0), time(90_000), time(7_200_000)], ["0.0 s", "2 min", "2.0 h"]);
+        assert_eq!(time(86_400_000 * 4_000), "4,000 days");
+        assert_eq!([size(999), size(1_500), size(20_000_000)], ["999 B", "1.5 kB", "20.0 MB"]);
     }
 }

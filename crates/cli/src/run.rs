@@ -1,6 +1,7 @@
 //! `run` and `explain`: plan, supervise, report.
 
-use crate::args::{Format, RunArgs};
+use crate::args::{Format, MAX_WORKERS, RunArgs};
+use crate::output::READER_GONE;
 use crate::plan::PlanSpec;
 use crate::progress::{ProgressLine, Roles, Totals, thousands};
 use crate::signals;
@@ -16,7 +17,7 @@ use millstream_state::dir::StateDir;
 use millstream_state::store::CheckpointStore;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -28,8 +29,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// `millstream explain`
 pub fn explain(file: &Path, parallelism: Option<usize>, set: &[String]) -> Result<()> {
-    let spec = plan_spec(file, parallelism, 1, set, Format::Jsonl)?;
-    let planned = spec.plan()?;
+    let (_, planned) = plan(file, parallelism, 1, set, Format::Jsonl)?;
     print_messages(&planned)?;
     print!("{}", millstream_sql::explain(&planned));
     Ok(())
@@ -38,16 +38,17 @@ pub fn explain(file: &Path, parallelism: Option<usize>, set: &[String]) -> Resul
 /// `millstream run`
 pub fn run(args: &RunArgs) -> Result<()> {
     signals::count_stop_requests();
-    if args.processes == 0 {
-        return Err(Error::script("--processes must be 1 or more"));
-    }
     let terminal = std::io::stdout().is_terminal();
     let format = args.format.unwrap_or(if terminal { Format::Table } else { Format::Jsonl });
-    let spec = plan_spec(&args.file, args.parallelism, args.processes, &args.set, format)?;
-    let planned = spec.plan()?;
+    let (spec, planned) = plan(&args.file, args.parallelism, args.processes, &args.set, format)?;
     print_messages(&planned)?;
     let select = match planned.output {
-        Output::Nothing => return Ok(()),
+        Output::Nothing => {
+            if planned.messages.is_empty() {
+                eprintln!("nothing to run: the script neither inserts nor selects");
+            }
+            return Ok(());
+        }
         Output::Select { .. } => true,
         Output::Inserts => false,
     };
@@ -91,7 +92,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
         random: random(),
     });
     line.borrow_mut().clear();
-    let outcome = outcome?;
+    let outcome = match outcome {
+        Err(error) if error.message() == READER_GONE => return Ok(()),
+        outcome => outcome?,
+    };
     report(&outcome, &roles, started.elapsed());
     Ok(())
 }
@@ -136,43 +140,69 @@ fn print_messages(planned: &Planned) -> Result<()> {
     Ok(())
 }
 
-fn plan_spec(
+/// Reads and plans a script.
+fn plan(
     file: &Path,
     parallelism: Option<usize>,
     processes: usize,
     set: &[String],
     format: Format,
-) -> Result<PlanSpec> {
-    let place = || Place::Named(file.display().to_string());
-    let script = std::fs::read_to_string(file).map_err(|e| {
-        let error = Error::script(format!("can't read the script: {e}")).at(place());
-        if e.kind() == std::io::ErrorKind::InvalidData { error.hint("scripts are UTF-8 text") } else { error }
-    })?;
-    let name = file.file_stem().map_or_else(|| "job".into(), |s| s.to_string_lossy().into_owned());
-    let configured = set.iter().find_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        (key.trim() == settings::PARALLELISM).then(|| value.trim().parse::<usize>().ok())?
-    });
-    let wanted = match parallelism.or(configured) {
-        Some(0) if parallelism.is_some() => return Err(Error::script("--parallelism must be 1 or more")),
-        Some(n) if n > 0 => n,
-        _ => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    // Every process runs as many workers as the others.
-    let parallelism = wanted.max(processes).div_ceil(processes) * processes;
-    Ok(PlanSpec {
-        script,
-        name,
+) -> Result<(PlanSpec, Planned)> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut spec = PlanSpec {
+        script: read_script(file)?,
+        name: file.file_stem().map_or_else(|| "job".into(), |s| s.to_string_lossy().into_owned()),
         set: set.to_vec(),
         base_dir: std::env::current_dir().context("find the current folder")?,
-        parallelism,
+        parallelism: over_processes(parallelism.unwrap_or(cores), processes),
         format: match format {
             Format::Table => "table",
             Format::Jsonl => "jsonl",
             Format::Csv => "csv",
         }
         .into(),
-    })
+    };
+    let mut planned = spec.plan()?;
+    // What the script or --set says is known only now.
+    let configured = planned.settings.number(settings::PARALLELISM) as usize;
+    if parallelism.is_none() && configured > 0 {
+        if configured > MAX_WORKERS {
+            return Err(Error::script(format!("'{}' must be from 0 to {MAX_WORKERS}", settings::PARALLELISM)));
+        }
+        let wanted = over_processes(configured, processes);
+        if wanted != spec.parallelism {
+            spec.parallelism = wanted;
+            planned = spec.plan()?;
+        }
+    }
+    Ok((spec, planned))
+}
+
+/// Every process runs as many workers as the others.
+fn over_processes(parallelism: usize, processes: usize) -> usize {
+    parallelism.max(processes).div_ceil(processes) * processes
+}
+
+fn read_script(file: &Path) -> Result<String> {
+    let place = || Place::Named(file.display().to_string());
+    let bytes = std::fs::read(file).map_err(|e| {
+        let error = match e.kind() {
+            ErrorKind::NotFound => Error::script("there is no such script").hint("give the path of a file of SQL"),
+            ErrorKind::IsADirectory => Error::script("the script is a folder").hint("give the path of a file of SQL"),
+            _ => Error::script(format!("can't read the script: {e}")),
+        };
+        error.at(place())
+    })?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        let place = Place::File { path: file.display().to_string(), line: Some(line as u64) };
+        Error::script("the script is not valid UTF-8").at(place).hint("save it as UTF-8 text")
+    })?;
+    let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_string);
+    if text.trim().is_empty() {
+        return Err(Error::script("the script is empty").at(place()));
+    }
+    Ok(text)
 }
 
 fn roles_of(graph: &JobGraph) -> Roles {

@@ -2,6 +2,7 @@
 
 use crate::plan::PlanSpec;
 use crate::{run, signals};
+use millstream_control::worker::WorkerJob;
 use millstream_core::error::{Error, Result};
 use millstream_core::graph::NodeKind;
 use millstream_core::time::SystemClock;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Exit code of a worker whose supervisor is gone.
@@ -37,7 +39,19 @@ pub struct WorkerSpec {
 }
 
 /// `millstream worker`
-pub fn work() -> Result<()> {
+pub fn work() -> ExitCode {
+    let job = match prepare() {
+        Ok(job) => job,
+        Err(error) => return crate::failed(&error),
+    };
+    match millstream_control::worker::work(job) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The supervisor has been told, and tells the person.
+        Err(error) => ExitCode::from(error.kind().exit_code() as u8),
+    }
+}
+
+fn prepare() -> Result<WorkerJob> {
     signals::die_with_parent();
     signals::ignore_interrupts();
     let mut line = String::new();
@@ -59,7 +73,7 @@ pub fn work() -> Result<()> {
         Some(location) => Some(Arc::new(CheckpointStore::open(location, &run::environment(&planned.settings))?)),
         None => None,
     };
-    millstream_control::worker::work(millstream_control::worker::WorkerJob {
+    Ok(WorkerJob {
         graph: Arc::new(planned.graph),
         settings: planned.settings,
         fingerprint: planned.fingerprint,

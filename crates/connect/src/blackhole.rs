@@ -7,6 +7,8 @@ use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::source::Source;
 use millstream_core::{Batch, Error, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The `blackhole` connector.
 #[derive(Debug)]
@@ -20,8 +22,13 @@ impl Connector for BlackholeConnector {
         Err(not_readable(&table.name, self.name()))
     }
     fn sink(&self, table: &TableDef, _mode: WriteMode, _session: &SessionInfo) -> Result<Arc<dyn Sink>> {
-        Options::new(&table.name, self.name(), &table.options).finish()?;
-        Ok(Arc::new(Blackhole))
+        let options = Options::new(&table.name, self.name(), &table.options);
+        let rate: Option<f64> = options.number(RATE)?;
+        options.finish()?;
+        if rate.is_some_and(|r| !r.is_finite() || r <= 0.0) {
+            return Err(options.error(RATE, format!("'{RATE}' must be above 0")));
+        }
+        Ok(Arc::new(Blackhole { rows_per_second: rate }))
     }
 }
 
@@ -35,8 +42,13 @@ pub(crate) fn not_writable(table: &str, connector: &str) -> Error {
     Error::script(format!("table '{table}' can't be written: the connector '{connector}' is a source only"))
 }
 
+/// Takes only so many rows a second, over all instances: to try a job out against a slow sink.
+const RATE: &str = "sink.rate-limit.rows-per-second";
+
 #[derive(Debug)]
-struct Blackhole;
+struct Blackhole {
+    rows_per_second: Option<f64>,
+}
 
 impl Sink for Blackhole {
     fn accepts(&self) -> ChangelogMode {
@@ -48,8 +60,9 @@ impl Sink for Blackhole {
     fn check(&self) -> Result<()> {
         Ok(())
     }
-    fn open(&self, _ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(Forgetter))
+    fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
+        let ms_per_row = self.rows_per_second.map_or(0.0, |rate| 1000.0 / rate * ctx.instances as f64);
+        Ok(Box::new(Forgetter { ms_per_row, busy_until_ms: 0.0, sleeping: Arc::default(), ctx }))
     }
     fn committer(&self) -> Result<Box<dyn Committer>> {
         Ok(Box::new(NothingToCommit))
@@ -65,10 +78,34 @@ impl Committer for NothingToCommit {
     }
 }
 
-struct Forgetter;
+struct Forgetter {
+    ms_per_row: f64,
+    busy_until_ms: f64,
+    /// A thread sleeps until the sink is ready again.
+    sleeping: Arc<AtomicBool>,
+    ctx: SinkContext,
+}
 
 impl SinkWriter for Forgetter {
-    fn write(&mut self, _batch: &Batch) -> Result<()> {
+    fn is_ready(&mut self) -> Result<bool> {
+        let wait_ms = self.busy_until_ms - self.ctx.clock.now_ms() as f64;
+        if self.ms_per_row == 0.0 || wait_ms <= 0.0 {
+            return Ok(true);
+        }
+        if self.sleeping.swap(true, Ordering::SeqCst) {
+            return Ok(false);
+        }
+        let (waker, sleeping) = (self.ctx.waker.clone(), self.sleeping.clone());
+        std::thread::Builder::new().name("blackhole".into()).spawn(move || {
+            std::thread::sleep(Duration::from_secs_f64(wait_ms / 1000.0));
+            sleeping.store(false, Ordering::SeqCst);
+            waker();
+        })?;
+        Ok(false)
+    }
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let now_ms = self.ctx.clock.now_ms() as f64;
+        self.busy_until_ms = self.busy_until_ms.max(now_ms) + self.ms_per_row * batch.num_rows() as f64;
         Ok(())
     }
     fn prepare_commit(&mut self, _epoch: u64, _ended: bool) -> Result<Vec<Vec<u8>>> {

@@ -116,8 +116,6 @@ pub struct NodeProgress {
     pub late_rows: u64,
     /// Records that could not be decoded and were passed over.
     pub bad_records: u64,
-    /// Bytes of state, estimated.
-    pub state_bytes: u64,
     /// The watermark, milliseconds; `i64::MIN`: none yet.
     pub watermark_ms: i64,
 }

@@ -14,6 +14,7 @@ use millstream_core::error::{Error, ErrorKind, Result, ResultExt};
 use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::key::HashRange;
 use millstream_core::operator::TableSpec;
+use millstream_core::sink::id_in_job;
 use millstream_core::{Schema, settings};
 use millstream_runtime::RestoreProvider;
 use millstream_state::dir::{JOB_RECORD_VERSION, JobRecord};
@@ -247,7 +248,7 @@ pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
     fail_point("recover_sinks::before")?;
     let epoch = start.manifest.as_ref().map_or(0, |m| m.epoch);
     for (id, sink) in &job.sinks {
-        let mut committer = sink.committer_of(&start.job_id)?;
+        let mut committer = sink.committer_of(&id_in_job(&start.job_id, id))?;
         if let Some(manifest) = &start.manifest {
             let pending: Vec<Vec<u8>> = manifest.pending.get(id).into_iter().flatten().map(|b| b.0.to_vec()).collect();
             committer

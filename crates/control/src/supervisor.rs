@@ -89,8 +89,8 @@ pub struct Status {
     pub checkpoints: u64,
     /// When the last one completed.
     pub last_checkpoint_ms: Option<i64>,
-    /// Its bytes.
-    pub last_checkpoint_bytes: u64,
+    /// Bytes of state that it names, as stored.
+    pub state_bytes: u64,
     /// Restarts in this run.
     pub restarts: u64,
     /// Whether the job runs (not starting or waiting to be started again).
@@ -493,8 +493,8 @@ impl Run<'_> {
     }
 
     fn store(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.status.last_checkpoint_bytes = checkpoint.acks.iter().map(|a| a.bytes).sum();
         store::store(self.job, self.start, checkpoint, self.compactor.as_deref_mut())?;
+        self.status.state_bytes = self.start.manifest.as_ref().map_or(0, |m| m.state_bytes());
         self.status.checkpoints += 1;
         self.status.last_checkpoint_ms = Some(self.job.clock.now_ms());
         Ok(())

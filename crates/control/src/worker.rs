@@ -216,7 +216,6 @@ fn progress_of(job: &WorkerJob, metrics: Arc<JobMetrics>) -> impl Fn() -> Progre
                 rows_out: m.rows_out.load(Ordering::Relaxed),
                 late_rows: m.late_rows.load(Ordering::Relaxed),
                 bad_records: m.bad_records.load(Ordering::Relaxed),
-                state_bytes: m.state_bytes.load(Ordering::Relaxed),
                 watermark_ms: m.watermark_ms.load(Ordering::Relaxed),
             };
             (n.id.clone(), progress)

@@ -35,7 +35,9 @@ impl ErrorKind {
     pub fn is_restartable(self) -> bool {
         match self {
             ErrorKind::Retry => true,
-            ErrorKind::Script | ErrorKind::Unsupported | ErrorKind::Data | ErrorKind::State | ErrorKind::Internal => false,
+            ErrorKind::Script | ErrorKind::Unsupported | ErrorKind::Data | ErrorKind::State | ErrorKind::Internal => {
+                false
+            }
         }
     }
 }
@@ -57,6 +59,15 @@ pub enum Place {
         /// Line, from 1, if known.
         line: Option<u64>,
     },
+    /// An option of a table.
+    Option {
+        /// The table's name.
+        table: String,
+        /// The option's key.
+        key: String,
+        /// Its line and column in the script, if known.
+        at: Option<(u64, u64)>,
+    },
     /// Anything else that has a name: an option, a table, a folder.
     Named(String),
 }
@@ -67,6 +78,10 @@ impl fmt::Display for Place {
             Place::Script { line, column } => write!(f, "line {line}, column {column}"),
             Place::File { path, line: Some(line) } => write!(f, "{path}, line {line}"),
             Place::File { path, line: None } => write!(f, "{path}"),
+            Place::Option { table, key, at: Some((line, column)) } => {
+                write!(f, "table '{table}', option '{key}', line {line}, column {column}")
+            }
+            Place::Option { table, key, at: None } => write!(f, "table '{table}', option '{key}'"),
             Place::Named(name) => write!(f, "{name}"),
         }
     }
@@ -128,6 +143,13 @@ impl Error {
     /// Sets the place in the script.
     pub fn at_script(self, line: u64, column: u64) -> Self {
         self.at(Place::Script { line, column })
+    }
+    /// If the place is an option: sets where in the script it is, given its key.
+    pub fn at_option(mut self, place_of: impl FnOnce(&str) -> (u64, u64)) -> Self {
+        if let Some(Place::Option { key, at, .. }) = &mut self.0.place {
+            *at = Some(place_of(key));
+        }
+        self
     }
     /// Adds a detail.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {

@@ -14,8 +14,6 @@ pub struct OperatorMetrics {
     pub late_rows: AtomicU64,
     /// Records that could not be decoded and were skipped or written to the dead-letter file.
     pub bad_records: AtomicU64,
-    /// Bytes of keyed state, as the operator estimates them.
-    pub state_bytes: AtomicU64,
     /// The lowest watermark of its instances, milliseconds; `i64::MIN` before the first.
     pub watermark_ms: AtomicI64,
 }

@@ -34,7 +34,7 @@ impl<'a> Options<'a> {
     }
     /// Where the option `key` is.
     pub fn place(&self, key: &str) -> Place {
-        Place::Named(format!("table '{}', option '{key}'", self.table))
+        Place::Option { table: self.table.to_string(), key: key.to_string(), at: None }
     }
     fn parse<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
         let Some(text) = self.raw(key) else { return Ok(None) };

@@ -27,9 +27,16 @@ pub trait Sink: Send + Sync + fmt::Debug {
     }
 }
 
+/// What names sink `node_id` of job `job_id`: two sinks of one job may write to the same place.
+pub fn id_in_job(job_id: &str, node_id: &str) -> String {
+    // FNV-1a, 32 bits: it is part of file names that a later version must find again.
+    let hash = node_id.bytes().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    format!("{job_id}{hash:08x}")
+}
+
 /// What a writer is given.
 pub struct SinkContext {
-    /// Names this job for ever: the same after a restart, another for a copy of it.
+    /// Names this sink of this job for ever (see [`id_in_job`]): the same after a restart, another for a copy of it.
     pub job_id: String,
     /// Counts the starts of the job; no two running writers share (attempt, instance).
     pub attempt: u64,

@@ -68,6 +68,8 @@ pub enum SourcePoll {
     SplitEnded(u32),
     /// Nothing now: poll again after this time, or when woken.
     Wait(Option<Duration>),
+    /// Like `Wait`, of an instance that has no split: event time doesn't wait for it until it gives rows.
+    Idle(Option<Duration>),
     /// Nothing ever again.
     End,
 }

@@ -113,7 +113,10 @@ pub(crate) fn write_call(f: &mut fmt::Formatter<'_>, name: &str, args: &[ExprRef
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_call(f, &self.name, &self.args)
+        match (self.name.as_str(), self.args.as_slice()) {
+            ("CAST" | "TRY_CAST", [value]) => write!(f, "{}({value} AS {})", self.name, self.data_type.kind),
+            _ => write_call(f, &self.name, &self.args),
+        }
     }
 }
 
@@ -126,7 +129,7 @@ impl Expr for Call {
         let constant = self.pure && !columns.is_empty() && columns.iter().all(Columnar::is_scalar);
         let rows = if constant { 1 } else { batch.num_rows() };
         let args = Args::new(&columns, rows, ctx.now_ms, &self.data_type)?;
-        let result = (self.kernel)(&args).map_err(|e| e.context(format!("evaluate {}", self.name)))?;
+        let result = (self.kernel)(&args).map_err(|e| e.detail(format!("in the expression {self}")))?;
         Ok(if constant { Columnar::Scalar(result) } else { Columnar::Array(result) })
     }
     fn children(&self) -> Vec<&ExprRef> {

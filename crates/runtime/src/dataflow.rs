@@ -13,7 +13,7 @@ use crate::worker::{LOST_PEER_EXIT_CODE, WorkerEvent, WorkerPlan};
 use millstream_core::graph::NodeKind;
 use millstream_core::key::HashRange;
 use millstream_core::operator::{Operator, Restored, TableSpec};
-use millstream_core::sink::SinkContext;
+use millstream_core::sink::{SinkContext, id_in_job};
 use millstream_core::source::{SourceContext, Waker};
 use millstream_core::{Error, Result, Schema, settings};
 use serde::{Deserialize, Serialize};
@@ -409,7 +409,7 @@ fn make_task(
                 Kind::Operator(operator)
             }
             NodeKind::Sink(sink) => Kind::Sink(sink.open(SinkContext {
-                job_id: plan.job_id.clone(),
+                job_id: id_in_job(&plan.job_id, &node.id),
                 attempt: plan.attempt,
                 instance: me,
                 instances: peers,

@@ -111,7 +111,11 @@ impl SourceDriver {
                 }
                 Ok(Next::Tick(None))
             }
-            SourcePoll::Wait(time) => {
+            SourcePoll::Idle(_) if self.status() == Status::Active && self.announce_idle() => Ok(Next::Tick(None)),
+            SourcePoll::Wait(time) | SourcePoll::Idle(time) => {
+                if self.idle_timeout && self.generator.as_ref().is_some_and(|g| !g.has_seen_rows()) {
+                    self.next_tick_ms.get_or_insert(now_ms.saturating_add(self.tick_ms));
+                }
                 let tick = self.next_tick_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1) as u64));
                 Ok(Next::Wait(match (time, tick) {
                     (Some(a), Some(b)) => Some(a.min(b)),
@@ -119,6 +123,17 @@ impl SourceDriver {
                 }))
             }
             SourcePoll::End => Ok(Next::End),
+        }
+    }
+
+    /// The reader has no split; tells whether event time waited for it until now.
+    fn announce_idle(&mut self) -> bool {
+        match &mut self.generator {
+            Some(generator) if !generator.has_seen_rows() => {
+                generator.no_split();
+                true
+            }
+            _ => false,
         }
     }
 

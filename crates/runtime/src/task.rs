@@ -287,7 +287,7 @@ impl Task {
                 if source.ended || (steer.stopping && source.is_drained()) {
                     return Ok(Taken::Nothing(None));
                 }
-                let next = source.next(now.now_ms)?;
+                let next = source.next(now.now_ms).map_err(|e| in_node(e, &self.nodes[0].name))?;
                 let status = source.status();
                 match next {
                     Next::Rows(batch, watermark) => {
@@ -490,7 +490,7 @@ enum Taken {
 }
 
 fn in_node(error: millstream_core::Error, name: &str) -> millstream_core::Error {
-    error.context(format_args!("run {name}"))
+    error.detail(format!("in the operator {name}"))
 }
 
 /// What is behind a node: the nodes after it and the exchanges.

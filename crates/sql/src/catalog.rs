@@ -8,6 +8,7 @@ use crate::parser::ast::{
 };
 use crate::rel::{Column, Role};
 use millstream_core::connector::TableDef;
+use millstream_core::options::parse_duration;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Field, Result, Schema, TypeKind};
 use sqlparser::ast::{ObjectName, Query};
@@ -33,6 +34,10 @@ pub struct Table {
     pub partitioned_by: Vec<String>,
     /// The `WITH` options.
     pub options: BTreeMap<String, String>,
+    /// `scan.watermark.idle-timeout`, which is the planner's own, milliseconds.
+    pub idle_timeout_ms: Option<i64>,
+    /// Where each option's key stands.
+    pub option_at: BTreeMap<String, At>,
     /// Where the table was created.
     pub at: At,
     elements: TableElements,
@@ -167,15 +172,33 @@ impl Catalog {
         let mut elements = create.elements.clone();
         let mut partitioned_by: Vec<String> = create.partitioned_by.iter().map(|i| i.value.clone()).collect();
         let mut options = options_of(&create.options)?;
+        let mut option_at = BTreeMap::new();
         if let Some(like) = &create.like {
             let Relation::Table(source) = self.find(&like.source)? else {
                 return error(at_name(&like.source), "LIKE takes a table, not a view");
             };
             (elements, partitioned_by, options) =
                 merge_like(&source, &like.options, elements, partitioned_by, options, at)?;
+            option_at = source.option_at.clone();
         }
-        let table = build_table(name, elements, partitioned_by, options, at, zone)?;
+        let idle_timeout_ms = idle_timeout(&create.options, options.get(IDLE_TIMEOUT_OPTION))?;
+        option_at.extend(create.options.iter().map(|o| (o.key.value.clone(), (o.key.line, o.key.column))));
+        let mut table = build_table(name, elements, partitioned_by, options, at, zone)?;
+        table.option_at = option_at;
+        table.idle_timeout_ms = idle_timeout_ms;
         self.add(&create.name, create.temporary, create.if_not_exists, Relation::Table(Arc::new(table)))
+    }
+}
+
+/// How long a split may be without rows before event time no longer waits for it, if the table says so.
+const IDLE_TIMEOUT_OPTION: &str = "scan.watermark.idle-timeout";
+
+fn idle_timeout(options: &[SqlOption], value: Option<&String>) -> Result<Option<i64>> {
+    let Some(text) = value else { return Ok(None) };
+    let at = options.iter().find(|o| o.key.value == IDLE_TIMEOUT_OPTION).map_or((0, 0), |o| (o.key.line, o.key.column));
+    match parse_duration(text) {
+        Ok(timeout) => Ok(Some(timeout.as_millis() as i64)),
+        Err(expected) => error(at, format!("the value '{text}' of option '{IDLE_TIMEOUT_OPTION}' is not {expected}")),
     }
 }
 
@@ -361,6 +384,8 @@ fn build_table(
         primary_key: key_names,
         partitioned_by,
         options,
+        idle_timeout_ms: None,
+        option_at: BTreeMap::new(),
         at,
         elements,
     })
@@ -414,9 +439,14 @@ fn bind_watermark(
 }
 
 impl Table {
+    /// The error of a connector about an option, with the option's place in the script.
+    pub fn place_of_option(&self, error: Error) -> Error {
+        error.at_option(|key| self.option_at.get(key).copied().unwrap_or(self.at))
+    }
     /// What its connector is told.
     pub fn definition(&self, hints: &[(String, String)]) -> TableDef {
         let mut options = self.options.clone();
+        options.remove(IDLE_TIMEOUT_OPTION);
         options.extend(hints.iter().cloned());
         TableDef {
             name: self.name.clone(),

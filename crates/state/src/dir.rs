@@ -48,7 +48,12 @@ impl StateDir {
     /// error that the directory is in use.
     pub fn open(path: impl AsRef<Path>, wait: Duration) -> Result<StateDir> {
         let path = path.as_ref().to_path_buf();
-        local::create_dir(&path)?;
+        std::fs::create_dir_all(&path).map_err(|e| {
+            let what = if path.is_file() { "it is a file".to_string() } else { e.to_string() };
+            Error::state(format!("the state directory can't be made: {what}"))
+                .at(Place::File { path: path.display().to_string(), line: None })
+                .hint("name a folder that can be written with --state-dir")
+        })?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)

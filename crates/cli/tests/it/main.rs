@@ -1,8 +1,11 @@
 //! Tests of the binary as a person uses it.
 
+mod bad_input;
+mod behaviour;
 mod conformance;
 mod crash;
 mod exactly_once;
+mod live;
 mod s3;
 mod script;
 mod windows;

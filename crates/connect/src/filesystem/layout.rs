@@ -194,6 +194,10 @@ impl Layout {
             self.done.insert(file.path.clone());
         }
     }
+    /// The paths of all files, read or not, of a watched folder.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|f| f.path.as_str()).chain(self.done.iter().map(String::as_str))
+    }
     /// Whether a file is to be read or has been.
     pub fn knows(&self, path: &str) -> bool {
         self.done.contains(path) || self.left.iter().any(|id| self.file(*id).is_some_and(|f| f.path == path))

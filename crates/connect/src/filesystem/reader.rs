@@ -311,7 +311,11 @@ impl SourceReader for FileReader {
                 self.pieces = None;
                 let Some(interval) = self.plan.monitor_interval else { return Ok(SourcePoll::End) };
                 if let Some(wait) = self.discover(interval)? {
-                    return Ok(SourcePoll::Wait(Some(wait)));
+                    let (instance, instances) = (self.ctx.instance, self.ctx.instances.max(1));
+                    let listed = self.next_listing_ms > 0;
+                    let has_split = self.layout.paths().any(|path| owns(instance, instances, path));
+                    let nothing = if listed && !has_split { SourcePoll::Idle } else { SourcePoll::Wait };
+                    return Ok(nothing(Some(wait)));
                 }
             }
             if self.pieces.is_none() {

@@ -54,7 +54,7 @@ fn read(reader: &mut dyn SourceReader, mut polls: usize, rows: usize) -> Result<
                 ids.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
                 polls -= 1;
             }
-            SourcePoll::Wait(_) => std::thread::yield_now(),
+            SourcePoll::Wait(_) | SourcePoll::Idle(_) => std::thread::yield_now(),
             SourcePoll::SplitEnded(_) => {}
             SourcePoll::End => break,
         }

@@ -234,11 +234,11 @@ fn check_local(folder: &Path) -> Result<()> {
         .map_err(|e| Error::script(format!("the folder can't be written: {e}")).at(place()))
 }
 
-/// A job's id as it stands in file names: letters and digits only, at most 16 of them.
+/// A job's id as it stands in file names: letters and digits only, at most 24 of them.
 fn short_job(job_id: &str) -> String {
     let clean: Vec<char> = job_id.chars().filter(char::is_ascii_alphanumeric).collect();
     match clean.len() {
-        0..=16 => clean.into_iter().collect(),
-        n => clean[..8].iter().chain(&clean[n - 8..]).collect(),
+        0..=24 => clean.into_iter().collect(),
+        n => clean[..8].iter().chain(&clean[n - 16..]).collect(),
     }
 }

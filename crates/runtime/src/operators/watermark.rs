@@ -28,6 +28,10 @@ pub struct WatermarkGenerator {
     /// The highest watermark of splits that have ended.
     ended: i64,
     emitted: i64,
+    /// Without rows so far, and none to wait for.
+    unassigned: bool,
+    /// When it was first asked.
+    since_ms: Option<i64>,
 }
 
 struct Split {
@@ -39,7 +43,14 @@ struct Split {
 impl WatermarkGenerator {
     /// A generator that has seen nothing.
     pub fn new(spec: WatermarkSpec) -> Self {
-        WatermarkGenerator { spec, splits: BTreeMap::new(), ended: i64::MIN, emitted: i64::MIN }
+        WatermarkGenerator {
+            spec,
+            splits: BTreeMap::new(),
+            ended: i64::MIN,
+            emitted: i64::MIN,
+            unassigned: false,
+            since_ms: None,
+        }
     }
 
     /// The last watermark emitted.
@@ -121,9 +132,21 @@ impl WatermarkGenerator {
         }
     }
 
+    /// Whether a split has given rows.
+    pub fn has_seen_rows(&self) -> bool {
+        !self.splits.is_empty() || self.ended > i64::MIN
+    }
+
+    /// The instance has no split: nobody waits for it until it gives rows.
+    pub fn no_split(&mut self) {
+        self.unassigned = true;
+    }
+
     /// Notes which splits have become idle, and gives the advance that has not been emitted yet.
     pub fn on_tick(&mut self, now_ms: i64) -> Option<Watermark> {
         if let Some(timeout) = self.spec.idle_timeout_ms {
+            let since_ms = *self.since_ms.get_or_insert(now_ms);
+            self.unassigned |= !self.has_seen_rows() && now_ms.saturating_sub(since_ms) >= timeout;
             for split in self.splits.values_mut() {
                 split.idle |= now_ms.saturating_sub(split.last_row_ms) >= timeout;
             }
@@ -143,7 +166,11 @@ impl WatermarkGenerator {
     /// Whether some split still counts. Without splits, before the first row, it is active.
     pub fn status(&self) -> WatermarkStatus {
         let all_idle = !self.splits.is_empty() && self.splits.values().all(|s| s.idle);
-        if all_idle { WatermarkStatus::Idle } else { WatermarkStatus::Active }
+        if all_idle || (self.unassigned && !self.has_seen_rows()) {
+            WatermarkStatus::Idle
+        } else {
+            WatermarkStatus::Active
+        }
     }
 
     /// The emitted watermark, encoded and versioned.

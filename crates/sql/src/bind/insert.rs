@@ -7,7 +7,6 @@ use crate::catalog::{Relation, Table};
 use crate::parser::ast::Insert;
 use crate::rel::{Column, Rel, RelOp, RelRef};
 use millstream_core::connector::WriteMode;
-use millstream_core::error::ResultExt;
 use millstream_core::sink::Sink;
 use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
@@ -131,7 +130,7 @@ impl QueryBinder<'_> {
             .connector(connector)
             .at_place(table.at)
             .and_then(|c| c.sink(&definition, mode, self.session))
-            .context(format!("write table '{}'", table.name))
+            .map_err(|e| table.place_of_option(e))
             .at_place(at)?;
         Ok(BoundInsert { table, sink, rel, enforced })
     }

@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, Relation, Table};
 use crate::parser::decode;
 use crate::rel::{Column, Rel, RelOp, RelRef, Role};
 use millstream_core::connector::{ConnectorRegistry, SessionInfo};
-use millstream_core::error::ResultExt;
+use millstream_core::suggest::did_you_mean;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result};
 use millstream_expr::build as exprs;
@@ -271,7 +271,12 @@ impl<'a> QueryBinder<'a> {
             TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
                 let function_at = at_name(&function.name);
                 let Some(name) = window_function(function) else {
-                    return unsupported(function_at, format!("the table function {}", function.name));
+                    let name = function.name.to_string();
+                    if let Some(hint) = did_you_mean(&name, ["TUMBLE", "HOP", "CUMULATE", "SESSION"]) {
+                        let error = Error::script(format!("there is no table function '{name}'"));
+                        return Err(error.hint(hint).at_place(function_at));
+                    }
+                    return unsupported(function_at, format!("the table function {name}"));
                 };
                 let rel = self.bind_window_function(function, &name, function_at)?;
                 self.aliased(rel, alias.as_ref(), None)
@@ -315,7 +320,7 @@ impl<'a> QueryBinder<'a> {
             .connector(connector)
             .at_place(table.at)
             .and_then(|c| c.source(&definition, self.session))
-            .context(format!("read table '{}'", table.name))
+            .map_err(|e| table.place_of_option(e))
             .at_place(at)?;
         let variant = hints.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
         let columns = table.columns.clone();

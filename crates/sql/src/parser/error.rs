@@ -3,6 +3,7 @@
 use super::lex::Source;
 use super::words;
 use millstream_core::error::Error;
+use millstream_core::suggest::nearest;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
@@ -163,6 +164,16 @@ fn hint_for(what: &str, found: &str, location: Location, source: &Source) -> Opt
             {
                 return Some("a semicolon may be missing before this statement".to_string());
             }
+            if what.contains("end of the statement") {
+                if matches!(upper.as_str(), "GROUP" | "ORDER" | "PARTITION") {
+                    return Some(format!("{upper} is followed by BY"));
+                }
+                let before = source.token_before(location)?;
+                let near = words::upper(&before.token).and_then(|word| nearest(&word, CLAUSES));
+                if let Some(clause) = near {
+                    return Some(format!("did you mean {clause} instead of `{}`?", before.token));
+                }
+            }
             if words::is_reserved(&upper) && !words::is_structural(&upper) {
                 return Some(format!("`{found}` is a reserved word; to use it as a name, write it in backquotes"));
             }
@@ -170,6 +181,9 @@ fn hint_for(what: &str, found: &str, location: Location, source: &Source) -> Opt
         }
     }
 }
+
+/// Words that begin a clause.
+const CLAUSES: [&str; 8] = ["FROM", "GROUP BY", "HAVING", "JOIN", "LIMIT", "ORDER BY", "UNION", "WHERE"];
 
 /// Words that begin a statement.
 const STARTERS: [&str; 12] =

@@ -98,6 +98,11 @@ impl Source {
         self.tokens.iter().find(|t| t.span.start == at)
     }
 
+    /// The token before the one that begins at a place.
+    pub fn token_before(&self, at: Location) -> Option<&TokenWithSpan> {
+        self.tokens.iter().rev().find(|t| t.span.start < at)
+    }
+
     /// Whether the token at a place is the first of its line.
     pub fn starts_line(&self, at: Location) -> bool {
         let Some(line) = (at.line as usize).checked_sub(1).and_then(|l| self.lines.get(l)) else { return false };

@@ -112,6 +112,7 @@ impl<'a> Emitter<'a> {
                             (at, columns[at].data_type.clone(), columns[at].name.clone())
                         })?;
                         let idle = self.settings.duration(IDLE_TIMEOUT).as_millis() as i64;
+                        let idle = table.idle_timeout_ms.unwrap_or(idle);
                         Some(WatermarkSpec {
                             column: place(*rowtime),
                             expression,

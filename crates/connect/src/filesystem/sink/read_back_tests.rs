@@ -77,7 +77,7 @@ fn read(table: &TableDef) -> RecordBatch {
     loop {
         match reader.poll(100).unwrap() {
             SourcePoll::Rows { batch, .. } => batches.push(batch.rows),
-            SourcePoll::Wait(_) => std::thread::yield_now(),
+            SourcePoll::Wait(_) | SourcePoll::Idle(_) => std::thread::yield_now(),
             SourcePoll::SplitEnded(_) => {}
             SourcePoll::End => break,
         }
