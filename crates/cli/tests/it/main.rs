@@ -8,4 +8,5 @@ mod exactly_once;
 mod live;
 mod s3;
 mod script;
+mod sources;
 mod windows;

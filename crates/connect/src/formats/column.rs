@@ -111,7 +111,8 @@ impl Column {
             last as usize
         }
         match &mut self.values {
-            Values::Null | Values::Row(_) => {}
+            Values::Null => {}
+            Values::Row(fields) => fields.iter_mut().for_each(|f| f.truncate(rows)),
             Values::Bool(v) => v.resize(rows, false),
             Values::I8(v) => v.resize(rows, 0),
             Values::I16(v) => v.resize(rows, 0),
@@ -140,6 +141,23 @@ impl Column {
             }
         }
         self.len = rows;
+    }
+
+    /// Drops all that was written of row `rows` and those after it, of rows that were only begun, too.
+    pub fn truncate(&mut self, rows: usize) {
+        if self.len > rows {
+            self.settle(rows);
+        }
+        match &mut self.values {
+            Values::Row(fields) => fields.iter_mut().for_each(|f| f.truncate(rows)),
+            Values::Array(ends, items) => items.truncate(ends.last().copied().unwrap_or(0) as usize),
+            Values::Map(ends, keys, values) => {
+                let count = ends.last().copied().unwrap_or(0) as usize;
+                keys.truncate(count);
+                values.truncate(count);
+            }
+            _ => {}
+        }
     }
 
     /// Gets ready to write row `row`.

@@ -252,6 +252,7 @@ impl Decoder for CsvDecoder {
             match split.and_then(|()| self.record()) {
                 Ok(()) => self.rows += 1,
                 Err(reason) => {
+                    self.columns.iter_mut().for_each(|c| c.truncate(self.rows));
                     let error = Error::data(format!("the record can't be decoded: {reason}"));
                     let kept = record.trim_ascii_end().to_vec();
                     bad.push(BadRecord { record: kept, line, reason: error.clone() });

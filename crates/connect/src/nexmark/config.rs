@@ -11,9 +11,10 @@ const DEFAULT_BASE_MS: i64 = 1_436_918_400_000;
 pub(super) struct Config {
     /// How many events there are; `None`: no end.
     pub(super) events: Option<u64>,
-    /// Events a second, of event time and, if paced, of processing time.
+    /// Events a second of event time.
     pub(super) rate: u64,
-    pub(super) paced: bool,
+    /// Events a second of processing time; `None`: as fast as they are taken.
+    pub(super) pace: Option<f64>,
     /// After the last event the source waits for ever instead of ending.
     pub(super) keep_alive: bool,
     pub(super) base_ms: i64,
@@ -60,10 +61,16 @@ impl Config {
         let limits = [(events > 0).then_some(events), u64::try_from(stop_at).ok()];
         let limited = options.boolean("rate.limited")?.unwrap_or(false);
         let max_speed = options.boolean("max-emit-speed")?.unwrap_or(true);
+        let own_pace = (limited || !max_speed).then_some(rate as f64);
+        let key = "scan.rate-limit.rows-per-second";
+        let limit = options.number::<f64>(key)?;
+        if limit.is_some_and(|r| !r.is_finite() || r <= 0.0) {
+            return Err(options.error(key, format!("'{key}' must be above 0")));
+        }
         Ok(Config {
             events: limits.into_iter().flatten().min(),
             rate,
-            paced: limited || !max_speed,
+            pace: own_pace.into_iter().chain(limit).reduce(f64::min),
             keep_alive: options.boolean("keep-alive")?.unwrap_or(false),
             base_ms: options.number("millstream.base-time")?.unwrap_or(DEFAULT_BASE_MS),
             seed: options.number("millstream.seed")?.unwrap_or(0),

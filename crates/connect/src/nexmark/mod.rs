@@ -22,7 +22,8 @@ use std::sync::Arc;
 /// Event `i` is a function of the options and `i` alone. Its time is a fixed instant
 /// (`millstream.base-time`, milliseconds; 2015-07-15 00:00 unless told) plus `i / first-event.rate`.
 /// Events come as fast as they are taken, unless `rate.limited` is true or `max-emit-speed` false: then
-/// all instances together give `first-event.rate` a second.
+/// all instances together give `first-event.rate` a second; `scan.rate-limit.rows-per-second` is a limit of
+/// its own, which doesn't change the events' times.
 #[derive(Debug)]
 pub struct NexmarkConnector;
 
@@ -68,10 +69,9 @@ impl Source for Nexmark {
     fn open(&self, ctx: SourceContext) -> Result<Box<dyn SourceReader>> {
         let now = ctx.clock.now_ms();
         let (restored, total) = (ctx.restored.as_deref(), self.config.events);
-        let rate = self.config.paced.then_some(self.config.rate as f64);
         Ok(Box::new(Reader {
             sequence: Sequence::open(total, restored, ctx.instance, ctx.instances, self.config.base_ms)?,
-            pacer: Pacer::new(rate, ctx.instances, now),
+            pacer: Pacer::new(self.config.pace, ctx.instances, now),
             source: self.clone(),
             clock: ctx.clock,
             ids: Vec::new(),

@@ -121,6 +121,77 @@ fn one_person_three_auctions_and_46_bids_of_fifty_events() {
     assert!((2000..2700).contains(&hot), "half of the bids are for a hot auction, got {hot}");
 }
 
+/// `Math.abs(Integer.reverse(i))` of Java, bit by bit; the smallest integer has no absolute value there.
+fn channel_id(i: i64) -> i64 {
+    let reversed = (0..32).filter(|bit| i >> bit & 1 == 1).map(|bit| 1i64 << (31 - bit)).sum::<i64>();
+    match reversed {
+        r if r == 1 << 31 => -r,
+        r if r > 1 << 31 => (1 << 32) - r,
+        r => r,
+    }
+}
+
+#[test]
+fn bids_have_nexmarks_channels_urls_prices_and_sizes() {
+    let source = source(&[("events.num", "50000")]).expect("source");
+    let rows = all(source.as_ref());
+    let bids = rows.column(3).as_struct();
+    let text = |name: &str| bids.column_by_name(name).expect("column").as_string::<i32>().clone();
+    let (channels, urls, extras) = (text("channel"), text("url"), text("extra"));
+    let mut urls_of = std::collections::BTreeMap::new();
+    let (mut total, mut hot, mut with_id, mut extra_bytes) = (0, 0, 0, 0);
+    for i in (0..bids.len()).filter(|i| bids.is_valid(*i)) {
+        let (channel, url) = (channels.value(i), urls.value(i));
+        assert_eq!(*urls_of.entry(channel.to_string()).or_insert(url.to_string()), url, "a channel has one address");
+        let rest = url.strip_prefix("https://www.nexmark.com/").expect("the site");
+        let parts: Vec<&str> = rest.split('/').collect();
+        assert_eq!(parts.len(), 4, "{url}");
+        for folder in &parts[..3] {
+            let is_word = folder.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            assert!((3..5).contains(&folder.len()) && is_word, "{url}");
+        }
+        let query = parts[3].strip_prefix("item.htm?query=1").expect("the page");
+        match channel.strip_prefix("channel-") {
+            None => {
+                assert!(["Google", "Facebook", "Baidu", "Apple"].contains(&channel) && query.is_empty(), "{channel}");
+                hot += 1;
+            }
+            Some(number) => {
+                let number: i64 = number.parse().expect("a number");
+                assert!((0..10_000).contains(&number));
+                if !query.is_empty() {
+                    assert_eq!(query, format!("&channel_id={}", channel_id(number)));
+                    with_id += 1;
+                }
+            }
+        }
+        total += 1;
+        extra_bytes += extras.value(i).len();
+    }
+    assert_eq!(total, 46_000);
+    assert!((22_000..24_000).contains(&hot), "half of the bids come through hot channels: {hot}");
+    let share = with_id as f64 / (total - hot) as f64;
+    assert!((0.88..0.92).contains(&share), "nine of ten other channels have an id: {share}");
+    assert_eq!((channel_id(1), channel_id(2), channel_id(3)), (-2_147_483_648, 1 << 30, 1 << 30));
+    let average = 32.0 + extra_bytes as f64 / total as f64;
+    assert!((98.0..102.0).contains(&average), "a bid has about 100 bytes: {average}");
+    let prices = bids.column_by_name("price").expect("column").as_primitive::<Int64Type>();
+    for (below, share) in [(1_000, 1.0 / 6.0), (10_000, 2.0 / 6.0), (1_000_000, 4.0 / 6.0), (100_000_001, 1.0)] {
+        let found = prices.iter().flatten().filter(|p| (100..below).contains(p)).count() as f64 / total as f64;
+        assert!((found - share).abs() < 0.01, "{found} of the prices are below {below}");
+    }
+}
+
+#[test]
+fn a_limit_on_rows_a_second_leaves_the_events_times_alone() {
+    let source = source(&[("events.num", "100"), ("scan.rate-limit.rows-per-second", "10")]).expect("source");
+    let mut reader = open(source.as_ref(), None, 0, 1);
+    let mut batches = Vec::new();
+    read(reader.as_mut(), usize::MAX, &mut batches);
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "the clock stands still");
+    assert!(matches!(reader.poll(10), Ok(SourcePoll::Wait(Some(_)))));
+}
+
 #[test]
 fn a_projection_gives_the_values_of_the_full_table() {
     let source = source(&[("events.num", "3000")]).expect("source");

@@ -169,7 +169,7 @@ fn recover(
     options: &JsonOptions,
 ) -> Outcome {
     if options.ignore_parse_errors && !fail.is_syntax {
-        column.seek(row);
+        column.truncate(row);
         scan.at = start;
         return scan.skip();
     }
@@ -496,6 +496,8 @@ impl Decoder for JsonDecoder {
             match self.record(record) {
                 Ok(rows) => self.rows = rows,
                 Err(fail) => {
+                    // What was read of the record must not show up in the next one.
+                    self.columns.iter_mut().for_each(|c| c.truncate(self.rows));
                     let kept = if self.options.on_bad == OnBadRecord::Skip { vec![] } else { record.to_vec() };
                     bad.push(BadRecord { record: kept, line, reason: reason(&fail) });
                     if self.options.on_bad == OnBadRecord::Fail {

@@ -2,6 +2,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod oracle_tests;
 pub mod scan;
 
 pub use decode::JsonDecoder;
