@@ -225,12 +225,12 @@ fn an_unbounded_generator_gives_no_row_twice_over_stops() {
 #[test]
 fn a_sorted_file_read_in_parallel_has_no_late_rows() {
     let script = Script::new(
-        "CREATE TABLE t (id BIGINT, ts TIMESTAMP(3), pad STRING, WATERMARK FOR ts AS ts)
+        "CREATE TABLE t (id BIGINT, k INT, ts TIMESTAMP(3), pad STRING, WATERMARK FOR ts AS ts)
           WITH ('connector' = 'filesystem', 'path' = '${DIR}/t.json', 'format' = 'json');
         CREATE TABLE o (ws TIMESTAMP(3), c BIGINT, s BIGINT)
           WITH ('connector' = 'filesystem', 'path' = '${DIR}/out', 'format' = 'json');
         INSERT OVERWRITE o SELECT window_start, COUNT(*), SUM(id)
-        FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window_start, window_end;",
+        FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window_start, window_end, k;",
     );
     let rows = 200_000i64;
     let mut text = String::new();
@@ -238,7 +238,7 @@ fn a_sorted_file_read_in_parallel_has_no_late_rows() {
         // Ten rows a millisecond; the padding's length varies, so that chunks end anywhere.
         let (s, ms) = (i / 10_000, i / 10 % 1000);
         let pad = "x".repeat((i * 7 % 97) as usize);
-        text.push_str(&format!("{{\"id\":{i},\"ts\":\"2024-01-01 00:00:{s:02}.{ms:03}\",\"pad\":\"{pad}\"}}\n"));
+        text.push_str(&format!("{{\"id\":{i},\"k\":1,\"ts\":\"2024-01-01 00:00:{s:02}.{ms:03}\",\"pad\":\"{pad}\"}}\n"));
     }
     std::fs::write(script.path("t.json"), text).unwrap();
     for args in [&["--parallelism", "2"][..], &["--parallelism", "3"], &["--parallelism", "2", "--processes", "2"]] {
