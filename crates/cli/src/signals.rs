@@ -27,10 +27,14 @@ pub fn stop_requested() -> bool {
     STOP_REQUESTS.load(Ordering::SeqCst) > 0
 }
 
-/// Leaves SIGINT (which a terminal sends to the whole group) to the supervisor.
+/// Leaves SIGINT (which a terminal sends to the whole group) and SIGTERM (which `timeout` and service managers do) to
+/// the supervisor.
 pub fn ignore_interrupts() {
     // SAFETY: installs the system's own "ignore" handler.
-    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_IGN);
+        libc::signal(libc::SIGTERM, libc::SIG_IGN);
+    }
 }
 
 /// Has this process die with its parent.
