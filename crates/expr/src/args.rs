@@ -291,6 +291,16 @@ pub(crate) fn text_with<S: Default>(
     })
 }
 
+/// [`boolean`] with something kept from row to row of a batch.
+pub(crate) fn boolean_with<S: Default>(
+    f: impl Fn(&mut S, &Args<'_>, usize) -> Option<bool> + Send + Sync + 'static,
+) -> Kernel {
+    Arc::new(move |a| {
+        let mut state = S::default();
+        Ok(Arc::new((0..a.rows).map(|i| f(&mut state, a, i)).collect::<BooleanArray>()))
+    })
+}
+
 /// [`int`] with something kept from row to row of a batch.
 pub(crate) fn int_with<S: Default>(
     f: impl Fn(&mut S, &Args<'_>, usize) -> Option<i64> + Send + Sync + 'static,

@@ -183,11 +183,8 @@ pub(crate) fn cast_array(
             let convert = |i: usize| -> Option<i128> {
                 let v = match a {
                     Decimal(_, from) => rescale(arg.dec(i)?, *from, *s),
-                    Float | Double => {
-                        let mut text = String::new();
-                        print::write_arg(&mut text, &arg, i, from, zone)?;
-                        parse_decimal(&text, *s)
-                    }
+                    // As `BigDecimal.valueOf` of a double, also for a FLOAT.
+                    Float | Double => parse_decimal(&print::double_text(arg.f64(i)?), *s),
                     _ => rescale(arg.dec(i)?, 0, *s),
                 };
                 v.filter(|v| fits(*v, *p))

@@ -107,6 +107,11 @@ fn concat(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<Exp
 fn with_element(args: &[ExprRef], zone: &SessionZone) -> Result<Option<(DataType, Vec<ExprRef>)>> {
     let [array, x] = args else { return Ok(None) };
     let TypeKind::Array(item) = &array.data_type().kind else { return Ok(None) };
+    if item.kind.is_character() && x.data_type().kind.is_character() {
+        // A longer text must not be cut to the elements' length.
+        let wider = crate::typing::common_type(&[(**item).clone(), x.data_type().clone().with_nullable(item.nullable)]);
+        return Ok(wider.map(|item| (item, vec![array.clone(), x.clone()])));
+    }
     let wanted = (**item).clone().with_nullable(x.data_type().nullable);
     match crate::typing::common_type(&[wanted.clone(), x.data_type().clone()]) {
         None => Ok(None),

@@ -158,7 +158,9 @@ fn item(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprR
             if crate::typing::common_type(&[wanted.clone(), key.data_type().clone()]).is_none() {
                 return Ok(None);
             }
-            let key = implicit(key, &wanted, zone)?;
+            let both_text = wanted.kind.is_character() && key.data_type().kind.is_character();
+            // A longer text must not be cut to the keys' length.
+            let key = if both_text { key.clone() } else { implicit(key, &wanted, zone)? };
             let kernel: Kernel = Arc::new(|a| {
                 let map = a.columns[0].array();
                 let map = map.as_map_opt().ok_or_else(|| downcast_err("a map"))?;

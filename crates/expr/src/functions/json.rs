@@ -450,6 +450,37 @@ fn quote(s: &str, out: &mut String) {
     out.push('"');
 }
 
+/// What stands between the quotes, unescaped; `None` if it isn't quoted or an escape is invalid. Quotes inside needn't be
+/// escaped, since what follows the first JSON value is ignored.
+fn unquote(s: &str) -> Option<String> {
+    let inner = s.strip_prefix('"')?.strip_suffix('"')?;
+    Json::parse(s)?;
+    let mut units: Vec<u16> = Vec::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        let c = match c {
+            '\\' => match chars.next()? {
+                c @ ('"' | '\\' | '/') => c,
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'u' => {
+                    let digits = chars.as_str().get(..4)?;
+                    units.push(u16::from_str_radix(digits, 16).ok()?);
+                    chars = chars.as_str()[4..].chars();
+                    continue;
+                }
+                _ => return None,
+            },
+            c => c,
+        };
+        units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
+    }
+    Some(char::decode_utf16(units).map(|c| c.unwrap_or('?')).collect())
+}
+
 pub(super) fn functions() -> Vec<Function> {
     vec![
         special("JSON_VALUE", "(STRING, path)", json_value),
@@ -475,9 +506,9 @@ pub(super) fn functions() -> Vec<Function> {
         plain("JSON_UNQUOTE", &["s"], "STRING", |_| {
             text(|a, i, out| {
                 let s = a.str(0, i)?;
-                match Json::parse(s) {
-                    Some(Json::Text(inner)) if s.starts_with('"') && s.ends_with('"') => out.push_str(&inner),
-                    _ => out.push_str(s),
+                match unquote(s) {
+                    Some(inner) => out.push_str(&inner),
+                    None => out.push_str(s),
                 }
                 Some(())
             })

@@ -188,7 +188,7 @@ fn json_object(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Optio
         }
         Ok(Arc::new(builder.finish()))
     });
-    Ok(Some(call(name, all, TypeKind::VarChar(2000).not_null(), kernel)))
+    Ok(Some(call(name, all, TypeKind::STRING.not_null(), kernel)))
 }
 
 fn json_array(name: &str, args: &[ExprRef]) -> Result<Option<ExprRef>> {
@@ -215,7 +215,7 @@ fn json_array(name: &str, args: &[ExprRef]) -> Result<Option<ExprRef>> {
         }
         Ok(Arc::new(builder.finish()))
     });
-    Ok(Some(call(name, operands.to_vec(), TypeKind::VarChar(2000).not_null(), kernel)))
+    Ok(Some(call(name, operands.to_vec(), TypeKind::STRING.not_null(), kernel)))
 }
 
 pub(super) fn functions() -> Vec<Function> {

@@ -247,7 +247,7 @@ fn fit_one(letter: char, arg: &ExprRef, zone: &SessionZone) -> Result<Option<Exp
         'n' if kind.is_numeric() => return fits(true),
         't' if kind.is_temporal() => return fits(true),
         'A' => return fits(matches!(kind, TypeKind::Array(_))),
-        'M' => return fits(matches!(kind, TypeKind::Map(..))),
+        'M' => return fits(matches!(kind, TypeKind::Map(..) | TypeKind::Multiset(_))),
         'a' => return fits(true),
         'i' => TypeKind::Int,
         'l' => TypeKind::BigInt,

@@ -75,7 +75,7 @@ impl Spec<'_> {
     }
 
     fn pad(&self, body: &str, out: &mut String) {
-        let missing = self.width.saturating_sub(body.chars().count());
+        let missing = self.width.saturating_sub(body.encode_utf16().count());
         if !self.has('-') {
             out.extend(std::iter::repeat_n(' ', missing));
         }

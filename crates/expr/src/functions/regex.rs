@@ -2,10 +2,11 @@
 
 use super::collection::text_lists;
 use super::{Function, fit, plain, special};
-use crate::args::{boolean, int, text};
+use crate::args::{Compiled, boolean_with, int_with, text_with};
 use crate::node::call;
 use fancy_regex::Regex;
-use millstream_core::TypeKind;
+use millstream_core::types::SessionZone;
+use millstream_core::{ExprRef, Result, TypeKind};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -70,11 +71,6 @@ fn translate(pattern: &str) -> String {
     out
 }
 
-/// Whether the pattern is found in `s`; `None` if it is invalid.
-pub(super) fn matches(s: &str, pattern: &str) -> Option<bool> {
-    compiled(pattern)?.is_match(s).ok()
-}
-
 /// `String.split` of Java: empty parts at the end are dropped, unless a number of parts is given; `None` if the pattern
 /// is invalid.
 pub(super) fn split<'a>(s: &'a str, pattern: &str, parts_max: Option<usize>) -> Option<Vec<&'a str>> {
@@ -104,61 +100,73 @@ pub(super) fn split<'a>(s: &'a str, pattern: &str, parts_max: Option<usize>) -> 
     Some(parts)
 }
 
+/// The pattern of the last row: looked up in the thread's cache only when it changes.
+type Last = Compiled<Rc<Regex>>;
+
+fn extract_all(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+    let Some(args) = fit("ssl?", args, zone)? else { return Ok(None) };
+    let out = TypeKind::Array(Box::new(TypeKind::STRING.nullable())).nullable();
+    let kernel = text_lists(|a, i, items| {
+        let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
+        let group = usize::try_from(if a.len() > 2 { a.int(2, i)? } else { 1 }).ok()?;
+        let regex = compiled(pattern)?;
+        if group >= regex.captures_len() {
+            return None;
+        }
+        for captures in regex.captures_iter(s) {
+            items.append_option(captures.ok()?.get(group).map(|m| m.as_str()));
+        }
+        Some(())
+    });
+    Ok(Some(call(name, args, out, kernel)))
+}
+
 pub(super) fn functions() -> Vec<Function> {
     vec![
         plain("REGEXP", &["ss"], "BOOLEAN", |_| {
-            boolean(|a, i| {
+            boolean_with(|last: &mut Last, a, i| {
                 let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
-                Some(!pattern.is_empty() && matches(s, pattern).unwrap_or(false))
+                let regex = last.get(pattern, compiled).filter(|_| !pattern.is_empty());
+                Some(regex.is_some_and(|regex| regex.is_match(s).unwrap_or(false)))
             })
         }),
         plain("REGEXP_REPLACE", &["sss"], "STRING?", |_| {
-            text(|a, i, out| {
+            text_with(|last: &mut Last, a, i, out| {
                 let (s, pattern, new) = (a.str(0, i)?, a.str(1, i)?, a.str(2, i)?);
-                out.push_str(&compiled(pattern)?.replace_all(s, fancy_regex::NoExpand(new)));
+                let regex = last.get(pattern, compiled)?;
+                out.push_str(&regex.try_replacen(s, 0, fancy_regex::NoExpand(new)).ok()?);
                 Some(())
             })
         }),
         plain("REGEXP_EXTRACT", &["ssi?"], "STRING?", |_| {
-            text(|a, i, out| {
+            text_with(|last: &mut Last, a, i, out| {
                 let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
                 let group = if a.len() > 2 { a.int(2, i)? } else { 0 };
-                let captures = compiled(pattern)?.captures(s).ok()??;
-                out.push_str(captures.get(usize::try_from(group).ok()?)?.as_str());
+                let regex = last.get(pattern, compiled)?;
+                out.push_str(match group {
+                    0 => regex.find(s).ok()??.as_str(),
+                    _ => regex.captures(s).ok()??.get(usize::try_from(group).ok()?)?.as_str(),
+                });
                 Some(())
             })
         }),
-        special("REGEXP_EXTRACT_ALL", "(STRING, STRING[, INT])", |n, args, zone| {
-            let Some(args) = fit("ssl?", args, zone)? else { return Ok(None) };
-            let out = TypeKind::Array(Box::new(TypeKind::STRING.nullable())).nullable();
-            let kernel = text_lists(|a, i, items| {
-                let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
-                let group = usize::try_from(if a.len() > 2 { a.int(2, i)? } else { 1 }).ok()?;
-                let regex = compiled(pattern)?;
-                if group >= regex.captures_len() {
-                    return None;
-                }
-                for captures in regex.captures_iter(s) {
-                    items.append_option(captures.ok()?.get(group).map(|m| m.as_str()));
-                }
-                Some(())
-            });
-            Ok(Some(call(n, args, out, kernel)))
-        }),
+        special("REGEXP_EXTRACT_ALL", "(STRING, STRING[, INT])", extract_all),
         plain("REGEXP_COUNT", &["ss"], "INT?", |_| {
-            int(|a, i| Some(compiled(a.str(1, i)?)?.find_iter(a.str(0, i)?).count() as i64))
+            int_with(|last: &mut Last, a, i| {
+                Some(last.get(a.str(1, i)?, compiled)?.find_iter(a.str(0, i)?).count() as i64)
+            })
         }),
         plain("REGEXP_SUBSTR", &["ss"], "STRING?", |_| {
-            text(|a, i, out| {
-                out.push_str(compiled(a.str(1, i)?)?.find(a.str(0, i)?).ok()??.as_str());
+            text_with(|last: &mut Last, a, i, out| {
+                out.push_str(last.get(a.str(1, i)?, compiled)?.find(a.str(0, i)?).ok()??.as_str());
                 Some(())
             })
         }),
         plain("REGEXP_INSTR", &["ss"], "INT?", |_| {
-            int(|a, i| {
+            int_with(|last: &mut Last, a, i| {
                 let s = a.str(0, i)?;
-                let found = compiled(a.str(1, i)?)?.find(s).ok()?;
-                Some(found.map_or(0, |m| s[..m.start()].chars().count() as i64 + 1))
+                let found = last.get(a.str(1, i)?, compiled)?.find(s).ok()?;
+                Some(found.map_or(0, |m| s[..m.start()].encode_utf16().count() as i64 + 1))
             })
         }),
     ]

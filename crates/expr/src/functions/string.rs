@@ -1,10 +1,13 @@
 //! String functions; positions and lengths count characters.
 
 use super::collection::text_lists;
+use super::regex::compiled;
 use super::{Function, plain, special};
-use crate::args::{Args, Kernel, boolean, bytes, int, text};
+use crate::args::{Args, Compiled, Kernel, boolean, boolean_with, bytes, int, text};
 use crate::node::call;
+use fancy_regex::Regex;
 use millstream_core::TypeKind;
+use std::rc::Rc;
 
 /// A text function of one text argument.
 pub(super) fn map(f: fn(&str, &mut String) -> Option<()>) -> Kernel {
@@ -46,26 +49,55 @@ fn substring(a: &Args<'_>, i: usize, out: &mut String) -> Option<()> {
     Some(())
 }
 
+/// Text of UTF-16 units; half a character is `?`, as where Java encodes it.
+fn push_units(out: &mut String, units: &[u16]) {
+    out.extend(char::decode_utf16(units.iter().copied()).map(|c| c.unwrap_or('?')));
+}
+
+/// LPAD and RPAD count UTF-16 units, as they do in Flink.
 fn pad(left: bool) -> Kernel {
     text(move |a, i, out| {
-        let (s, n, fill) = (a.str(0, i)?, a.int(1, i)?, a.str(2, i)?);
-        if n < 0 || fill.is_empty() {
+        let (s, n, fill) = (a.str(0, i)?, usize::try_from(a.int(1, i)?).ok()?, a.str(2, i)?);
+        if fill.is_empty() {
             return None;
         }
-        let missing = n - char_count(s);
-        if missing <= 0 {
-            out.push_str(chars(s, 0, n));
+        if s.is_ascii() && fill.is_ascii() {
+            let s = s.get(..n).unwrap_or(s);
+            let missing = n - s.len();
+            out.push_str(if left { "" } else { s });
+            out.extend(fill.chars().cycle().take(missing));
+            out.push_str(if left { s } else { "" });
             return Some(());
         }
-        if !left {
-            out.push_str(s);
-        }
-        out.extend(fill.chars().cycle().take(missing as usize));
+        let mut units: Vec<u16> = s.encode_utf16().take(n).collect();
+        let filling = fill.encode_utf16().cycle().take(n - units.len());
         if left {
-            out.push_str(s);
+            units = filling.chain(units.iter().copied()).collect();
+        } else {
+            units.extend(filling);
         }
+        push_units(out, &units);
         Some(())
     })
+}
+
+/// `length` UTF-16 units of `s` from `start` (from 1) replaced by `new`; nothing follows if `length` isn't above 0.
+fn overlay(a: &Args<'_>, i: usize, out: &mut String) -> Option<()> {
+    let (s, new, start) = (a.str(0, i)?, a.str(1, i)?, a.int(2, i)?);
+    let units: Vec<u16> = s.encode_utf16().collect();
+    let length = if a.len() > 3 { a.int(3, i)? } else { new.encode_utf16().count() as i64 };
+    if start <= 0 || start > units.len() as i64 {
+        out.push_str(s);
+        return Some(());
+    }
+    let (before, rest) = units.split_at(start as usize - 1);
+    let mut all = before.to_vec();
+    all.extend(new.encode_utf16());
+    if length > 0 {
+        all.extend(rest.iter().skip(usize::try_from(length).unwrap_or(usize::MAX)));
+    }
+    push_units(out, &all);
+    Some(())
 }
 
 fn trim(side: &str, set: &str, s: &str, out: &mut String) {
@@ -131,9 +163,13 @@ pub(super) fn functions() -> Vec<Function> {
     let mut all = vec![
         plain("LIKE", &["ss", "sss"], "BOOLEAN", |_| crate::like::like()),
         plain("SIMILAR TO", &["ss", "sss"], "BOOLEAN", |_| {
-            boolean(|a, i| {
-                let escape = if a.len() > 2 { a.str(2, i)?.chars().next() } else { None };
-                super::regex::matches(a.str(0, i)?, &similar(a.str(1, i)?, escape))
+            boolean_with(|last: &mut Compiled<Rc<Regex>>, a, i| {
+                let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
+                if a.len() > 2 {
+                    let escape = a.str(2, i)?.chars().next();
+                    return compiled(&similar(pattern, escape))?.is_match(s).ok();
+                }
+                last.get(pattern, |p| compiled(&similar(p, None)))?.is_match(s).ok()
             })
         }),
         plain("UPPER", &["s"], "STRING", |_| {
@@ -237,23 +273,7 @@ pub(super) fn functions() -> Vec<Function> {
             })
         }),
         plain("INSTR", &["ss"], "INT", |_| int(|a, i| Some(position(a.str(1, i)?, a.str(0, i)?, 1)))),
-        plain("OVERLAY", &["ssii?"], "STRING", |_| {
-            text(|a, i, out| {
-                let (s, new, start) = (a.str(0, i)?, a.str(1, i)?, a.int(2, i)?);
-                let length = if a.len() > 3 { a.int(3, i)? } else { char_count(new) };
-                let n = char_count(s);
-                if start <= 0 || start > n {
-                    out.push_str(s);
-                    return Some(());
-                }
-                out.push_str(chars(s, 0, start - 1));
-                out.push_str(new);
-                if length > 0 {
-                    out.push_str(chars(s, start - 1 + length, n));
-                }
-                Some(())
-            })
-        }),
+        plain("OVERLAY", &["ssii?"], "STRING", |_| text(overlay)),
         plain("ASCII", &["s"], "INT", |_| {
             int(|a, i| Some(a.str(0, i)?.bytes().next().map_or(0, |b| i64::from(b as i8))))
         }),

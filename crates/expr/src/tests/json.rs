@@ -195,7 +195,7 @@ fn json_is_made_of_values() {
     let inner = object("NULL", "V", vec![s("K2"), s("V")]);
     check(object("NULL", "R", vec![s("K1"), inner.clone()]), r#"{"K1":{"K2":"V"}}"#);
     check(object("NULL", "V", vec![s("K1"), inner]), r#"{"K1":"{\"K2\":\"V\"}"}"#);
-    check_type(object("NULL", "", vec![]), "VARCHAR(2000) NOT NULL");
+    check_type(object("NULL", "", vec![]), "STRING NOT NULL");
     let array = |on_null: &str, formats: &str, items: Vec<ExprRef>| {
         c("JSON_ARRAY", [vec![s(on_null), s(formats)], items].concat())
     };
@@ -209,9 +209,22 @@ fn json_is_made_of_values() {
 #[test]
 fn json_text_is_quoted_measured_and_typed() {
     check(c("JSON_QUOTE", vec![s("a/b\"\n≠ will 😀")]), r#""a\/b\"\n\u2260 will \ud83d\ude00""#);
-    check(c("JSON_UNQUOTE", vec![s(r#""\u2260 \"x\"\n""#)]), "≠ \"x\"\n");
-    check(c("JSON_UNQUOTE", vec![s("\"invalid\\u00\"")]), "\"invalid\\u00\"");
-    check(c("JSON_UNQUOTE", vec![s("[1]")]), "[1]");
+    for (text, expect) in [
+        (r#""\u2260 \"x\"\n""#, "≠ \"x\"\n"),
+        (r#""["abc"]""#, r#"["abc"]"#),
+        (r#""["\u0041"]""#, r#"["A"]"#),
+        (r#"""""#, r#"""#),
+        (r#""\uD801\uDC00""#, "\u{10400}"),
+        ("[1,2,3]", "[1,2,3]"),
+        ("true", "true"),
+        (r#""\u006z""#, r#""\u006z""#),
+        (r#""valid json"\uzzzz""#, r#""valid json"\uzzzz""#),
+        (r#""[1,2,3]"#, r#""[1,2,3]"#),
+        (r#"""#, r#"""#),
+        ("", ""),
+    ] {
+        check(c("JSON_UNQUOTE", vec![s(text)]), expect);
+    }
     for (doc, path, length, kind) in [
         (r#"{"a":[true,false,null]}"#, "$.a", "3", "array"),
         (r#"{"a":[true,false,null]}"#, "$.a[2]", "1", "null"),

@@ -327,6 +327,10 @@ impl<'a> ExprBinder<'a> {
                 list.args.iter().map(|arg| self.argument(arg, &name)).collect::<Result<Vec<_>>>()?
             }
         };
+        // What a constructor gives is JSON already.
+        if let ("JSON_STRING", Some(true)) = (name.as_str(), json_values(&name, function).first()) {
+            return args.pop().ok_or_else(|| Error::internal("JSON_STRING has lost its argument"));
+        }
         if let "JSON_OBJECT" | "JSON_ARRAY" = name.as_str() {
             args.insert(1, json_formats(&name, function));
         }
@@ -378,8 +382,8 @@ fn json_text(expr: &Expr) -> Option<&Expr> {
     }
 }
 
-/// Which values of a JSON constructor are JSON already, since a constructor or `JSON(..)` gives them: a letter each.
-fn json_formats(name: &str, function: &Function) -> ExprRef {
+/// Which values of a function that makes JSON are JSON already, since a constructor or `JSON(..)` gives them.
+fn json_values(name: &str, function: &Function) -> Vec<bool> {
     let is_json = |expr: &Expr| {
         let mut expr = expr;
         while let Expr::Nested(inner) = expr {
@@ -394,11 +398,18 @@ fn json_formats(name: &str, function: &Function) -> ExprRef {
         }
     };
     let operands = parser::decode::plain_args(function).unwrap_or_default();
-    let values: Vec<&Expr> = match name {
-        "JSON_OBJECT" => operands.into_iter().skip(2).step_by(2).collect(),
-        _ => operands.into_iter().skip(1).collect(),
+    let (skip, step) = match name {
+        "JSON_OBJECT" => (2, 2),
+        "JSON_ARRAY" => (1, 1),
+        _ => (0, 1),
     };
-    string_literal(&values.into_iter().map(|v| if is_json(v) { 'R' } else { 'V' }).collect::<String>())
+    operands.into_iter().skip(skip).step_by(step).map(is_json).collect()
+}
+
+/// [`json_values`] as the word argument of a constructor: a letter for each value.
+fn json_formats(name: &str, function: &Function) -> ExprRef {
+    let letters = json_values(name, function).into_iter().map(|is_json| if is_json { 'R' } else { 'V' });
+    string_literal(&letters.collect::<String>())
 }
 
 fn field(bound: ExprRef, name: &Ident) -> Result<ExprRef> {
