@@ -259,7 +259,7 @@ impl Planner<'_> {
         for (root, plan) in self.roots.iter().zip(&plans) {
             let rel = simplify(&pruner.prune(plan)?, &zone)?;
             let rel = Arc::new(Rel { op: rel.op.clone(), columns: root.rel.columns.clone() });
-            let node = emitter.sink(&root.role, &root.name, &rel, root.sink.clone())?;
+            let node = emitter.sink(&root.role, &root.name, &rel, root.sink.clone(), root.is_select)?;
             output = match root.is_select {
                 true => Output::Select { schema: rel.schema(), node },
                 false => Output::Inserts,

@@ -31,8 +31,15 @@ impl<'a> Emitter<'a> {
         Emitter { settings, parallelism, nodes, known, ids, statement: String::new() }
     }
 
-    /// Emits a plan that ends in a sink, and gives the sink's node.
-    pub fn sink(&mut self, role: &str, name: &str, rel: &RelRef, sink: Arc<dyn Sink>) -> Result<NodeIndex> {
+    /// Emits a plan that ends in a sink, and gives the sink's node; `gathered`: all rows go to worker 0.
+    pub fn sink(
+        &mut self,
+        role: &str,
+        name: &str,
+        rel: &RelRef,
+        sink: Arc<dyn Sink>,
+        gathered: bool,
+    ) -> Result<NodeIndex> {
         let id = self.unique(role);
         self.statement = id.clone();
         let from = self.rel(rel)?;
@@ -43,7 +50,8 @@ impl<'a> Emitter<'a> {
                 .hint("use a sink that takes updates, or a query whose results don't change"));
         }
         let schema = rel.schema();
-        let inputs = vec![Edge { from, partitioning: Partitioning::Forward }];
+        let partitioning = if gathered { Partitioning::Hash(vec![]) } else { Partitioning::Forward };
+        let inputs = vec![Edge { from, partitioning }];
         let shown = format!("Sink({name})");
         self.nodes.push(Node { id, name: shown, kind: NodeKind::Sink(sink), inputs, schema, changelog });
         Ok(self.nodes.len() - 1)
