@@ -19,7 +19,7 @@ pub(super) struct Sessions {
     gap_ms: i64,
     types: Vec<ArrowType>,
     keys: GroupTable,
-    /// Each key's session with the highest start; the others follow by `Session::earlier`.
+    /// Each key's last session; the others follow by `Session::earlier`.
     latest: Vec<u32>,
     slots: Vec<Session>,
     /// Open sessions by an end that they had at some time; those that grew are put back when they come up.
@@ -31,7 +31,9 @@ struct Session {
     key: u32,
     start: i64,
     end: i64,
+    /// The key's next sessions on both sides.
     earlier: u32,
+    later: u32,
     is_open: bool,
 }
 
@@ -113,7 +115,7 @@ impl Sessions {
         if touched.is_empty() {
             return Placed::In(first);
         }
-        self.link(key, later, first);
+        self.join(key, later, first);
         for slot in &touched {
             self.slots[*slot as usize].is_open = false;
         }
@@ -132,18 +134,22 @@ impl Sessions {
 
     fn insert(&mut self, key: u32, start: i64, end: i64, later: u32, earlier: u32) -> u32 {
         let slot = self.slots.len() as u32;
-        self.slots.push(Session { key, start, end, earlier, is_open: true });
-        self.link(key, later, slot);
+        self.slots.push(Session { key, start, end, earlier, later, is_open: true });
+        self.join(key, later, slot);
+        self.join(key, slot, earlier);
         self.by_end.push(Reverse((end, slot)));
         self.open += 1;
         slot
     }
 
-    /// Makes `slot` follow `later`, or be the key's latest.
-    fn link(&mut self, key: u32, later: u32, slot: u32) {
+    /// Makes two sessions of a key neighbours; either may be none.
+    fn join(&mut self, key: u32, later: u32, earlier: u32) {
         match later {
-            NONE => self.latest[key as usize] = slot,
-            later => self.slots[later as usize].earlier = slot,
+            NONE => self.latest[key as usize] = earlier,
+            later => self.slots[later as usize].earlier = earlier,
+        }
+        if earlier != NONE {
+            self.slots[earlier as usize].later = later;
         }
     }
 
@@ -169,12 +175,7 @@ impl Sessions {
                 self.by_end.push(Reverse((session.end, slot)));
                 continue;
             }
-            let (key, earlier) = (session.key, session.earlier);
-            let (mut later, mut at) = (NONE, self.latest[key as usize]);
-            while at != slot {
-                (later, at) = (at, self.slots[at as usize].earlier);
-            }
-            self.link(key, later, earlier);
+            self.join(session.key, session.later, session.earlier);
             self.slots[slot as usize].is_open = false;
             self.open -= 1;
             over.push(slot);
