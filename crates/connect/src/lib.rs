@@ -3,6 +3,8 @@
 pub mod blackhole;
 pub mod datagen;
 pub mod dead_letter;
+#[cfg(test)]
+mod docs_tests;
 pub mod filesystem;
 pub mod formats;
 pub mod nexmark;

@@ -3,6 +3,8 @@
 pub mod column;
 pub mod csv;
 pub mod json;
+#[cfg(test)]
+mod option_tests;
 pub mod raw;
 pub mod temporal;
 pub mod text;
