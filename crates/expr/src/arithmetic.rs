@@ -41,7 +41,10 @@ fn numbers(op: char, l: ExprRef, r: ExprRef, nullable: bool, zone: &SessionZone)
         let (left, right) = (decimal::shape(&lt), decimal::shape(&rt));
         let out = decimal::result_type(op, left, right).nullable().with_nullable(nullable);
         let kernel = decimals(op, left.1, right.1, decimal::shape(&out));
-        return Ok(node::call(&op.to_string(), vec![l, r], out, kernel));
+        let result = node::call(&op.to_string(), vec![l, r], out, kernel);
+        // As in Calcite, the remainder of whole numbers has the divisor's type.
+        let whole = op == '%' && left.1 == 0 && right.1 == 0;
+        return if whole { implicit(&result, &rt.with_nullable(nullable), zone) } else { Ok(result) };
     }
     let l = implicit(&l, &common.clone().with_nullable(lt.nullable), zone)?;
     let r = implicit(&r, &common.clone().with_nullable(rt.nullable), zone)?;

@@ -159,7 +159,7 @@ fn parse(text: &str, pieces: &[Piece], zone: &SessionZone) -> Option<i64> {
         // Only where another number follows at once do the letters say how many digits there are.
         let next = pieces.get(i + 1);
         let adjoins =
-            matches!(next, Some(Piece::Field(c, m)) if !"EaGzZX".contains(*c) && !("ML".contains(*c) && *m > 2));
+            matches!(next, Some(Piece::Field(c, m)) if !("EaGzZX".contains(*c) || "ML".contains(*c) && *m > 2));
         let sign = usize::from(!adjoins && rest.starts_with('-'));
         let most = if adjoins { n } else { 9 };
         let digits = rest.bytes().skip(sign).take(most).take_while(u8::is_ascii_digit).count();

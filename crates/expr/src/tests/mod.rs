@@ -68,6 +68,9 @@ fn decimals_have_flinks_precision_scale_and_rounding() {
         }
         check(c(op, vec![a(), r]), expect);
     }
+    check_type(c("MOD", vec![dec(1514356320000, 19, 0), i(7)]), "INT NOT NULL");
+    check(c("MOD", vec![dec(1514356320000, 19, 0), i(7)]), "6");
+    check_type(c("/", vec![dec(1514356320000, 19, 0), i(6)]), "DECIMAL(30, 11) NOT NULL");
     check(c("/", vec![i(1), dec(30, 2, 1)]), "0.333333");
     check_type(c("ROUND", vec![b(), i(3)]), "DECIMAL(16, 3) NOT NULL");
     check_type(c("ROUND", vec![a()]), "DECIMAL(9, 0) NOT NULL");
