@@ -8,6 +8,7 @@ mod plan;
 mod progress;
 mod run;
 mod signals;
+mod terminal;
 mod worker;
 
 use args::{Cli, Command};

@@ -7,7 +7,7 @@ use millstream_core::graph::ChangelogMode;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::types::SessionZone;
 use millstream_core::{Batch, Schema};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -49,10 +49,7 @@ impl Sink for SelectSink {
         Ok(match self.format {
             Format::Jsonl => Box::new(Lines { schema, zone: self.zone, out: Vec::new(), csv: false, header: false }),
             Format::Csv => Box::new(Lines { schema, zone: self.zone, out: Vec::new(), csv: true, header: true }),
-            Format::Table => {
-                let live = std::io::stdout().is_terminal();
-                Box::new(Table { schema, zone: self.zone, rows: HashMap::new(), count: 0, live, shown: None, lines: 0 })
-            }
+            Format::Table => Box::new(Table::new(schema, self.zone, std::io::stdout().is_terminal())),
         })
     }
     fn committer(&self) -> Result<Box<dyn Committer>> {
@@ -180,31 +177,68 @@ fn print(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// How many rows a table shows at most while it lives.
-const LIVE_ROWS: usize = 40;
+/// How many rows a table on a terminal keeps: the newest. One that is piped keeps all, to print them at its end.
+const LIVE_ROWS: usize = 10_000;
+/// How often a table on a terminal is drawn again at most.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
 
-/// The result as a table: kept in memory, folded by the kinds; drawn again as it changes on a terminal.
+/// The result as a table: folded by the kinds of its rows, in the order of their arrival; drawn again as it changes
+/// on a terminal.
 struct Table {
     schema: Schema,
     zone: SessionZone,
-    rows: HashMap<Vec<String>, (u64, i64)>,
-    count: u64,
+    /// Each row with how often it is there, by arrival.
+    rows: BTreeMap<u64, (Vec<String>, i64)>,
+    /// Where a row stands in `rows`.
+    places: HashMap<Vec<String>, u64>,
+    arrived: u64,
     live: bool,
-    shown: Option<Instant>,
+    changed: bool,
+    drawn: Option<Instant>,
+    /// Lines on the terminal that the next drawing replaces.
     lines: usize,
 }
 
 impl Table {
-    fn draw(&mut self, last: bool) -> Result<()> {
-        let mut rows: Vec<(&Vec<String>, u64, i64)> =
-            self.rows.iter().filter(|(_, (_, n))| *n > 0).map(|(r, (order, n))| (r, *order, *n)).collect();
-        rows.sort_by_key(|(_, order, _)| *order);
-        let mut lines: Vec<&Vec<String>> =
-            rows.iter().flat_map(|(row, _, n)| std::iter::repeat_n(*row, (*n).max(0) as usize)).collect();
-        let total = lines.len();
-        if self.live && !last && total > LIVE_ROWS {
-            lines.drain(..total - LIVE_ROWS);
+    fn new(schema: Schema, zone: SessionZone, live: bool) -> Self {
+        let (rows, places) = (BTreeMap::new(), HashMap::new());
+        Table { schema, zone, rows, places, arrived: 0, live, changed: true, drawn: None, lines: 0 }
+    }
+
+    fn count(&mut self, cells: Vec<String>, change: i64) {
+        let place = match self.places.get(&cells) {
+            Some(place) => *place,
+            None => {
+                self.arrived += 1;
+                self.places.insert(cells.clone(), self.arrived);
+                self.rows.insert(self.arrived, (cells.clone(), 0));
+                self.arrived
+            }
+        };
+        if let Some((_, count)) = self.rows.get_mut(&place) {
+            *count += change;
+            if *count == 0 {
+                self.rows.remove(&place);
+                self.places.remove(&cells);
+            }
         }
+        if self.live
+            && self.rows.len() > LIVE_ROWS
+            && let Some((_, (oldest, _))) = self.rows.pop_first()
+        {
+            self.places.remove(&oldest);
+        }
+    }
+
+    /// All of it as text; on a terminal of so many rows and columns only the newest rows, cut to its width.
+    fn text(&self, terminal: Option<(usize, usize)>) -> String {
+        let rows = self.rows.values().filter(|(_, count)| *count > 0);
+        let total: i64 = rows.clone().map(|(_, count)| *count).sum();
+        let mut lines: Vec<&Vec<String>> =
+            rows.flat_map(|(cells, count)| std::iter::repeat_n(cells, *count as usize)).collect();
+        let (height, width) = terminal.unwrap_or((usize::MAX, usize::MAX));
+        // Two lines above, one below, and the line that the cursor is on.
+        lines.drain(..lines.len().saturating_sub(height.saturating_sub(4).max(1)));
         let names: Vec<String> = self.schema.fields.iter().map(|f| f.name.clone()).collect();
         let mut widths: Vec<usize> = names.iter().map(|n| n.chars().count()).collect();
         for line in &lines {
@@ -212,25 +246,27 @@ impl Table {
                 *width = (*width).max(cell.chars().count());
             }
         }
+        let rule: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
         let mut text = String::new();
-        if self.lines > 0 {
-            text.push_str(&format!("\x1b[{}A\x1b[J", self.lines));
-        }
-        let before = text.len();
-        let mut push = |cells: &[String]| {
-            let padded: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
-            text.push_str(padded.join("  ").trim_end());
+        for cells in [&names, &rule].into_iter().chain(lines.iter().copied()) {
+            // A line break in a value would break the table.
+            let pad = |(cell, width): (&String, &usize)| format!("{:width$}", cell.replace(['\n', '\r'], " "));
+            let line = cells.iter().zip(&widths).map(pad).collect::<Vec<_>>().join("  ");
+            text.extend(line.trim_end().chars().take(width));
             text.push('\n');
-        };
-        push(&names);
-        push(&widths.iter().map(|w| "-".repeat(*w)).collect::<Vec<_>>());
-        for line in &lines {
-            push(line);
         }
-        text.push_str(&format!("({total} row{})\n", if total == 1 { "" } else { "s" }));
-        self.lines = if self.live { text[before..].lines().count() } else { 0 };
-        self.shown = Some(Instant::now());
-        print(text.as_bytes())
+        let shown = if (lines.len() as i64) < total { format!("; the last {}", lines.len()) } else { String::new() };
+        text.push_str(&format!("({total} row{}{shown})\n", if total == 1 { "" } else { "s" }));
+        text
+    }
+
+    fn draw(&mut self, terminal: Option<(usize, usize)>) -> Result<()> {
+        let text = self.text(terminal);
+        let back = if self.lines > 0 { format!("\x1b[{}A\x1b[J", self.lines) } else { String::new() };
+        self.lines = text.lines().count();
+        self.drawn = Some(Instant::now());
+        self.changed = false;
+        print(format!("{back}{text}").as_bytes())
     }
 }
 
@@ -238,24 +274,55 @@ impl SinkWriter for Table {
     fn write(&mut self, batch: &Batch) -> Result<()> {
         for row in 0..batch.num_rows() {
             let cells = cells_of(batch, row, &self.schema, &self.zone, "NULL");
-            self.count += 1;
-            let entry = self.rows.entry(cells).or_insert((self.count, 0));
-            entry.1 += if batch.kind(row).is_addition() { 1 } else { -1 };
+            self.count(cells, if batch.kind(row).is_addition() { 1 } else { -1 });
         }
-        self.rows.retain(|_, (_, n)| *n != 0);
+        self.changed = true;
         Ok(())
     }
     fn flush(&mut self) -> Result<()> {
-        if self.live && self.shown.is_none_or(|t| t.elapsed() > Duration::from_millis(200)) {
-            self.draw(false)?;
+        if self.live && self.changed && self.drawn.is_none_or(|t| t.elapsed() >= DRAW_EVERY) {
+            self.draw(Some(crate::terminal::size(libc::STDOUT_FILENO)))?;
         }
         Ok(())
     }
     fn prepare_commit(&mut self, _epoch: u64, ended: bool) -> Result<Vec<Vec<u8>>> {
         if ended {
-            self.draw(true)?;
-            self.live = false;
+            self.draw(None)?;
         }
         Ok(vec![])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::{Field, TypeKind};
+
+    fn table(live: bool) -> Table {
+        let field = |name: &str| Field::new(name, TypeKind::STRING.nullable());
+        Table::new(Schema::new(vec![field("k"), field("value")]), SessionZone::UTC, live)
+    }
+
+    fn row(k: &str, value: &str) -> Vec<String> {
+        vec![k.into(), value.into()]
+    }
+
+    #[test]
+    fn changes_are_folded_and_rows_stay_in_the_order_of_their_arrival() {
+        let mut table = table(false);
+        table.count(row("b", "1"), 1);
+        table.count(row("a", "1"), 1);
+        table.count(row("a", "1"), 1);
+        table.count(row("b", "1"), -1);
+        table.count(row("b", "22"), 1);
+        assert_eq!(table.text(None), "k  value\n-  -----\na  1\na  1\nb  22\n(3 rows)\n");
+    }
+
+    #[test]
+    fn a_terminal_shows_the_newest_rows_that_fit() {
+        let mut table = table(true);
+        (0..LIVE_ROWS + 50).for_each(|i| table.count(row(&i.to_string(), "a\nlong text"), 1));
+        assert_eq!(table.rows.len(), LIVE_ROWS);
+        assert_eq!(table.text(Some((6, 8))), "k      v\n-----  -\n10048  a\n10049  a\n(10000 rows; the last 2)\n");
     }
 }

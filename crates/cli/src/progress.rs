@@ -83,7 +83,9 @@ impl ProgressLine {
         }
         let (then, before) = self.samples[0];
         let seconds = now.duration_since(then).as_secs_f64();
-        let text: String = line(status, &totals, &before, seconds, now_ms).chars().take(width()).collect();
+        // The last column is left free, so that no line wraps.
+        let width = crate::terminal::size(libc::STDERR_FILENO).1.saturating_sub(1);
+        let text: String = line(status, &totals, &before, seconds, now_ms).chars().take(width).collect();
         eprint!("\r{text}\x1b[K");
         self.drawn = true;
         let _ = std::io::stderr().flush();
@@ -122,15 +124,6 @@ fn line(status: &Status, totals: &Totals, before: &Totals, seconds: f64, now_ms:
         text.push_str(&format!(" | {} restarts", status.restarts));
     }
     text
-}
-
-/// Columns of the terminal that stderr is; the last is left free, so that no line wraps.
-fn width() -> usize {
-    // SAFETY: a zeroed `winsize` is a valid one.
-    let mut window: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: TIOCGWINSZ fills in the `winsize` that the pointer names.
-    let told = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut window) } == 0;
-    if told && window.ws_col > 1 { usize::from(window.ws_col) - 1 } else { 119 }
 }
 
 /// `1.5 s`, `12 min`, `3.4 h`, `20 days`
@@ -186,7 +179,8 @@ mod tests {
         let text = line(&status, &totals(5_000, 30, 1_699_999_998_500), &before, 2.0, 1_700_000_001_500);
         assert_eq!(
             text,
-            "2,000 rows/s in, 10 out | watermark 2023-11-14 22:13:18.500, 3.0 s behind | checkpoint 0.5 s ago | state 20.5 kB"
+            "2,000 rows/s in, 10 out | watermark 2023-11-14 22:13:18.500, 3.0 s behind \
+             | checkpoint 0.5 s ago | state 20.5 kB"
         );
         assert_eq!(line(&Status::default(), &totals(0, 0, i64::MIN), &before, 1.0, 0), "0 rows/s in, 0 out");
     }

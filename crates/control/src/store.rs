@@ -261,7 +261,7 @@ pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
     fail_point("recover_sinks::after")
 }
 
-/// Writes a checkpoint's manifest; when this returns it is durable.
+/// Writes a checkpoint's manifest; when this returns it is durable. Gives the bytes of state that it names.
 ///
 /// # Errors
 /// When it could not be stored. That older checkpoints could not be deleted is told to `job.notify` only.
@@ -270,7 +270,7 @@ pub fn store(
     start: &mut Start,
     checkpoint: &Checkpoint,
     compactor: Option<&mut Compactor>,
-) -> Result<()> {
+) -> Result<u64> {
     let mut pending: BTreeMap<String, Vec<Blob>> = BTreeMap::new();
     let mut stats = CheckpointStats::default();
     for ack in &checkpoint.acks {
@@ -282,7 +282,7 @@ pub fn store(
             }
         }
     }
-    let (Some(state), Some(compactor)) = (&job.state, compactor) else { return Ok(()) };
+    let (Some(state), Some(compactor)) = (&job.state, compactor) else { return Ok(0) };
     let name_of = |id: &str| job.operators.iter().find(|o| o.id == id).map_or_else(String::new, |o| o.name.clone());
     let mut ids: Vec<&String> = start.tables.keys().chain(start.instances.keys()).collect();
     ids.sort();
@@ -322,7 +322,8 @@ pub fn store(
     if let Err(error) = state.checkpoints.retain(job.settings.number(settings::CHECKPOINT_RETAINED) as usize) {
         (job.notify)(&format!("older checkpoints could not be deleted: {error}"));
     }
-    compactor.start(&manifest)
+    compactor.start(&manifest)?;
+    Ok(manifest.state_bytes())
 }
 
 /// Tries a step of a checkpoint again when it fails in a way that may heal, at most `failures` times.

@@ -493,8 +493,7 @@ impl Run<'_> {
     }
 
     fn store(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        store::store(self.job, self.start, checkpoint, self.compactor.as_deref_mut())?;
-        self.status.state_bytes = self.start.manifest.as_ref().map_or(0, |m| m.state_bytes());
+        self.status.state_bytes = store::store(self.job, self.start, checkpoint, self.compactor.as_deref_mut())?;
         self.status.checkpoints += 1;
         self.status.last_checkpoint_ms = Some(self.job.clock.now_ms());
         Ok(())

@@ -67,19 +67,23 @@ impl Alignment {
     }
     /// Notes what a frame says of its sender.
     ///
-    /// The minimum is over active senders. All ended: the end of time. Some idle, the rest idle or ended: no change.
+    /// The minimum is over active senders. All ended: the end of time. Some idle, the rest idle or ended: as far as the
+    /// furthest of the idle ones (as in Flink), so that it doesn't matter which became idle first.
     pub fn update(&mut self, input: usize, from: usize, watermark: i64, status: Status) -> Change {
         if let Some(Some(sender)) = self.inputs[input].senders.get_mut(from) {
             *sender = (sender.0.max(watermark), status);
         }
-        let (mut lowest, mut active, mut idle) = (i64::MAX, false, false);
+        let (mut lowest, mut furthest_idle, mut active, mut idle) = (i64::MAX, i64::MIN, false, false);
         for (watermark, status) in self.inputs.iter().flat_map(|i| i.senders.iter().flatten()) {
             match status {
                 Status::Active => {
                     active = true;
                     lowest = lowest.min(*watermark);
                 }
-                Status::Idle => idle = true,
+                Status::Idle => {
+                    idle = true;
+                    furthest_idle = furthest_idle.max(*watermark);
+                }
                 Status::Ended => {}
             }
         }
@@ -89,9 +93,10 @@ impl Alignment {
             (false, false) => Status::Ended,
         };
         let mut change = Change::default();
-        if status != Status::Idle && lowest > self.watermark {
-            self.watermark = lowest;
-            change.watermark = Some(Watermark(lowest));
+        let reached = if status == Status::Idle { furthest_idle } else { lowest };
+        if reached > self.watermark {
+            self.watermark = reached;
+            change.watermark = Some(Watermark(reached));
         }
         if status != self.status {
             self.status = status;
@@ -131,5 +136,16 @@ mod tests {
         );
         let end = Change { watermark: Some(Watermark::MAX), status: Some(Status::Ended) };
         assert_eq!(inbox.update(0, 1, i64::MAX, Status::Ended), end);
+    }
+
+    #[test]
+    fn it_does_not_matter_which_sender_becomes_idle_first() {
+        for order in [[0, 1], [1, 0]] {
+            let mut inbox = Alignment::new(vec![vec![true, true]]);
+            inbox.update(0, 0, 100, Status::Active);
+            inbox.update(0, 1, 25, Status::Active);
+            let changes = order.map(|s| inbox.update(0, s, i64::MIN, Status::Idle).watermark);
+            assert_eq!(changes.into_iter().flatten().max(), Some(Watermark(100)), "{order:?}");
+        }
     }
 }

@@ -120,6 +120,8 @@ enum Chore {
     Call(usize, Call),
     /// A node that has ended is at the end of time, whatever it emitted itself.
     EndOfTime(usize),
+    /// All that was held back has left: nobody needs to wait for this task.
+    Idle,
     Ended,
     EndEpoch {
         last: bool,
@@ -153,6 +155,7 @@ pub(crate) struct Task {
     agenda: VecDeque<Chore>,
     latency_us: u64,
     flush_at_us: Option<u64>,
+    status: Status,
     ended: bool,
     finished: bool,
 }
@@ -163,8 +166,8 @@ const STEP_ROWS: usize = 4 * TARGET_BATCH_ROWS;
 impl Task {
     pub fn new(place: Place, nodes: Vec<LocalNode>, head: Head, outputs: Outputs, latency_us: u64) -> Self {
         assert!(!nodes.is_empty(), "a task has a node");
-        let (agenda, flush_at_us) = (VecDeque::new(), None);
-        Task { place, nodes, head, outputs, agenda, latency_us, flush_at_us, ended: false, finished: false }
+        let (agenda, flush_at_us, status) = (VecDeque::new(), None, Status::Active);
+        Task { place, nodes, head, outputs, agenda, latency_us, flush_at_us, status, ended: false, finished: false }
     }
     /// The epoch that it works in.
     pub fn epoch(&self) -> u64 {
@@ -292,7 +295,7 @@ impl Task {
                 match next {
                     Next::Rows(batch, watermark) => {
                         let rows = batch.num_rows();
-                        self.outputs.set_status(status);
+                        self.change_status(status);
                         self.deliver(0, batch, now)?;
                         if let Some(watermark) = watermark {
                             self.raise(watermark, now)?;
@@ -301,7 +304,7 @@ impl Task {
                         Ok(Taken::Rows(rows))
                     }
                     Next::Tick(watermark) => {
-                        self.outputs.set_status(status);
+                        self.change_status(status);
                         if let Some(watermark) = watermark {
                             self.raise(watermark, now)?;
                         }
@@ -337,7 +340,7 @@ impl Task {
                 }
                 match change.status {
                     Some(Status::Ended) => self.plan_end_of_input(),
-                    Some(status) => self.outputs.set_status(status),
+                    Some(status) => self.change_status(status),
                     None => {}
                 }
                 self.touch(now);
@@ -372,12 +375,30 @@ impl Task {
                 let (first, rest) = self.nodes[node..].split_first_mut().expect("the agenda names nodes of this task");
                 downstream(first, rest, node + 1, &mut self.outputs, now).1.emit_watermark(Watermark::MAX)
             }
+            Chore::Idle => {
+                self.outputs.set_status(Status::Idle);
+                Ok(())
+            }
             Chore::Ended => {
                 self.ended = true;
                 self.outputs.set_status(Status::Ended);
                 self.outputs.flush()
             }
             Chore::EndEpoch { last } => self.end_epoch(last, out),
+        }
+    }
+
+    /// Becomes active at once, idle only after what the operators hold back: the receivers don't wait for it any more.
+    fn change_status(&mut self, status: Status) {
+        if std::mem::replace(&mut self.status, status) == status {
+            return;
+        }
+        match status {
+            Status::Idle => {
+                self.plan_flush();
+                self.agenda.push_back(Chore::Idle);
+            }
+            Status::Active | Status::Ended => self.outputs.set_status(status),
         }
     }
 

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// The first two lines of every script; what a case adds begins on line 3.
-const TABLES: &str = "CREATE TABLE t (id INT, name STRING, price DECIMAL(10, 2), ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector' = 'filesystem', 'path' = '${DIR}/t.json', 'format' = 'json');\n\
+const TABLES: &str = "CREATE TABLE t (id INT, name STRING, price DECIMAL(10, 2), ts TIMESTAMP(3), \
+WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector' = 'filesystem', 'path' = '${DIR}/t.json', 'format' = 'json');\n\
 CREATE TABLE s (id INT, name STRING) WITH ('connector' = 'filesystem', 'path' = '${DIR}/out', 'format' = 'json');\n";
-const CSV: &str = "CREATE TABLE c (id INT, name STRING) WITH ('connector' = 'filesystem', 'path' = '${DIR}/c.csv', 'format' = 'csv');";
+const CSV: &str = "CREATE TABLE c (id INT, name STRING) \
+WITH ('connector' = 'filesystem', 'path' = '${DIR}/c.csv', 'format' = 'csv');";
 const ROW: &str = "{\"id\": 1, \"name\": \"a\", \"price\": 1.5, \"ts\": \"2024-01-01 00:00:01\"}\n";
 const INSERT: &str = "INSERT INTO s SELECT id, name FROM t;";
 
@@ -308,8 +310,8 @@ fn wrong_flags_are_told() {
     wrong(&["--set", "execution.checkpointing.intervall=1 s"], 2, &["'execution.checkpointing.interval'?"]);
     wrong(&["--set", "execution.checkpointing.interval=soon"], 2, &["'soon'", "a duration"]);
     wrong(&["--set", "parallelism.default=-1"], 2, &["'-1'", "whole number"]);
-    wrong(&["--from", "nowhere"], 2, &["--from nowhere", "latest, none"]);
-    wrong(&["--from", "/no/such/manifest-1.json"], 1, &["no such checkpoint", "manifest-1.json"]);
+    wrong(&["--from", "nowhere"], 1, &["no checkpoint (nowhere)", "manifest-<epoch>.json"]);
+    wrong(&["--from", "/no/such/manifest-1.json"], 1, &["no checkpoint", "manifest-1.json"]);
     wrong(&["--state-dir", "t.json"], 1, &["t.json", "state directory"]);
     wrong(&["--state-dir", "/proc/no-such"], 1, &["/proc/no-such", "state directory"]);
     wrong(&["--sett", "a=b"], 2, &["--sett", "--set"]);

@@ -12,7 +12,8 @@ WITH ('connector' = 'filesystem', 'path' = '${DIR}/t.json', 'format' = 'json');\
 
 fn sink(name: &str) -> String {
     format!(
-        "CREATE TABLE {name} (id INT) WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/{name}', 'format' = 'json');\n"
+        "CREATE TABLE {name} (id INT) \
+         WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/{name}', 'format' = 'json');\n"
     )
 }
 

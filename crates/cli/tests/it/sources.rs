@@ -238,7 +238,9 @@ fn a_sorted_file_read_in_parallel_has_no_late_rows() {
         // Ten rows a millisecond; the padding's length varies, so that chunks end anywhere.
         let (s, ms) = (i / 10_000, i / 10 % 1000);
         let pad = "x".repeat((i * 7 % 97) as usize);
-        text.push_str(&format!("{{\"id\":{i},\"k\":1,\"ts\":\"2024-01-01 00:00:{s:02}.{ms:03}\",\"pad\":\"{pad}\"}}\n"));
+        text.push_str(&format!(
+            "{{\"id\":{i},\"k\":1,\"ts\":\"2024-01-01 00:00:{s:02}.{ms:03}\",\"pad\":\"{pad}\"}}\n"
+        ));
     }
     std::fs::write(script.path("t.json"), text).unwrap();
     for args in [&["--parallelism", "2"][..], &["--parallelism", "3"], &["--parallelism", "2", "--processes", "2"]] {
