@@ -8,5 +8,6 @@ mod exactly_once;
 mod live;
 mod s3;
 mod script;
+mod sessions;
 mod sources;
 mod windows;
