@@ -1,4 +1,4 @@
-//! Times COUNT(*) and MAX(v) by a BIGINT key in a tumbling window, in nanoseconds a row.
+//! Times COUNT(*) and MAX(v) by a BIGINT key in tumbling and session windows, in nanoseconds a row.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a program that measures time and may stop")]
 
 use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
@@ -35,18 +35,23 @@ fn main() {
         filter: None,
         result: number.clone(),
     };
-    let spec = OperatorSpec::WindowAggregate(WindowAggregate {
-        window: WindowSpec {
-            shape: WindowShape::Tumble { size_ms: 1 << 40, offset_ms: 0 },
-            time: WindowTime::Event { column: 0 },
-            zone: SessionZone::UTC,
-        },
-        keys: vec![1],
-        session_keys: 1,
-        aggregates: vec![call(AggregateFunction::Count, vec![]), call(AggregateFunction::Max, vec![2])],
-        properties: vec![],
-        phase: AggregatePhase::Single,
-    });
+    let spec = |shape| {
+        OperatorSpec::WindowAggregate(WindowAggregate {
+            window: WindowSpec { shape, time: WindowTime::Event { column: 0 }, zone: SessionZone::UTC },
+            keys: vec![1],
+            session_keys: 1,
+            aggregates: vec![call(AggregateFunction::Count, vec![]), call(AggregateFunction::Max, vec![2])],
+            properties: vec![],
+            phase: AggregatePhase::Single,
+        })
+    };
+    for shape in [WindowShape::Tumble { size_ms: 1 << 40, offset_ms: 0 }, WindowShape::Session { gap_ms: 20_000 }] {
+        println!("{shape:?}");
+        run(&spec(shape), &input, &output);
+    }
+}
+
+fn run(spec: &OperatorSpec, input: &Schema, output: &Schema) {
     for groups in [1_000u64, 100_000, 1_000_000] {
         let mut random = 0x2545_F491_4F6C_DD1Du64;
         let mut next = || {
@@ -66,7 +71,8 @@ fn main() {
                 Batch::from_columns(input.arrow().clone(), columns, 8192).unwrap()
             })
             .collect();
-        let mut operator = millstream_runtime::operators::create(&spec, &[input.clone()], &output, 0, 1).unwrap();
+        let mut operator =
+            millstream_runtime::operators::create(spec, std::slice::from_ref(input), output, 0, 1).unwrap();
         let metrics = OperatorMetrics::default();
         let mut out = Count(0);
         let mut ctx = Context { out: &mut out, now_ms: 0, metrics: &metrics };

@@ -1,5 +1,7 @@
 //! Tests of the binary as a person uses it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod bad_input;
 mod behaviour;
 mod conformance;

@@ -402,12 +402,9 @@ impl Grouping {
             "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null },
             _ => AggregateFunction::SingleValue,
         };
-        if let AggregateFunction::ListAgg { separator } = &mut kind {
-            if let Some(given) = args.get(1) {
-                *separator =
-                    text_of(given).ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
-                args.truncate(1);
-            }
+        if let (AggregateFunction::ListAgg { separator }, Some(given)) = (&mut kind, args.get(1)) {
+            *separator = text_of(given).ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
+            args.truncate(1);
         }
         let result = result_type(name, &kind, &args, filter.is_some())?;
         let call = PendingCall { function: kind, args, distinct, filter, result };
@@ -415,7 +412,7 @@ impl Grouping {
             self.calls.push(call);
             self.calls.len() - 1
         });
-        Ok(exprs::column(CALL_BASE + number, self.calls[number].result.clone(), &function.to_string()))
+        Ok(exprs::column(CALL_BASE + number, self.calls[number].result.clone(), function.to_string()))
     }
 
     /// Builds the aggregate below `outputs` (expressions that this grouping has bound, HAVING among them) and puts

@@ -75,10 +75,10 @@ impl<'a> ExprBinder<'a> {
     /// Binds an expression and folds what is constant in it.
     pub fn bind(&mut self, ast: &Expr) -> Result<ExprRef> {
         let at = at_expr(ast);
-        if let Some(grouping) = self.grouping.as_deref_mut() {
-            if let Some(found) = grouping.intercept(ast, self.scope, self.zone)? {
-                return Ok(found);
-            }
+        if let Some(grouping) = self.grouping.as_deref_mut()
+            && let Some(found) = grouping.intercept(ast, self.scope, self.zone)?
+        {
+            return Ok(found);
         }
         let bound = self.bind_node(ast).at_place(at)?;
         exprs::fold(bound).at_place(at)
@@ -491,11 +491,11 @@ fn number(text: &str) -> Result<ExprRef> {
         let value: f64 = text.parse().map_err(|_| out_of_range())?;
         return Ok(exprs::literal(Value::Double(value), TypeKind::Double.not_null()));
     }
-    if !text.contains('.') {
-        if let Ok(value) = text.parse::<i64>() {
-            let kind = if i32::try_from(value).is_ok() { TypeKind::Int } else { TypeKind::BigInt };
-            return Ok(exprs::literal(Value::Int(value), kind.not_null()));
-        }
+    if !text.contains('.')
+        && let Ok(value) = text.parse::<i64>()
+    {
+        let kind = if i32::try_from(value).is_ok() { TypeKind::Int } else { TypeKind::BigInt };
+        return Ok(exprs::literal(Value::Int(value), kind.not_null()));
     }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = format!("{whole}{fraction}");
