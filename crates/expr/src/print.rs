@@ -115,6 +115,12 @@ fn separate(out: &mut String, i: usize) {
 
 /// `value` with at least `width` digits.
 pub(crate) fn push_padded(out: &mut String, value: i64, width: usize) {
+    if let (2, 0..100) = (width, value) {
+        let digit = |v: i64| char::from(b'0' + v as u8);
+        out.push(digit(value / 10));
+        out.push(digit(value % 10));
+        return;
+    }
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(value.unsigned_abs());
     if value < 0 {

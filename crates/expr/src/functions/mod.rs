@@ -5,6 +5,7 @@ mod collection;
 mod encode;
 mod json;
 mod json_make;
+mod json_text;
 mod map;
 mod math;
 mod pattern;
@@ -72,6 +73,7 @@ fn all() -> Vec<Function> {
         time::functions(),
         json::functions(),
         json_make::functions(),
+        json_text::functions(),
     ]
     .into_iter()
     .flatten()

@@ -88,7 +88,7 @@ impl Pattern {
 
     /// Writes a local time.
     pub fn format(&self, out: &mut String, ms: i64, nanos: i64) {
-        write_pieces(out, &self.0, ms, nanos);
+        write_pieces(out, &self.0, &Moment::new(ms, nanos));
     }
 
     /// Reads a local time: (milliseconds, nanoseconds beyond). A day beyond its month's end is its end; what the pattern
@@ -109,22 +109,40 @@ impl Pattern {
     }
 }
 
-fn write_pieces(out: &mut String, pieces: &[Piece], ms: i64, nanos: i64) {
+/// A local time taken apart.
+struct Moment {
+    day: i64,
+    year: i64,
+    month: i64,
+    of_month: i64,
+    /// Milliseconds of the day.
+    clock: i64,
+    /// Nanoseconds of the second.
+    fraction: i64,
+}
+
+impl Moment {
+    fn new(ms: i64, nanos: i64) -> Self {
+        let day = ms.div_euclid(DAY_MS);
+        let (year, month, of_month) = civil(day);
+        let clock = ms.rem_euclid(DAY_MS);
+        Moment { day, year, month, of_month, clock, fraction: clock % 1000 * 1_000_000 + nanos }
+    }
+}
+
+fn write_pieces(out: &mut String, pieces: &[Piece], moment: &Moment) {
     for piece in pieces {
         match piece {
             Piece::Text(text) => out.push_str(text),
-            Piece::Field(field, n) => write_field(out, *field, *n, ms, nanos),
-            Piece::Optional(inner) => write_pieces(out, inner, ms, nanos),
+            Piece::Field(field, n) => write_field(out, *field, *n, moment),
+            Piece::Optional(inner) => write_pieces(out, inner, moment),
         }
     }
 }
 
-fn write_field(out: &mut String, field: char, n: usize, ms: i64, nanos: i64) {
-    let clock = ms.rem_euclid(DAY_MS);
+fn write_field(out: &mut String, field: char, n: usize, moment: &Moment) {
+    let Moment { day, year, month, of_month, clock, fraction } = *moment;
     let hour = clock / 3_600_000;
-    let fraction = clock % 1000 * 1_000_000 + nanos;
-    let day = ms.div_euclid(DAY_MS);
-    let (year, month, of_month) = civil(day);
     let quarter = (month + 2) / 3;
     let value = match field {
         'y' | 'u' if n == 2 => year.rem_euclid(100),
@@ -149,7 +167,7 @@ fn write_field(out: &mut String, field: char, n: usize, ms: i64, nanos: i64) {
         'm' => clock / 60_000 % 60,
         's' => clock / 1000 % 60,
         'A' => clock,
-        'N' => clock * 1_000_000 + nanos,
+        'N' => clock / 1000 * 1_000_000_000 + fraction,
         'n' => fraction,
         'S' => {
             let n = n.min(9);

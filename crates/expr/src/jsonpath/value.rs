@@ -1,5 +1,7 @@
 //! JSON documents as Jackson reads them for Flink: numbers keep their digits, of equal keys the last stays.
 
+use std::collections::HashMap;
+
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json {
@@ -17,6 +19,9 @@ pub(crate) enum Json {
 
 /// Deeper nesting than this is refused (Jackson's `StreamReadConstraints`).
 const DEPTH_MAX: usize = 1000;
+
+/// Objects with fewer members are searched without an index.
+const FEW: usize = 32;
 
 impl Json {
     /// Neither an array nor an object.
@@ -222,6 +227,7 @@ impl Reader<'_> {
     fn object(&mut self, depth: usize) -> Option<Json> {
         self.at += 1;
         let mut members: Vec<(String, Json)> = vec![];
+        let mut places: HashMap<String, usize> = HashMap::new();
         self.blank();
         if self.eat(b'}') {
             return Some(Json::Object(members));
@@ -237,8 +243,17 @@ impl Reader<'_> {
                 return None;
             }
             let value = self.value(depth + 1)?;
-            match members.iter_mut().find(|(k, _)| *k == key) {
-                Some(member) => member.1 = value,
+            // Looking through the members is quickest while they are few.
+            let known = match members.len() {
+                0..FEW => members.iter().position(|(k, _)| *k == key),
+                n => {
+                    let from = places.len();
+                    places.extend((from..n).map(|at| (members[at].0.clone(), at)));
+                    places.get(&key).copied()
+                }
+            };
+            match known {
+                Some(at) => members[at].1 = value,
                 None => members.push((key, value)),
             }
             self.blank();

@@ -77,6 +77,15 @@ fn json_value_finds_scalars() {
 }
 
 #[test]
+fn of_equal_keys_the_last_counts_also_among_many() {
+    let members = (0..100).chain(0..100).enumerate().map(|(n, key)| format!("\"k{key}\": {n}"));
+    let doc = format!("{{{}}}", members.collect::<Vec<_>>().join(", "));
+    check(c("JSON_VALUE", vec![s(&doc), s("$.k0")]), "100");
+    check(c("JSON_VALUE", vec![s(&doc), s("$.k99")]), "199");
+    check(c("JSON_LENGTH", vec![s(&doc)]), "100");
+}
+
+#[test]
 fn json_query_finds_arrays_and_objects() {
     let nested = r#"{"a":[{"c":"c1"},{"c":"c2"}]}"#;
     for (doc, path, clauses, expect) in [
