@@ -55,6 +55,9 @@ impl Totals {
 /// Over how long rates are taken.
 const RATE_OVER: Duration = Duration::from_secs(2);
 
+/// Columns from which on the watermark itself is shown.
+const WIDE: usize = 108;
+
 /// Draws the progress line, on a terminal only.
 pub struct ProgressLine {
     roles: Roles,
@@ -85,7 +88,7 @@ impl ProgressLine {
         let seconds = now.duration_since(then).as_secs_f64();
         // The last column is left free, so that no line wraps.
         let width = crate::terminal::size(libc::STDERR_FILENO).1.saturating_sub(1);
-        let text: String = line(status, &totals, &before, seconds, now_ms).chars().take(width).collect();
+        let text = line(status, &totals, &before, seconds, now_ms, width);
         eprint!("\r{text}\x1b[K");
         self.drawn = true;
         let _ = std::io::stderr().flush();
@@ -100,28 +103,40 @@ impl ProgressLine {
     }
 }
 
-fn line(status: &Status, totals: &Totals, before: &Totals, seconds: f64, now_ms: i64) -> String {
+/// The line, as much of it as `width` takes; on a narrow terminal the watermark's lag stands alone.
+fn line(status: &Status, totals: &Totals, before: &Totals, seconds: f64, now_ms: i64, width: usize) -> String {
     let rate = |now: u64, before: u64| thousands((now.saturating_sub(before) as f64 / seconds.max(0.1)) as u64);
-    let mut text =
-        format!("{} rows/s in, {} out", rate(totals.rows_in, before.rows_in), rate(totals.rows_out, before.rows_out));
+    let (rate_in, rate_out) = (rate(totals.rows_in, before.rows_in), rate(totals.rows_out, before.rows_out));
+    let mut parts = vec![format!("{rate_in} rows/s in, {rate_out} out")];
     match Watermark(totals.watermark_ms) {
         Watermark::MIN => {}
-        Watermark::MAX => text.push_str(" | all input read"),
+        Watermark::MAX => parts.push("all input read".into()),
         watermark => {
             let lag_ms = now_ms - watermark.0;
             let lag = if lag_ms < 0 { format!("{} ahead", time(-lag_ms)) } else { format!("{} behind", time(lag_ms)) };
-            text.push_str(&format!(" | watermark {watermark}, {lag}"));
+            let text = watermark.to_string();
+            let to_seconds = text.split_once('.').map_or(text.as_str(), |(seconds, _)| seconds);
+            let wide = width >= WIDE;
+            parts.push(if wide { format!("watermark {to_seconds}, {lag}") } else { format!("event time {lag}") });
         }
     }
-    if totals.late > 0 {
-        text.push_str(&format!(" | {} late", thousands(totals.late)));
-    }
     if let Some(at) = status.last_checkpoint_ms {
-        text.push_str(&format!(" | checkpoint {} ago", time(now_ms - at)));
-        text.push_str(&format!(" | state {}", size(status.state_bytes)));
+        parts.push(format!("checkpoint {} ago", time(now_ms - at)));
+        parts.push(format!("state {}", size(status.state_bytes)));
+    }
+    if totals.late > 0 {
+        parts.push(format!("{} late", thousands(totals.late)));
     }
     if status.restarts > 0 {
-        text.push_str(&format!(" | {} restarts", status.restarts));
+        parts.push(format!("{} restarts", status.restarts));
+    }
+    let mut text = String::new();
+    for part in parts {
+        let separator = if text.is_empty() { "" } else { " | " };
+        if text.len() + separator.len() + part.len() <= width {
+            text.push_str(separator);
+            text.push_str(&part);
+        }
     }
     text
 }
@@ -176,13 +191,14 @@ mod tests {
         let totals = |rows_in, rows_out, watermark_ms| Totals { rows_in, rows_out, watermark_ms, ..Totals::default() };
         let status = Status { last_checkpoint_ms: Some(1_700_000_001_000), state_bytes: 20_480, ..Status::default() };
         let before = totals(1_000, 10, i64::MIN);
-        let text = line(&status, &totals(5_000, 30, 1_699_999_998_500), &before, 2.0, 1_700_000_001_500);
+        let now = totals(5_000, 30, 1_699_999_998_500);
+        let at = |width| line(&status, &now, &before, 2.0, 1_700_000_001_500, width);
         assert_eq!(
-            text,
-            "2,000 rows/s in, 10 out | watermark 2023-11-14 22:13:18.500, 3.0 s behind \
-             | checkpoint 0.5 s ago | state 20.5 kB"
+            at(119),
+            "2,000 rows/s in, 10 out | watermark 2023-11-14 22:13:18, 3.0 s behind | checkpoint 0.5 s ago | state 20.5 kB"
         );
-        assert_eq!(line(&Status::default(), &totals(0, 0, i64::MIN), &before, 1.0, 0), "0 rows/s in, 0 out");
+        assert_eq!(at(79), "2,000 rows/s in, 10 out | event time 3.0 s behind | checkpoint 0.5 s ago");
+        assert_eq!(line(&Status::default(), &totals(0, 0, i64::MIN), &before, 1.0, 0, 79), "0 rows/s in, 0 out");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reading a table's `WITH` options: each is declared once, typed, and unknown ones are refused.
 
 use crate::error::{Error, Place, Result};
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearest};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -49,8 +49,12 @@ impl<'a> Options<'a> {
     /// A text that must be there.
     pub fn required(&self, key: &str) -> Result<&'a str> {
         self.raw(key).ok_or_else(|| {
-            self.error(key, format!("connector '{}' needs the option '{key}'", self.connector))
-                .hint(format!("add '{key}' = '...' to the table's WITH clause"))
+            let others = self.values.keys().map(String::as_str).filter(|k| !self.known.borrow().contains(*k));
+            let hint = match nearest(key, others.collect::<Vec<_>>()) {
+                Some(other) => format!("did you mean it by '{other}'?"),
+                None => format!("add '{key}' = '...' to the table's WITH clause"),
+            };
+            self.error(key, format!("connector '{}' needs the option '{key}'", self.connector)).hint(hint)
         })
     }
     /// `true` or `false`.

@@ -139,6 +139,10 @@ fn wrong_options_and_settings_are_told_with_what_they_take() {
     refused(&table("'path' = 'p', 'format' = 'json'"), &["no option 'connector'", "line 3", "WITH ('connector'"]);
     refused("CREATE TABLE x (a INT); SELECT * FROM x;", &["no option 'connector'", "line 3"]);
     refused(&table("'connector' = 'filesystem', 'format' = 'json'"), &["needs the option 'path'", "line 3"]);
+    refused(
+        &table("'connector' = 'filesystem', 'pth' = '${DIR}', 'format' = 'json'"),
+        &["needs the option 'path'", "line 3", "did you mean it by 'pth'?"],
+    );
     refused(&table("'connector' = 'filesystem', 'path' = '${DIR}'"), &["needs the option 'format'", "line 3"]);
     refused(&table("'connector' = 'datagen', 'rows-per-second' = '-1'"), &["'-1'", "'rows-per-second'", "line 3"]);
     refused(&table("'connector' = 'datagen', 'rows-per-second' = 'many'"), &["'many'", "'rows-per-second'"]);

@@ -137,8 +137,13 @@ fn flinks_answers_at_parallelism_2() {
 }
 
 #[test]
+fn flinks_answers_at_parallelism_3() {
+    check_all(&["--parallelism", "3"], true);
+}
+
+#[test]
 fn flinks_answers_with_two_processes() {
-    check_all(&["--processes", "2", "--parallelism", "2"], true);
+    check_all(&["--processes", "2", "--parallelism", "4"], true);
 }
 
 #[test]
