@@ -74,7 +74,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let started = Instant::now();
     let (observer, notified) = (Rc::clone(&line), Rc::clone(&line));
     let outcome = supervise(Job {
-        name: planned.graph.name.clone(),
+        name: match planned.settings.text(settings::PIPELINE_NAME) {
+            "" => planned.graph.name.clone(),
+            name => name.to_string(),
+        },
         settings: planned.settings.clone(),
         fingerprint: planned.fingerprint.clone(),
         operators: OperatorInfo::of_graph(&planned.graph)?,

@@ -69,7 +69,7 @@ pub struct Checkpoint {
 #[derive(Debug, PartialEq)]
 enum Phase {
     Running,
-    Ending { epoch: u64, since_ms: i64 },
+    Ending { epoch: u64 },
     Storing { epoch: u64, ended: bool },
     Committing { epoch: u64, ended: bool, waiting: BTreeSet<usize> },
     Finished,
@@ -88,6 +88,8 @@ pub struct Coordinator {
     stopping: bool,
     last_start_ms: i64,
     last_end_ms: i64,
+    /// Since when the checkpoint under way is; `None`: until the next tick.
+    since_ms: Option<i64>,
     timeouts: u64,
 }
 
@@ -105,6 +107,7 @@ impl Coordinator {
             stopping: false,
             last_start_ms: now_ms,
             last_end_ms: now_ms,
+            since_ms: None,
             timeouts: 0,
         }
     }
@@ -119,7 +122,7 @@ impl Coordinator {
     /// # Errors
     /// When a checkpoint takes longer than its timeout, more often than is tolerated.
     pub fn on_tick(&mut self, now_ms: i64) -> Result<Option<Action>> {
-        match &mut self.phase {
+        match self.phase {
             Phase::Running if self.ended.len() == self.processes => Ok(self.complete(self.open_epoch)),
             Phase::Running => {
                 let due = self.pace.interval_ms > 0
@@ -132,24 +135,31 @@ impl Coordinator {
                 self.open_epoch += 1;
                 self.last_start_ms = now_ms;
                 self.stopping = self.stop;
-                self.phase = Phase::Ending { epoch, since_ms: now_ms };
+                self.since_ms = Some(now_ms);
+                self.phase = Phase::Ending { epoch };
                 Ok(Some(Action::EndEpoch { epoch, stop: self.stopping }))
             }
-            Phase::Ending { epoch, since_ms } if now_ms - *since_ms > self.pace.timeout_ms => {
-                self.timeouts += 1;
-                if self.timeouts <= self.pace.tolerable_failures {
-                    *since_ms = now_ms;
-                    return Ok(Some(Action::TimedOut { epoch: *epoch }));
-                }
-                Err(Error::retry(format!("checkpoint {epoch} did not complete within {} ms", self.pace.timeout_ms))
-                    .hint("a slow sink holds checkpoints back; see the setting 'execution.checkpointing.timeout'"))
-            }
-            Phase::Ending { epoch, .. } => {
-                let epoch = *epoch;
-                Ok(self.complete(epoch))
-            }
-            Phase::Storing { .. } | Phase::Committing { .. } | Phase::Finished => Ok(None),
+            Phase::Ending { epoch } => match self.late(epoch, now_ms)? {
+                None => Ok(self.complete(epoch)),
+                late => Ok(late),
+            },
+            Phase::Committing { epoch, .. } => self.late(epoch, now_ms),
+            Phase::Storing { .. } | Phase::Finished => Ok(None),
         }
+    }
+
+    /// Whether the checkpoint under way takes longer than its timeout.
+    fn late(&mut self, epoch: u64, now_ms: i64) -> Result<Option<Action>> {
+        if now_ms - *self.since_ms.get_or_insert(now_ms) <= self.pace.timeout_ms {
+            return Ok(None);
+        }
+        self.timeouts += 1;
+        if self.timeouts <= self.pace.tolerable_failures {
+            self.since_ms = Some(now_ms);
+            return Ok(Some(Action::TimedOut { epoch }));
+        }
+        Err(Error::retry(format!("checkpoint {epoch} did not complete within {} ms", self.pace.timeout_ms))
+            .hint("a slow sink holds checkpoints back; see the setting 'execution.checkpointing.timeout'"))
     }
 
     /// A process stored an epoch.
@@ -159,7 +169,7 @@ impl Coordinator {
         }
         self.acks.push(ack);
         match self.phase {
-            Phase::Ending { epoch, .. } => self.complete(epoch),
+            Phase::Ending { epoch } => self.complete(epoch),
             Phase::Running if self.ended.len() == self.processes => self.complete(self.open_epoch),
             _ => None,
         }
@@ -170,7 +180,6 @@ impl Coordinator {
         if !(0..self.processes).all(done) {
             return None;
         }
-        self.timeouts = 0;
         let ended = self.ended.len() == self.processes;
         let (now, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.acks).into_iter().partition(|a| ended || a.epoch <= epoch);
@@ -202,6 +211,7 @@ impl Coordinator {
         }
         let ended = *ended;
         self.last_end_ms = now_ms;
+        (self.since_ms, self.timeouts) = (None, 0);
         if ended || self.stopping {
             self.phase = Phase::Finished;
             return Some(Action::Finish { ended });
@@ -320,6 +330,16 @@ mod tests {
         let mut c = Coordinator::new(PACE, 1, 1, 0);
         c.on_tick(100).unwrap();
         assert!(c.on_tick(1200).unwrap_err().message().contains("did not complete"));
+    }
+
+    #[test]
+    fn a_commit_that_takes_too_long_fails_the_checkpoint() {
+        let mut c = Coordinator::new(PACE, 1, 1, 0);
+        c.on_tick(100).unwrap();
+        c.on_stored_by(ack(0, 1, false));
+        c.stored();
+        assert_eq!(show(c.on_tick(1100).unwrap()), "-");
+        assert!(c.on_tick(1101).unwrap_err().message().contains("did not complete"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod compactor;
 pub mod coordinator;
+pub mod heartbeat;
 pub mod protocol;
 pub mod restart;
 pub mod store;

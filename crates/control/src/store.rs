@@ -11,7 +11,7 @@ use crate::supervisor::{From, Job};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millstream_core::error::{Error, ErrorKind, Result, ResultExt};
-use millstream_core::graph::{JobGraph, NodeKind};
+use millstream_core::graph::{AggregateCall, JobGraph, NodeKind, OperatorSpec, WindowSpec};
 use millstream_core::key::HashRange;
 use millstream_core::operator::TableSpec;
 use millstream_core::sink::id_in_job;
@@ -39,6 +39,8 @@ pub struct OperatorInfo {
     pub name: String,
     /// Whether it is a source.
     pub source: bool,
+    /// See [`OperatorEntry::meaning`].
+    pub meaning: String,
     /// The shapes of its state tables.
     pub tables: Vec<TableSpec>,
 }
@@ -54,10 +56,34 @@ impl OperatorInfo {
                 }
                 NodeKind::Source(_) | NodeKind::Sink(_) => vec![],
             };
+            let meaning = match &node.kind {
+                NodeKind::Operator(spec) => meaning(spec),
+                NodeKind::Source(_) | NodeKind::Sink(_) => String::new(),
+            };
             let source = matches!(node.kind, NodeKind::Source(_));
-            Ok(OperatorInfo { id: node.id.clone(), name: node.name.clone(), source, tables })
+            Ok(OperatorInfo { id: node.id.clone(), name: node.name.clone(), source, meaning, tables })
         };
         graph.nodes.iter().map(info).collect()
+    }
+}
+
+fn meaning(spec: &OperatorSpec) -> String {
+    let windows = |w: &WindowSpec| format!("{:?} in {:?}", w.shape, w.zone);
+    match spec {
+        OperatorSpec::WindowAssign { window, .. } => windows(window),
+        OperatorSpec::WindowAggregate(a) => {
+            let call = |c: &AggregateCall| {
+                let types = c.arg_types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let distinct = if c.distinct { "DISTINCT " } else { "" };
+                let filter = if c.filter.is_some() { " FILTER" } else { "" };
+                format!("{:?}({distinct}{types}){filter}", c.function)
+            };
+            let calls = a.aggregates.iter().map(call).collect::<Vec<_>>().join(", ");
+            format!("[{calls}] over {}", windows(&a.window))
+        }
+        OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union | OperatorSpec::Custom(_) => {
+            String::new()
+        }
     }
 }
 
@@ -283,7 +309,9 @@ pub fn store(
         }
     }
     let (Some(state), Some(compactor)) = (&job.state, compactor) else { return Ok(0) };
-    let name_of = |id: &str| job.operators.iter().find(|o| o.id == id).map_or_else(String::new, |o| o.name.clone());
+    let text_of = |id: &str, text: fn(&OperatorInfo) -> &String| {
+        job.operators.iter().find(|o| o.id == id).map_or_else(String::new, |o| text(o).clone())
+    };
     let mut ids: Vec<&String> = start.tables.keys().chain(start.instances.keys()).collect();
     ids.sort();
     ids.dedup();
@@ -291,7 +319,8 @@ pub fn store(
         .into_iter()
         .map(|id| OperatorEntry {
             id: id.clone(),
-            name: name_of(id),
+            name: text_of(id, |o| &o.name),
+            meaning: text_of(id, |o| &o.meaning),
             tables: start.tables.get(id).map(|t| t.values().cloned().collect()).unwrap_or_default(),
             instances: start.instances.get(id).map(Workers::blobs).unwrap_or_default(),
         })
@@ -364,6 +393,9 @@ fn check_fits(manifest: &Manifest, operators: &[OperatorInfo]) -> Result<()> {
             }
             continue;
         };
+        if has_state && stored.meaning != now.meaning {
+            return Err(refuse(format!("operator {} was {}, now it is {}", stored.id, stored.meaning, now.meaning)));
+        }
         for table in &stored.tables {
             let spec = now.tables.iter().find(|t| t.name == table.name).ok_or_else(|| {
                 refuse(format!("operator {} has no state table '{}' any more", stored.id, table.name))

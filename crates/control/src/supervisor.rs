@@ -4,6 +4,7 @@
 use crate::compactor::Compactor;
 use crate::coordinator::{Action, Checkpoint, Coordinator, Pace};
 use crate::fail_point;
+use crate::heartbeat::Heartbeats;
 use crate::protocol::{self, FromWorker, Progress, Sender, ToWorker};
 use crate::restart::RestartStrategy;
 use crate::store;
@@ -346,40 +347,6 @@ fn check_children(children: &mut Children) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// How long each worker process has been silent.
-struct Heartbeats {
-    timeout_ms: i64,
-    /// Time as the supervisor saw it pass: a pause of its own (a suspended machine, a slow disk) does not count.
-    awake_ms: i64,
-    last_tick_ms: Option<i64>,
-    heard_ms: Vec<i64>,
-}
-
-impl Heartbeats {
-    fn new(timeout: Duration, processes: usize) -> Self {
-        let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
-        Heartbeats { timeout_ms, awake_ms: 0, last_tick_ms: None, heard_ms: vec![0; processes] }
-    }
-    fn heard(&mut self, process: usize) {
-        if let Some(heard_ms) = self.heard_ms.get_mut(process) {
-            *heard_ms = self.awake_ms;
-        }
-    }
-    /// An error if a process has been silent for too long.
-    fn tick(&mut self, now_ms: i64) -> Result<()> {
-        let passed_ms = now_ms - self.last_tick_ms.replace(now_ms).unwrap_or(now_ms);
-        self.awake_ms += passed_ms.clamp(0, 100);
-        match self.heard_ms.iter().position(|heard_ms| self.awake_ms - heard_ms > self.timeout_ms) {
-            Some(process) => Err(Error::retry(format!(
-                "worker process {process} has been silent for more than {} ms and counts as lost",
-                self.timeout_ms
-            ))
-            .hint("see the setting 'heartbeat.timeout'")),
-            None => Ok(()),
-        }
-    }
 }
 
 struct Run<'a> {

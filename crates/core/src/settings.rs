@@ -83,16 +83,8 @@ settings! {
         "How the job runs; a bounded job ends by itself in streaming mode, too.";
     PIPELINE_NAME: "pipeline.name", Text, "",
         "The job's name; empty: the script's.";
-    STATE_TTL: "table.exec.state.ttl", SettingKind::Duration, "0 ms",
-        "Unwindowed state that was not used for this long is dropped; `0`: kept.";
     TWO_PHASE: "table.optimizer.agg-phase-strategy", Choice(&["AUTO", "ONE_PHASE", "TWO_PHASE"]), "AUTO",
         "Whether aggregates combine before the exchange; AUTO: where it reduces.";
-    MINI_BATCH: "table.exec.mini-batch.enabled", Boolean, "false",
-        "Accepted for Flink's scripts; batches always aggregate as they arrive.";
-    MINI_BATCH_LATENCY: "table.exec.mini-batch.allow-latency", SettingKind::Duration, "0 ms",
-        "Accepted for Flink's scripts; see `table.exec.mini-batch.enabled`.";
-    MINI_BATCH_SIZE: "table.exec.mini-batch.size", Number, "0",
-        "Accepted for Flink's scripts; see `table.exec.mini-batch.enabled`.";
     RESTART_STRATEGY: "restart-strategy.type",
         Choice(&["exponential-delay", "fixed-delay", "failure-rate", "none", "disable", "off"]), "exponential-delay",
         "What happens when the job fails.";
@@ -118,8 +110,6 @@ settings! {
         "The interval in which failures are counted.";
     RESTART_RATE_DELAY: "restart-strategy.failure-rate.delay", SettingKind::Duration, "1 s",
         "The delay before a restart.";
-    MEMORY: "taskmanager.memory.process.size", Memory, "0",
-        "The memory budget of one worker process; `0`: what the machine has.";
     BATCH_ROWS: "millstream.batch.rows", Number, "8192",
         "Rows in a batch, about.";
     EXCHANGE_LATENCY: "execution.buffer-timeout.interval", SettingKind::Duration, "5 ms",
@@ -260,6 +250,62 @@ fn check(spec: &SettingSpec, value: &str) -> Result<()> {
         Some(expected) => {
             Err(Error::script(format!("the value '{value}' of setting '{}' is not {expected}", spec.key))
                 .at(Place::Named(format!("setting '{}'", spec.key))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(kind: SettingKind) -> String {
+        match kind {
+            Text => "text".into(),
+            Boolean => "`true` or `false`".into(),
+            Number => "whole number".into(),
+            Count => "whole number, 1 or more".into(),
+            Fraction => "number".into(),
+            SettingKind::Duration => "duration".into(),
+            Memory => "memory size".into(),
+            TimeZone => "time zone".into(),
+            Choice(choices) => choices.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let mut text = String::from(
+            "# Settings\n\n\
+            Set in the script (`SET 'key' = 'value';`) or on the command line (`--set key=value`; the script's own SET wins).\n\
+            Keys have Flink's names where they mean the same. A key that is not listed, or a value that is not of its type, is\n\
+            an error.\n\n\
+            | key | type | default | meaning |\n|---|---|---|---|\n",
+        );
+        for s in SETTINGS {
+            let default = if s.default.is_empty() { String::new() } else { format!("`{}`", s.default) };
+            text.push_str(&format!("| `{}` | {} | {default} | {} |\n", s.key, kind(s.kind), s.about));
+        }
+        // Run with UPDATE_EXPECT=1 to write the file.
+        expect_test::expect_file!["../../../docs/settings.md"].assert_eq(&text);
+    }
+
+    #[test]
+    fn every_default_is_a_value_of_its_kind() {
+        for s in SETTINGS {
+            check(s, s.default).unwrap();
+        }
+    }
+
+    #[test]
+    fn values_of_another_kind_are_refused() {
+        for (key, value) in [
+            (CHECKPOINT_RETAINED, "0"),
+            (CHECKPOINT_MAX_CONCURRENT, "2"),
+            (CHECKPOINT_INTERVAL, "soon"),
+            (RUNTIME_MODE, "batch"),
+            ("taskmanager.memory.process.size", "1 gb"),
+        ] {
+            assert!(Settings::default().set(key, value).is_err(), "{key} = {value}");
         }
     }
 }

@@ -15,7 +15,7 @@ static NEXT_TEMP: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn io_error(e: io::Error, path: &Path) -> Error {
     use io::ErrorKind::*;
     let error = match e.kind() {
-        PermissionDenied | ReadOnlyFilesystem | NotADirectory => {
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists => {
             Error::state(format!("the place of the job's state can't be used: {e}"))
                 .hint("the state directory must be a folder that this user can write; --state-dir names another")
         }

@@ -86,6 +86,10 @@ pub struct OperatorEntry {
     pub id: String,
     /// Its name, for people.
     pub name: String,
+    /// What its state is about (windows, aggregates), as text: an operator of another meaning can't go on
+    /// with it. Empty: its tables' shapes say enough.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub meaning: String,
     /// Its tables.
     pub tables: Vec<StoredTable>,
     /// What each instance handed over unkeyed.

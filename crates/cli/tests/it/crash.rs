@@ -1,5 +1,6 @@
 //! A crash at every fail point of start, checkpoint, commit, compaction and restore: the output is still exactly once.
 
+use crate::process::Running;
 use crate::script::Script;
 use crate::windows::Windows;
 use std::collections::BTreeSet;
@@ -223,6 +224,23 @@ fn check_all(args: &[&str]) {
     });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn crashes_while_a_checkpoint_is_taken_over_lose_and_double_nothing() {
+    for case in TAKE_OVER {
+        let list = case.hits.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let script = JOB.script(ROWS_PER_SECOND, SETTINGS);
+        let mut job = Running::start(&script, &["--parallelism", "2"]);
+        job.wait_for_checkpoints(&script, 20);
+        job.signal(libc::SIGTERM);
+        assert!(job.wait().success(), "{}", job.stderr());
+        JOB.at_full_speed(&script);
+        let args = ["--state-dir", "new", "--from", ".millstream/job", "--parallelism", "2"];
+        run_to_the_end(&script, &args, &format!("supervisor {} crash {list}", case.point), None).unwrap();
+        JOB.check_output(&script).unwrap();
+        assert!(hits(&script, "supervisor", case.point) >= *case.hits.last().unwrap(), "{}", case.point);
+    }
 }
 
 #[test]

@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod bad_input;
+mod bad_state;
 mod behaviour;
 mod conformance;
 mod crash;
 mod exactly_once;
+mod lifecycle;
 mod live;
+mod process;
 mod s3;
 mod script;
 mod sessions;
 mod sources;
+mod take_over;
 mod windows;

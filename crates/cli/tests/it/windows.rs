@@ -74,6 +74,20 @@ impl Windows {
         script
     }
 
+    /// Has the script read at another rate from its next start on.
+    pub fn at_speed(&self, script: &Script, rows_per_second: i64) {
+        let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+        let (before, rest) = text.split_once("'scan.rate-limit.rows-per-second' = '").unwrap();
+        let (_, after) = rest.split_once('\'').unwrap();
+        let text = format!("{before}'scan.rate-limit.rows-per-second' = '{rows_per_second}'{after}");
+        std::fs::write(script.path("job.sql"), text).unwrap();
+    }
+
+    /// Has the script read what is left without a limit.
+    pub fn at_full_speed(&self, script: &Script) {
+        self.at_speed(script, 1_000_000_000);
+    }
+
     /// What differs between the sink's folder and what it must hold in the end.
     pub fn check_output(&self, script: &Script) -> Result<(), String> {
         let mut seen = BTreeMap::new();

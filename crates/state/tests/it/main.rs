@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// (key a, key b) -> (time, value).
-pub type Model = BTreeMap<(i64, Option<String>), (Option<i64>, Option<i64>)>;
+pub(crate) type Model = BTreeMap<(i64, Option<String>), (Option<i64>, Option<i64>)>;
 
 /// A table keyed by (`a`, `b`), partitioned by `a`, that expires by `t`.
-pub fn spec() -> TableSpec {
+pub(crate) fn spec() -> TableSpec {
     TableSpec {
         name: "rows".into(),
         schema: Schema::new(vec![
@@ -35,7 +35,7 @@ pub fn spec() -> TableSpec {
     }
 }
 
-pub fn rows(model: &Model) -> RecordBatch {
+pub(crate) fn rows(model: &Model) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(model.keys().map(|k| k.0).collect::<Int64Array>()),
         Arc::new(model.values().map(|v| v.0).collect::<Int64Array>()),
@@ -45,7 +45,7 @@ pub fn rows(model: &Model) -> RecordBatch {
     RecordBatch::try_new(spec().schema.arrow().clone(), columns).unwrap()
 }
 
-pub fn keys(keys: &[(i64, Option<String>)]) -> RecordBatch {
+pub(crate) fn keys(keys: &[(i64, Option<String>)]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(keys.iter().map(|k| k.0).collect::<Int64Array>()),
         Arc::new(keys.iter().map(|k| k.1.clone()).collect::<StringArray>()),
@@ -53,17 +53,17 @@ pub fn keys(keys: &[(i64, Option<String>)]) -> RecordBatch {
     RecordBatch::try_new(spec().schema.project(&[0, 2]).arrow().clone(), columns).unwrap()
 }
 
-pub fn hash(a: i64) -> u64 {
+pub(crate) fn hash(a: i64) -> u64 {
     let column: ArrayRef = Arc::new(Int64Array::from(vec![a]));
     millstream_core::key::hash_columns(&[column], 1).unwrap()[0]
 }
 
-pub fn open(folder: &tempfile::TempDir) -> CheckpointStore {
+pub(crate) fn open(folder: &tempfile::TempDir) -> CheckpointStore {
     CheckpointStore::open(folder.path().to_str().unwrap(), &[]).unwrap()
 }
 
 /// The rows of a range, as a model; a key given twice is a failure.
-pub fn restore(
+pub(crate) fn restore(
     store: &CheckpointStore,
     table: &StoredTable,
     spec: &TableSpec,
@@ -85,13 +85,14 @@ pub fn restore(
     Ok(model)
 }
 
-pub fn manifest(epoch: u64, table: StoredTable) -> Manifest {
-    let operator = OperatorEntry { id: "agg".into(), name: "Aggregate".into(), tables: vec![table], instances: vec![] };
+pub(crate) fn manifest(epoch: u64, table: StoredTable) -> Manifest {
+    let operator =
+        OperatorEntry { id: "agg".into(), name: "Aggregate".into(), tables: vec![table], ..OperatorEntry::default() };
     Manifest { epoch, attempt: 1, job_id: "job".into(), operators: vec![operator], ..Manifest::default() }
 }
 
 /// Encodes, packs and stores one delta.
-pub fn store_delta(
+pub(crate) fn store_delta(
     store: &CheckpointStore,
     delta: &TableDelta,
     epoch: u64,
