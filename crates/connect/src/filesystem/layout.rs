@@ -16,7 +16,7 @@ pub(super) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { first_chunk: 256 << 10, chunk: 1 << 20 }
+        Setup { first_chunk: 64 << 10, chunk: 256 << 10 }
     }
 }
 

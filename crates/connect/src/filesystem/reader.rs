@@ -21,12 +21,21 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
+/// Small pieces stay in the caches on their way from the reading thread; so many make up one batch at most.
+const MORE_PIECES: usize = 15;
+
+/// Bytes that are read at once to find the end of a chunk's last record.
+const LINE_STEP: u64 = 8 << 10;
+
 /// Bytes of one chunk: whole records.
 struct Piece {
     path: Arc<str>,
     id: ChunkId,
+    /// Where in the file `bytes` begins.
     base: u64,
     bytes: Vec<u8>,
+    /// Where in `bytes` the first record begins.
+    first: usize,
     /// Whether the chunk has nothing more.
     last: bool,
 }
@@ -51,6 +60,8 @@ pub(super) struct FileReader {
     listing: Option<Receiver<Result<Vec<InputFile>>>>,
     next_listing_ms: i64,
     pieces: Option<Prefetched>,
+    /// A piece that was taken from them too early.
+    upcoming: Option<Result<Piece>>,
     current: Option<(Piece, usize)>,
     decoder: Box<dyn Decoder>,
     projection: Vec<Target>,
@@ -106,6 +117,7 @@ impl FileReader {
             listing: None,
             next_listing_ms: i64::MIN,
             pieces: None,
+            upcoming: None,
             current: None,
             decoder,
             projection,
@@ -214,8 +226,22 @@ impl FileReader {
         Ok(lines)
     }
 
-    /// Decodes from the current piece; the batch, if it has rows.
-    fn decode(&mut self, max_rows: usize) -> Result<Option<Batch>> {
+    fn take_piece(&mut self, piece: Piece) {
+        let first = piece.first;
+        self.current = Some((piece, first));
+    }
+
+    /// The next piece, if it is there already and of the same file.
+    fn next_of(&mut self, path: &str) -> Option<Piece> {
+        if self.upcoming.is_none() {
+            self.upcoming = self.pieces.as_ref().and_then(|pieces| pieces.try_recv().ok());
+        }
+        let fits = |next: &Result<Piece>| next.as_ref().is_ok_and(|piece| &*piece.path == path);
+        self.upcoming.take_if(|next| fits(next)).and_then(Result::ok)
+    }
+
+    /// Decodes from the current piece and at most `more` that follow it; the batch, if it has rows.
+    fn decode(&mut self, max_rows: usize, more: usize) -> Result<Option<Batch>> {
         let Some((piece, at)) = &mut self.current else { return Ok(None) };
         let mut bad = Vec::new();
         let from = *at;
@@ -257,7 +283,16 @@ impl FileReader {
                 self.layout.advance(id, piece.base + piece.bytes.len() as u64);
             }
         }
-        if self.decoder.num_rows() == 0 {
+        let rows = self.decoder.num_rows();
+        if done
+            && rows < max_rows
+            && more > 0
+            && let Some(piece) = self.next_of(&path)
+        {
+            self.take_piece(piece);
+            return self.decode(max_rows, more - 1);
+        }
+        if rows == 0 {
             return Ok(None);
         }
         let batch = self.decoder.take()?;
@@ -301,7 +336,7 @@ impl SourceReader for FileReader {
         }
         loop {
             if self.current.is_some() {
-                let Some(batch) = self.decode(max_rows)? else { continue };
+                let Some(batch) = self.decode(max_rows, MORE_PIECES)? else { continue };
                 if let Some(throttle) = &mut self.throttle {
                     throttle.spend(batch.num_rows());
                 }
@@ -321,8 +356,12 @@ impl SourceReader for FileReader {
             if self.pieces.is_none() {
                 self.start()?;
             }
-            match self.pieces.as_ref().map(Receiver::try_recv) {
-                Some(Ok(piece)) => self.current = Some((piece?, 0)),
+            let next = match self.upcoming.take() {
+                Some(piece) => Some(Ok(piece)),
+                None => self.pieces.as_ref().map(Receiver::try_recv),
+            };
+            match next {
+                Some(Ok(piece)) => self.take_piece(piece?),
                 Some(Err(TryRecvError::Empty)) => return Ok(SourcePoll::Wait(None)),
                 Some(Err(TryRecvError::Disconnected)) | None => {
                     return Err(Error::internal("the thread that reads files has ended early"));
@@ -373,26 +412,26 @@ fn read_chunk(plan: &Plan, order: &Order, send: &mut dyn FnMut(Result<Piece>) ->
         let mut source: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         return read_stream(&mut *source, plan.format.framing, resume, is_gzip, &path, order.id, send);
     }
-    let (base, bytes) = read_range(&mut file, order)?;
-    Ok(send(Ok(Piece { path, id: order.id, base, bytes, last: true })))
+    let (base, first, bytes) = read_range(&mut file, order)?;
+    Ok(send(Ok(Piece { path, id: order.id, base, bytes, first, last: true })))
 }
 
-/// The records whose first byte is in the chunk, and where the first one starts.
-fn read_range(file: &mut OpenFile, order: &Order) -> Result<(u64, Vec<u8>)> {
-    let mut bytes = Vec::new();
+/// The records whose first byte is in the chunk: where in the file the bytes begin, and where among them the records.
+fn read_range(file: &mut OpenFile, order: &Order) -> Result<(u64, usize, Vec<u8>)> {
     // The byte before the chunk tells whether a record starts with it.
     let from = order.resume.unwrap_or(order.start.saturating_sub(1));
+    let mut bytes = Vec::with_capacity((order.end.saturating_sub(from) + LINE_STEP) as usize);
     file.read_at(from, order.end.saturating_sub(from), &mut bytes)?;
     let mut skip = 0;
     if order.resume.is_none() && order.start > 0 {
         match memchr::memchr(b'\n', &bytes) {
             Some(i) if from + i as u64 + 1 < order.end => skip = i + 1,
-            _ => return Ok((order.end, Vec::new())),
+            _ => return Ok((order.end, 0, Vec::new())),
         }
     }
     while bytes.last().is_some_and(|b| *b != b'\n') {
         let before = bytes.len();
-        file.read_at(from + before as u64, 16 << 10, &mut bytes)?;
+        file.read_at(from + before as u64, LINE_STEP, &mut bytes)?;
         if bytes.len() == before {
             break;
         }
@@ -400,8 +439,7 @@ fn read_range(file: &mut OpenFile, order: &Order) -> Result<(u64, Vec<u8>)> {
             bytes.truncate(before + i + 1);
         }
     }
-    bytes.drain(..skip);
-    Ok((from + skip as u64, bytes))
+    Ok((from, skip, bytes))
 }
 
 /// The end of the last whole record in `bytes`, which starts with a record; 0 if there is none.
@@ -451,7 +489,7 @@ fn read_stream(
             continue;
         }
         let rest = bytes.split_off(end);
-        let piece = Piece { path: path.clone(), id, base, bytes: std::mem::replace(&mut bytes, rest), last: ended };
+        let piece = Piece { path: path.clone(), id, base, bytes: std::mem::replace(&mut bytes, rest), first: 0, last: ended };
         base += piece.bytes.len() as u64;
         if !send(Ok(piece)) || ended {
             return Ok(ended);

@@ -4,7 +4,7 @@
 //! does it look the key up. Fields that the schema doesn't have are only skipped.
 
 use super::JsonOptions;
-use super::scan::{Fail, Outcome, Scan, misfit, push_compact, push_str, syntax};
+use super::scan::{Fail, Outcome, Scan, Words, misfit, push_compact, push_str, syntax};
 use crate::formats::column::{Column, Values};
 use crate::formats::text;
 use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
@@ -22,7 +22,7 @@ const MAX_LAYOUT: usize = 256;
 #[derive(Debug)]
 struct Expected {
     /// `"key":`
-    text: Vec<u8>,
+    text: Words,
     /// The field that it stands for.
     field: Option<usize>,
 }
@@ -93,13 +93,9 @@ impl RowPlan {
             let text = scan.bytes.get(start..scan.at).unwrap_or_default();
             let remembered = self.layout.len();
             match self.layout.get_mut(place) {
-                Some(expected) => {
-                    expected.text.clear();
-                    expected.text.extend_from_slice(text);
-                    expected.field = field;
-                }
+                Some(expected) => *expected = Expected { text: Words::new(text), field },
                 None if place == remembered && place < MAX_LAYOUT => {
-                    self.layout.push(Expected { text: text.to_vec(), field });
+                    self.layout.push(Expected { text: Words::new(text), field });
                 }
                 None => {}
             }
@@ -118,7 +114,7 @@ impl RowPlan {
             loop {
                 scan.blanks();
                 let field = match self.layout.get(place) {
-                    Some(expected) if scan.take(&expected.text) => expected.field,
+                    Some(expected) if scan.take_words(&expected.text) => expected.field,
                     _ => self.learn(place, scan)?,
                 };
                 place += 1;

@@ -50,6 +50,28 @@ pub struct Str<'a> {
     pub ascii: bool,
 }
 
+/// A text to compare with, eight bytes at a time.
+#[derive(Debug)]
+pub struct Words {
+    words: Vec<u64>,
+    /// The bits of the last word that count.
+    mask: u64,
+    length: usize,
+}
+
+impl Words {
+    /// Of a text.
+    pub fn new(text: &[u8]) -> Words {
+        let word = |part: &[u8]| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let odd = text.len() % 8;
+        Words {
+            words: text.chunks(8).map(word).collect(),
+            mask: if odd == 0 { u64::MAX } else { (1 << (8 * odd)) - 1 },
+            length: text.len(),
+        }
+    }
+}
+
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -93,6 +115,24 @@ impl<'a> Scan<'a> {
             self.at += text.len();
         }
         found
+    }
+    /// Whether `text` follows and as many bytes after it as fill its last word; goes past the text.
+    #[inline(always)]
+    pub fn take_words(&mut self, text: &Words) -> bool {
+        let Some((last, words)) = text.words.split_last() else { return true };
+        let Some(rest) = self.bytes.get(self.at..self.at + 8 * text.words.len()) else { return false };
+        let (parts, _) = rest.as_chunks::<8>();
+        let mut differs = 0;
+        for (word, part) in words.iter().zip(parts) {
+            differs |= word ^ u64::from_le_bytes(*part);
+        }
+        if let Some(part) = parts.last() {
+            differs |= (last ^ u64::from_le_bytes(*part)) & text.mask;
+        }
+        if differs == 0 {
+            self.at += text.length;
+        }
+        differs == 0
     }
     /// Goes past a literal that must stand here.
     #[inline]
