@@ -16,9 +16,10 @@ use millstream_state::compact::CompactionPolicy;
 use millstream_state::dir::StateDir;
 use millstream_state::manifest::Manifest;
 use millstream_state::store::CheckpointStore;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Events, channel};
 use std::time::Duration;
 
@@ -210,7 +211,7 @@ fn attempt(
     let address = listener.local_addr()?;
     let token = job.random ^ start.attempt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let (events, inbox) = channel();
-    accept(listener, token, events.clone());
+    let _door = accept(listener, address, token, events.clone());
     let mut children = Children(Vec::new());
     for process in 0..job.processes {
         fail_point("supervisor::before_spawn")?;
@@ -253,9 +254,28 @@ fn wait_for_exit(children: &mut Children) {
     }
 }
 
-fn accept(listener: TcpListener, token: u64, events: Events<Event>) {
+/// Ends the thread that accepts connections when the attempt is over.
+struct Door {
+    is_open: Arc<AtomicBool>,
+    address: SocketAddr,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.is_open.store(false, Ordering::Release);
+        // The thread looks up when somebody knocks; if nobody can, it has ended already.
+        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+    }
+}
+
+fn accept(listener: TcpListener, address: SocketAddr, token: u64, events: Events<Event>) -> Door {
+    let door = Door { is_open: Arc::new(AtomicBool::new(true)), address };
+    let is_open = door.is_open.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
+            if !is_open.load(Ordering::Acquire) {
+                return;
+            }
             let event = stream.map_err(Error::from).and_then(protocol::split).and_then(|(sender, mut receiver)| {
                 match receiver.receive::<FromWorker>()? {
                     Some(FromWorker::Hello { token: t, version, process, address, fingerprint })
@@ -278,6 +298,7 @@ fn accept(listener: TcpListener, token: u64, events: Events<Event>) {
             }
         }
     });
+    door
 }
 
 fn rendezvous(
