@@ -10,6 +10,7 @@ mod crash;
 mod exactly_once;
 mod lifecycle;
 mod live;
+mod nexmark;
 mod process;
 mod s3;
 mod script;
