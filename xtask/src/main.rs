@@ -5,15 +5,17 @@ mod tidy;
 
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask (test | tidy | lint)
-  test   house rules, then every test of every crate, with the servers they need
-  tidy   house rules alone
-  lint   rustfmt and clippy with the project's lints";
+const USAGE: &str = "usage: cargo xtask (test | servers | tidy | lint)
+  test      house rules, then every test of every crate, with the servers they need
+  servers   installs the servers that tests need, and shows the variables that lead tests to them
+  tidy      house rules alone
+  lint      rustfmt and clippy with the project's lints";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let outcome = match task.as_deref() {
         Some("test") => tidy::check().and_then(|()| test()),
+        Some("servers") => s3_server().map(|program| println!("MILLSTREAM_S3_SERVER={}", program.display())),
         Some("tidy") => tidy::check(),
         Some("lint") => lint(),
         _ => Err(USAGE.to_string()),
@@ -31,12 +33,15 @@ fn test() -> Result<(), String> {
     // The tests of the binary start it: built first, once, so that they never wait for a build.
     cargo(&["build", "--package", "millstream"])?;
     cargo(&["build", "--package", "millstream", "--bin", "millstream-failpoints", "--features", "failpoints"])?;
-    let own = std::env::current_exe().map_err(|e| format!("can't find this program's own file: {e}"))?;
-    let target = own.ancestors().nth(2).ok_or("this program is not in a target folder")?;
-    let s3 = servers::s3(target)?;
+    let s3 = s3_server()?;
     eprintln!("cargo test --workspace --no-fail-fast");
     let mut test = Command::new(env!("CARGO"));
     run(test.args(["test", "--workspace", "--no-fail-fast"]).env("MILLSTREAM_S3_SERVER", s3))
+}
+
+fn s3_server() -> Result<std::path::PathBuf, String> {
+    let own = std::env::current_exe().map_err(|e| format!("can't find this program's own file: {e}"))?;
+    servers::s3(own.ancestors().nth(2).ok_or("this program is not in a target folder")?)
 }
 
 fn lint() -> Result<(), String> {

@@ -139,4 +139,10 @@ fn a_bucket_that_is_not_there_is_told() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("error: ") && stderr.contains("no-bucket"), "{stderr}");
+    let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+    std::fs::write(script.path("job.sql"), text.replace("SELECT id FROM t", "INSERT INTO t VALUES (1)")).unwrap();
+    let output = script.run(&[]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.contains("no-bucket"), "{stderr}");
 }

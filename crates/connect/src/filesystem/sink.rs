@@ -8,7 +8,7 @@ mod storage;
 mod tests;
 mod writer;
 
-use super::store::{self, Location};
+use super::store::{self, Location, Objects};
 use crate::formats::EncoderFactory;
 use millstream_core::connector::{SessionInfo, TableDef, WriteMode};
 use millstream_core::graph::ChangelogMode;
@@ -195,16 +195,7 @@ impl Sink for FileSink {
     fn check(&self) -> Result<()> {
         match &self.0.target {
             Location::Local(folder) => check_local(folder),
-            Location::Objects { store, prefix } => {
-                let (store, probe) = (store.clone(), prefix.clone().join(".millstream-check"));
-                storage::block_on(async move {
-                    use object_store::ObjectStoreExt;
-                    match store.head(&probe).await {
-                        Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                        Err(e) => Err(storage::object_error("reach", &probe, e)),
-                    }
-                })
-            }
+            Location::Objects { store, prefix } => check_objects(store.clone(), prefix.clone(), &self.0.path),
         }
     }
     fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
@@ -232,6 +223,23 @@ fn check_local(folder: &Path) -> Result<()> {
     std::fs::write(&probe, b"")
         .and_then(|()| std::fs::remove_file(&probe))
         .map_err(|e| Error::script(format!("the folder can't be written: {e}")).at(place()))
+}
+
+/// Proves that the bucket is there and answers; that it takes objects shows only when one is written.
+fn check_objects(store: Arc<dyn Objects>, prefix: object_store::path::Path, path: &str) -> Result<()> {
+    use futures::TryStreamExt;
+    let place = Place::File { path: path.to_string(), line: None };
+    storage::block_on(async move {
+        match store.list(Some(&prefix)).try_next().await {
+            Ok(_) => Ok(()),
+            Err(object_store::Error::NotFound { source, .. }) => {
+                Err(Error::script("the bucket can't be found").at(place).detail(source.to_string()))
+            }
+            Err(e) => Err(Error::data(format!("the object store can't be used: {e}"))
+                .at(place)
+                .hint("address and credentials come from the s3.* settings or the environment")),
+        }
+    })
 }
 
 /// A job's id as it stands in file names: letters and digits only, at most 24 of them.

@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(prefix.as_ref(), "a/b");
             assert!(store.to_string().contains("bucket"), "{store}");
         }
-        let error = open("s4://bucket/a", &session).err().expect("no such scheme").to_string();
+        let error = open("s4://bucket/a", &session).expect_err("no such scheme").to_string();
         assert!(error.contains("s4://") && error.contains("s3://"), "{error}");
     }
 }
