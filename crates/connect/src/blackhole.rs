@@ -5,7 +5,7 @@ use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::source::Source;
-use millstream_core::{Batch, Error, Result};
+use millstream_core::{Batch, Error, Place, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,6 +35,16 @@ impl Connector for BlackholeConnector {
 /// The error of reading a table whose connector can only be written.
 pub(crate) fn not_readable(table: &str, connector: &str) -> Error {
     Error::script(format!("table '{table}' can't be read: the connector '{connector}' is a sink only"))
+}
+
+/// Refuses metadata columns, for a connector that has none.
+pub(crate) fn refuse_metadata(table: &TableDef, connector: &str) -> Result<()> {
+    match table.metadata.iter().next() {
+        None => Ok(()),
+        Some((column, key)) => Err(Error::script(format!("there is no metadata '{key}' for column '{column}'"))
+            .at(Place::Named(format!("table '{}'", table.name)))
+            .detail(format!("the connector '{connector}' has no metadata"))),
+    }
 }
 
 /// The error of writing a table whose connector can only be read.

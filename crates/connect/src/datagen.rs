@@ -5,7 +5,7 @@ pub(crate) mod sequence;
 #[cfg(test)]
 mod tests;
 
-use crate::blackhole::not_writable;
+use crate::blackhole::{not_writable, refuse_metadata};
 use column::{Column, Rows};
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
 use millstream_core::options::Options;
@@ -30,6 +30,7 @@ impl Connector for DatagenConnector {
         "datagen"
     }
     fn source(&self, table: &TableDef, session: &SessionInfo) -> Result<Arc<dyn Source>> {
+        refuse_metadata(table, self.name())?;
         let options = Options::new(&table.name, self.name(), &table.options);
         let rate: Option<u64> = options.number("rows-per-second")?;
         let alias: Option<u64> = options.number("scan.rate-limit.rows-per-second")?;

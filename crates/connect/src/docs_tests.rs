@@ -16,6 +16,7 @@ fn known(connector: &str, schema: &Schema, options: &[(&str, &str)], write: bool
         name: "t".into(),
         schema: schema.clone(),
         options: all,
+        metadata: Default::default(),
         primary_key: vec![],
         partitioned_by: vec![],
     };

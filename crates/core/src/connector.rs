@@ -13,8 +13,12 @@ use std::sync::Arc;
 pub struct TableDef {
     /// The table's full name, for errors.
     pub name: String,
-    /// The physical columns, in order; computed and metadata columns are not among them.
+    /// The physical columns, in order; of a table that is read, then the metadata columns. Computed
+    /// columns are not among them.
     pub schema: Schema,
+    /// The names of the metadata columns and their keys, such as `file.path`. A connector refuses what it
+    /// doesn't know; a table that is written has none.
+    pub metadata: BTreeMap<String, String>,
     /// The `WITH` options, hints already merged in; `connector` is among them.
     pub options: BTreeMap<String, String>,
     /// Names of the primary key's columns.

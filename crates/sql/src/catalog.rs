@@ -22,6 +22,12 @@ pub struct Table {
     pub name: String,
     /// The physical columns.
     pub physical: Schema,
+    /// What is read: the physical columns, then the metadata columns.
+    pub read: Schema,
+    /// The metadata columns' names and keys.
+    pub metadata: BTreeMap<String, String>,
+    /// A metadata column that isn't VIRTUAL, and where it stands.
+    pub written_metadata: Option<(String, At)>,
     /// All columns, as a query sees them.
     pub columns: Vec<Column>,
     /// How each column is made from the physical ones; a computed column is no plain column reference.
@@ -331,15 +337,28 @@ fn build_table(
             physical.push(Field::new(&column.name.value, data_type.clone().with_nullable(nullable)));
         }
     }
-    let physical_columns: Vec<Column> = physical.iter().map(|f| Column::plain(&f.name, f.data_type.clone())).collect();
+    let mut read = physical.clone();
+    let mut metadata = BTreeMap::new();
+    let mut written_metadata = None;
+    for column in &elements.columns {
+        if let ColumnKind::Metadata { data_type, key, is_virtual } = &column.kind {
+            let name = &column.name.value;
+            read.push(Field::new(name, data_type.clone()));
+            metadata.insert(name.clone(), key.clone().unwrap_or_else(|| name.clone()));
+            if !is_virtual {
+                written_metadata.get_or_insert((name.clone(), at_ident(&column.name)));
+            }
+        }
+    }
+    let physical_columns: Vec<Column> = read.iter().map(|f| Column::plain(&f.name, f.data_type.clone())).collect();
     let scope = Scope::of(None, &physical_columns);
     let mut columns = vec![];
     let mut expressions = vec![];
     for column in &elements.columns {
         let name = &column.name.value;
         match &column.kind {
-            ColumnKind::Physical(_) => {
-                let index = physical.iter().position(|f| f.name == *name).unwrap_or_default();
+            ColumnKind::Physical(_) | ColumnKind::Metadata { .. } => {
+                let index = read.iter().position(|f| f.name == *name).unwrap_or_default();
                 columns.push(physical_columns[index].clone());
                 expressions.push(crate::bind::build::column(index, &physical_columns[index]));
             }
@@ -351,7 +370,6 @@ fn build_table(
                 columns.push(Column { name: name.clone(), data_type, role });
                 expressions.push(bound);
             }
-            ColumnKind::Metadata { .. } => return unsupported(at_ident(&column.name), "a METADATA column"),
         }
     }
     let watermark = match &elements.watermark {
@@ -378,6 +396,9 @@ fn build_table(
     Ok(Table {
         name,
         physical,
+        read: Schema::new(read),
+        metadata,
+        written_metadata,
         columns,
         expressions,
         watermark,
@@ -443,14 +464,19 @@ impl Table {
     pub fn place_of_option(&self, error: Error) -> Error {
         error.at_option(|key| self.option_at.get(key).copied().unwrap_or(self.at))
     }
-    /// What its connector is told.
-    pub fn definition(&self, hints: &[(String, String)]) -> TableDef {
+    /// What its connector is told when it is read.
+    pub fn source_definition(&self, hints: &[(String, String)]) -> TableDef {
+        TableDef { schema: self.read.clone(), metadata: self.metadata.clone(), ..self.sink_definition(hints) }
+    }
+    /// What its connector is told when it is written.
+    pub fn sink_definition(&self, hints: &[(String, String)]) -> TableDef {
         let mut options = self.options.clone();
         options.remove(IDLE_TIMEOUT_OPTION);
         options.extend(hints.iter().cloned());
         TableDef {
             name: self.name.clone(),
             schema: self.physical.clone(),
+            metadata: BTreeMap::new(),
             options,
             primary_key: self.primary_key.clone(),
             partitioned_by: self.partitioned_by.clone(),

@@ -143,6 +143,6 @@ fn a_bucket_that_is_not_there_is_told() {
     std::fs::write(script.path("job.sql"), text.replace("SELECT id FROM t", "INSERT INTO t VALUES (1)")).unwrap();
     let output = script.run(&[]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("error: ") && stderr.contains("no-bucket"), "{stderr}");
 }

@@ -258,3 +258,39 @@ fn a_sorted_file_read_in_parallel_has_no_late_rows() {
         assert_eq!(found.iter().map(|r| (r.1, r.2)).collect::<Vec<_>>(), expected, "{args:?}");
     }
 }
+
+#[test]
+fn metadata_columns_say_which_file_a_row_is_from() {
+    let script = Script::new(
+        "CREATE TABLE t (id INT, name STRING METADATA FROM 'file.name' VIRTUAL, long AS UPPER(name), dt DATE,
+          `file.size` BIGINT METADATA VIRTUAL, p STRING METADATA FROM 'file.path' VIRTUAL)
+          PARTITIONED BY (dt) WITH ('connector' = 'filesystem', 'path' = '${DIR}/in', 'format' = 'csv');
+        SELECT long, `file.size`, id, dt, CHAR_LENGTH(p) > CHAR_LENGTH(name) AS whole FROM t;",
+    );
+    std::fs::create_dir_all(script.path("in/dt=2024-02-29")).unwrap();
+    std::fs::write(script.path("in/dt=2024-02-29/a.csv"), "1\n2\n").unwrap();
+    std::fs::write(script.path("in/dt=2024-02-29/b.csv"), "3\n").unwrap();
+    let shown = stdout_of(&script.run(&["--parallelism", "2", "--format", "jsonl"]));
+    let mut lines: Vec<&str> = shown.lines().collect();
+    lines.sort();
+    let row = |name: &str, size: u32, id: u32| {
+        format!(
+            "{{\"op\":\"+I\",\"row\":{{\"long\":\"{name}\",\"file.size\":{size},\"id\":{id},\"dt\":\"2024-02-29\",\"whole\":true}}}}"
+        )
+    };
+    assert_eq!(lines, [row("A.CSV", 4, 1), row("A.CSV", 4, 2), row("B.CSV", 2, 3)]);
+    for (metadata, part) in [
+        ("x STRING METADATA FROM 'file.pth' VIRTUAL", "file.path"),
+        ("x INT METADATA FROM 'file.size' VIRTUAL", "BIGINT"),
+        ("x STRING METADATA FROM 'file.name'", "VIRTUAL"),
+    ] {
+        let wrong = Script::new(&format!(
+            "CREATE TABLE t (id INT, {metadata})
+              WITH ('connector' = 'filesystem', 'path' = '${{DIR}}', 'format' = 'csv');
+            INSERT INTO t SELECT id FROM t WHERE x IS NOT NULL;"
+        ));
+        let output = wrong.run(&[]);
+        assert_eq!(output.status.code(), Some(2), "{metadata}: {}", stderr_of(&output));
+        assert!(stderr_of(&output).contains(part), "{metadata}: {}", stderr_of(&output));
+    }
+}

@@ -11,6 +11,7 @@ fn source(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> Result<Arc<
         name: "t".into(),
         schema: Schema::new(columns.iter().map(|(n, t)| Field::new(*n, t.clone())).collect()),
         options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        metadata: Default::default(),
         primary_key: vec![],
         partitioned_by: vec![],
     };

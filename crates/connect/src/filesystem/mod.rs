@@ -2,6 +2,7 @@
 
 mod input;
 mod layout;
+mod metadata;
 mod partition;
 mod reader;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::input::{InputFile, OpenFile};
 use super::layout::{ChunkId, Layout, Setup};
+use super::metadata::FileMetadata;
 use super::partition::{escaped, value_text};
 use super::source::Plan;
 use crate::dead_letter::DeadLetters;
@@ -75,6 +76,7 @@ pub(super) struct FileReader {
 enum Target {
     Decoded(usize),
     Partition(Field),
+    Metadata(FileMetadata),
 }
 
 impl FileReader {
@@ -82,7 +84,9 @@ impl FileReader {
         let mut decoded = Vec::new();
         let mut projection = Vec::new();
         for field in &plan.schema.fields {
-            if plan.partitioned_by.contains(&field.name) {
+            if let Some(metadata) = plan.metadata.get(&field.name) {
+                projection.push(Target::Metadata(*metadata));
+            } else if plan.partitioned_by.contains(&field.name) {
                 projection.push(Target::Partition(field.clone()));
             } else {
                 projection.push(Target::Decoded(decoded.len()));
@@ -296,16 +300,20 @@ impl FileReader {
             return Ok(None);
         }
         let batch = self.decoder.take()?;
-        self.finish(batch, &path).map(Some)
+        self.finish(batch, id, &path).map(Some)
     }
 
-    /// Adds the partition columns, whose values are in the path.
-    fn finish(&self, batch: Batch, path: &str) -> Result<Batch> {
+    /// Adds the partition columns, whose values are in the path, and the metadata columns.
+    fn finish(&self, batch: Batch, id: ChunkId, path: &str) -> Result<Batch> {
         let rows = batch.num_rows();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len());
         for target in &self.projection {
             columns.push(match target {
                 Target::Decoded(i) => batch.column(*i).clone(),
+                Target::Metadata(metadata) => match self.layout.file(id) {
+                    Some(file) => metadata.column(file, rows),
+                    None => return Err(Error::internal(format!("no chunk {id:?} in {path}"))),
+                },
                 Target::Partition(field) => {
                     let prefix = format!("{}=", escaped(&field.name));
                     let place = || Place::File { path: path.to_string(), line: None };

@@ -26,6 +26,7 @@ fn source(dir: &Path, path: &str, more: &[(&str, &str)]) -> FileSource {
             Field::new("s", TypeKind::STRING.nullable()),
         ]),
         options: options.clone(),
+        metadata: Default::default(),
         primary_key: vec![],
         partitioned_by: vec![],
     };

@@ -230,15 +230,12 @@ fn check_objects(store: Arc<dyn Objects>, prefix: object_store::path::Path, path
     use futures::TryStreamExt;
     let place = Place::File { path: path.to_string(), line: None };
     storage::block_on(async move {
-        match store.list(Some(&prefix)).try_next().await {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::NotFound { source, .. }) => {
-                Err(Error::script("the bucket can't be found").at(place).detail(source.to_string()))
-            }
-            Err(e) => Err(Error::data(format!("the object store can't be used: {e}"))
+        store.list(Some(&prefix)).try_next().await.map(|_| ()).map_err(|e| {
+            Error::data("the bucket can't be listed")
                 .at(place)
-                .hint("address and credentials come from the s3.* settings or the environment")),
-        }
+                .detail(e.to_string())
+                .hint("its address and credentials come from the s3.* settings or the environment")
+        })
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::input::InputFile;
 use super::layout::{Layout, Setup};
+use super::metadata::{self, FileMetadata};
 use super::reader::FileReader;
 use super::store::{self, Location};
 use crate::formats::{self, Framing, ReadFormat};
@@ -10,6 +11,7 @@ use millstream_core::options::Options;
 use millstream_core::source::{Source, SourceContext, SourceReader};
 use millstream_core::suggest::did_you_mean;
 use millstream_core::{Error, Result, Schema};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,8 @@ pub(super) struct Plan {
     pub format: ReadFormat,
     pub schema: Schema,
     pub partitioned_by: Vec<String>,
+    /// The columns that say something about the file.
+    pub metadata: BTreeMap<String, FileMetadata>,
     pub default_partition: String,
     pub pattern: Option<regex::Regex>,
     pub monitor_interval: Option<Duration>,
@@ -42,7 +46,10 @@ impl FileSource {
     /// The source that a table's options describe; the caller refuses options that nobody read.
     pub fn build(table: &TableDef, options: &Options, session: &SessionInfo) -> Result<FileSource> {
         let path = options.required("path")?;
-        let format = formats::read_format(table, options, session)?;
+        let metadata = metadata::of_table(table)?;
+        let in_files = table.schema.fields.iter().filter(|f| !metadata.contains_key(&f.name)).cloned().collect();
+        let in_files = TableDef { schema: Schema::new(in_files), ..table.clone() };
+        let format = formats::read_format(&in_files, options, session)?;
         let input = store::open(path, session).map_err(|e| e.at(options.place("path")))?;
         let dead_letters = match options.string("dead-letter.path") {
             None => None,
@@ -72,6 +79,7 @@ impl FileSource {
             format,
             schema: table.schema.clone(),
             partitioned_by: table.partitioned_by.clone(),
+            metadata,
             default_partition: super::default_partition(options).to_string(),
             pattern,
             monitor_interval,

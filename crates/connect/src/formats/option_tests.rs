@@ -15,6 +15,7 @@ fn table(format: &str, columns: &[(&str, TypeKind)], options: &[(&str, &str)]) -
         name: "t".into(),
         schema: Schema::new(fields.collect()),
         options: all,
+        metadata: Default::default(),
         primary_key: vec![],
         partitioned_by: vec![],
     }

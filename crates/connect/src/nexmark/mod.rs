@@ -5,7 +5,7 @@ mod generator;
 #[cfg(test)]
 mod tests;
 
-use crate::blackhole::not_writable;
+use crate::blackhole::{not_writable, refuse_metadata};
 use crate::datagen::sequence::{Pacer, Sequence};
 use config::Config;
 use generator::Plan;
@@ -32,6 +32,7 @@ impl Connector for NexmarkConnector {
         "nexmark"
     }
     fn source(&self, table: &TableDef, _session: &SessionInfo) -> Result<Arc<dyn Source>> {
+        refuse_metadata(table, self.name())?;
         let options = Options::new(&table.name, self.name(), &table.options);
         let config = Config::read(&options)?;
         options.finish()?;

@@ -57,6 +57,7 @@ fn source(options: &[(&str, &str)]) -> Result<Arc<dyn Source>> {
         name: "nexmark".into(),
         schema: full_schema(),
         options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        metadata: Default::default(),
         primary_key: vec![],
         partitioned_by: vec![],
     };

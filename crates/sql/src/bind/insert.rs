@@ -40,6 +40,11 @@ impl QueryBinder<'_> {
             }
             hints.extend(hint.options.iter().cloned());
         }
+        if let Some((name, _)) = &table.written_metadata {
+            return Err(Error::unsupported(format!("writing the metadata column '{name}'"))
+                .at_place(at)
+                .hint("declare it VIRTUAL: it is then only read"));
+        }
         let physical = &table.physical.fields;
         let index_of = |ident: &Ident| {
             physical.iter().position(|f| f.name == ident.value).ok_or_else(|| {
@@ -122,7 +127,7 @@ impl QueryBinder<'_> {
             exprs_out.push(expr);
         }
         let rel = Rel::new(RelOp::Calc { input: source, filter: None, project: exprs_out }, columns);
-        let definition = table.definition(&hints);
+        let definition = table.sink_definition(&hints);
         let connector = definition.options.get("connector").map_or("", String::as_str);
         let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
         let sink = self

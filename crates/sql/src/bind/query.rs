@@ -313,7 +313,7 @@ impl<'a> QueryBinder<'a> {
     }
 
     fn scan(&self, table: &Arc<Table>, hints: &[(String, String)], at: At) -> Result<RelRef> {
-        let definition = table.definition(hints);
+        let definition = table.source_definition(hints);
         let connector = definition.options.get("connector").map_or("", String::as_str);
         let source = self
             .registry

@@ -308,7 +308,7 @@ pub fn project_source(
     if needs.is_empty() {
         needs.insert(0, Need::All);
     }
-    let full = &table.physical.fields;
+    let full = &table.read.fields;
     let fields: Vec<Field> =
         needs.iter().map(|(i, need)| Field::new(&full[*i].name, need.of(&full[*i].data_type))).collect();
     let schema = Schema::new(fields);

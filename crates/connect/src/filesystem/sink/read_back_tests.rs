@@ -20,6 +20,7 @@ fn table(schema: &Schema, path: &Path, format: &str, by: &[&str]) -> TableDef {
         name: "t".into(),
         schema: schema.clone(),
         options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        metadata: Default::default(),
         primary_key: vec![],
         partitioned_by: by.iter().map(|s| s.to_string()).collect(),
     }

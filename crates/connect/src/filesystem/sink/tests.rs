@@ -92,6 +92,7 @@ fn plan(schema: Schema, place: &Place, mode: WriteMode, options: &[(&str, &str)]
         name: "t".into(),
         schema,
         options: all.clone(),
+        metadata: Default::default(),
         primary_key: vec![],
         partitioned_by: by.iter().map(|s| s.to_string()).collect(),
     };
