@@ -497,7 +497,8 @@ fn read_stream(
             continue;
         }
         let rest = bytes.split_off(end);
-        let piece = Piece { path: path.clone(), id, base, bytes: std::mem::replace(&mut bytes, rest), first: 0, last: ended };
+        let piece =
+            Piece { path: path.clone(), id, base, bytes: std::mem::replace(&mut bytes, rest), first: 0, last: ended };
         base += piece.bytes.len() as u64;
         if !send(Ok(piece)) || ended {
             return Ok(ended);
