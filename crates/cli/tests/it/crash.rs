@@ -230,15 +230,16 @@ fn check_all(args: &[&str]) {
 fn crashes_while_a_checkpoint_is_taken_over_lose_and_double_nothing() {
     for case in TAKE_OVER {
         let list = case.hits.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
-        let script = JOB.script(ROWS_PER_SECOND, SETTINGS);
+        let windows = Windows { events: JOB.events * 10, ..JOB };
+        let script = windows.script(ROWS_PER_SECOND, SETTINGS);
         let mut job = Running::start(&script, &["--parallelism", "2"]);
-        job.wait_for_checkpoints(&script, 20);
+        job.wait_for_checkpoints(&script, 10);
         job.signal(libc::SIGTERM);
         assert!(job.wait().success(), "{}", job.stderr());
-        JOB.at_full_speed(&script);
+        windows.at_full_speed(&script);
         let args = ["--state-dir", "new", "--from", ".millstream/job", "--parallelism", "2"];
         run_to_the_end(&script, &args, &format!("supervisor {} crash {list}", case.point), None).unwrap();
-        JOB.check_output(&script).unwrap();
+        windows.check_output(&script).unwrap();
         assert!(hits(&script, "supervisor", case.point) >= *case.hits.last().unwrap(), "{}", case.point);
     }
 }

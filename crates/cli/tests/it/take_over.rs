@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The job of these tests.
-pub const JOB: Windows = Windows { events: 6_000, step_ms: 20, window_s: 1, partitions: 1 };
+pub const JOB: Windows = Windows { events: 20_000, step_ms: 20, window_s: 1, partitions: 1 };
 /// All segments are objects.
 const SETTINGS: &str = "SET 'state.storage.fs.memory-threshold' = '1 b';";
 
