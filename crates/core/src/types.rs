@@ -316,6 +316,39 @@ impl SessionZone {
     pub fn to_local_ms(&self, utc_ms: i64) -> i64 {
         utc_ms.saturating_add(i64::from(self.offset_seconds_at(utc_ms)) * 1000)
     }
+    /// The lowest local time that is shown at `utc_ms` or any time after: all that is below is past. Less than
+    /// [`SessionZone::to_local_ms`] before clocks go back.
+    pub fn lowest_local_from(&self, utc_ms: i64) -> i64 {
+        /// Clocks are set back by less, and not twice within it.
+        const HORIZON_MS: i64 = 3 * 3_600_000;
+        let local = self.to_local_ms(utc_ms);
+        let (SessionZone::Region(tz), mut known) = (self, utc_ms) else { return local };
+        let mut changed = utc_ms.saturating_add(HORIZON_MS);
+        let before = self.offset_seconds_at(utc_ms);
+        if *tz == chrono_tz::Tz::UTC || self.offset_seconds_at(changed) >= before {
+            return local;
+        }
+        while changed - known > 1 {
+            let middle = known + (changed - known) / 2;
+            match self.offset_seconds_at(middle) == before {
+                true => known = middle,
+                false => changed = middle,
+            }
+        }
+        local.min(self.to_local_ms(changed))
+    }
+    /// The first instant from which on no local time below `local_ms` is shown.
+    pub fn past_at_utc_ms(&self, local_ms: i64) -> i64 {
+        let first = self.to_utc_ms(local_ms);
+        match self.lowest_local_from(first) >= local_ms {
+            true => first,
+            // The later of two instants: as much later as the clocks are set back.
+            false => {
+                let back = self.offset_seconds_at(first) - self.offset_seconds_at(first.saturating_add(3 * 3_600_000));
+                first.saturating_add(i64::from(back) * 1000)
+            }
+        }
+    }
     /// The instant of a local time. As in Java: the earlier of two when clocks go back, shifted by the gap
     /// when they go forward.
     pub fn to_utc_ms(&self, local_ms: i64) -> i64 {
@@ -356,5 +389,34 @@ impl std::str::FromStr for SessionZone {
             return Err(error());
         }
         Ok(SessionZone::Fixed(sign * (hours * 3600 + minutes * 60)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    /// Every minute of the days around Berlin's two changes of 2024, by the definition.
+    #[test]
+    fn what_is_past_when_clocks_change_is_what_no_later_instant_shows() {
+        let zone: SessionZone = "Europe/Berlin".parse().unwrap();
+        // 2024-03-31 01:00 UTC and 2024-10-27 01:00 UTC.
+        for change in [1_711_846_800_000, 1_729_990_800_000] {
+            let instants: Vec<i64> = (-600..600).map(|m| change + m * MINUTE).collect();
+            for (i, at) in instants[..900].iter().enumerate() {
+                let lowest = instants[i..].iter().map(|later| zone.to_local_ms(*later)).min();
+                assert_eq!(Some(zone.lowest_local_from(*at)), lowest, "{at}");
+            }
+            let first = zone.to_local_ms(instants[0]);
+            for local in (1..900).map(|m| first + m * MINUTE) {
+                let past = instants.iter().find(|at| zone.lowest_local_from(**at) >= local);
+                // In the hour that is skipped an instant after it may be told.
+                let skipped = !instants.iter().any(|at| zone.to_local_ms(*at) == local);
+                assert!(skipped || past == Some(&zone.past_at_utc_ms(local)), "{local}");
+                assert!(zone.lowest_local_from(zone.past_at_utc_ms(local)) >= local, "{local}");
+            }
+        }
     }
 }

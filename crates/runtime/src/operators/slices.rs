@@ -158,7 +158,7 @@ impl Plan {
     pub(super) fn closed_by(&self, watermark_ms: i64) -> i64 {
         match watermark_ms {
             i64::MIN | i64::MAX => watermark_ms,
-            ms => self.zone().to_local_ms(ms).saturating_add(1),
+            ms => self.zone().lowest_local_from(ms.saturating_add(1)),
         }
     }
 

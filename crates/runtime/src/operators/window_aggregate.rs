@@ -210,14 +210,14 @@ impl Operator for WindowAggregate {
         if self.time != WindowTime::Processing {
             return Ok(Progress::Done);
         }
-        self.advance(self.plan.zone().to_local_ms(ctx.now_ms), ctx)
+        self.advance(self.plan.zone().lowest_local_from(ctx.now_ms), ctx)
     }
 
     fn next_timer(&self) -> Option<i64> {
         if self.time != WindowTime::Processing {
             return None;
         }
-        self.next_window().map(|end| self.plan.zone().to_utc_ms(end))
+        self.next_window().map(|end| self.plan.zone().past_at_utc_ms(end))
     }
 
     fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {

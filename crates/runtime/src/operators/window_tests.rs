@@ -372,3 +372,33 @@ proptest! {
         prop_assert_eq!(counted, wanted);
     }
 }
+
+/// Both hours of the night in which clocks go back are in the same windows, which stay open through the second.
+#[test]
+fn windows_of_local_time_wait_for_the_second_of_two_equal_hours() {
+    // 2024-10-27 02:00 in Berlin, the first and the second time.
+    let (first, second) = (1_729_987_200_000i64, 1_729_990_800_000i64);
+    let minutes = |m: i64| m * 60_000;
+    for window_time in [WindowTime::Event { column: 0 }, WindowTime::Processing] {
+        let mut spec = spec(WindowShape::Tumble { size_ms: minutes(10), offset_ms: 0 }, vec![], AggregatePhase::Single);
+        spec.window.time = window_time;
+        spec.window.zone = "Europe/Berlin".parse().unwrap();
+        let out = output(&spec);
+        let mut job = Job::new(OperatorSpec::WindowAggregate(spec), input(), out);
+        let mut counts = vec![];
+        for at in [first - minutes(5), first + minutes(15), second + minutes(15), second + minutes(30)] {
+            job.now_ms = at;
+            job.each(|o, ctx| o.on_timer(ctx));
+            job.rows(&batch(&[(at, None, None)]), &[]);
+            job.watermark(at);
+            counts.push(text(&job.sink.0).len());
+        }
+        assert_eq!(counts, [0, 1, 1, 2], "{window_time:?}");
+        let lines = text(&job.sink.0);
+        assert!(
+            lines[1].starts_with("2|") && lines[1].ends_with("2024-10-27T02:10:00|2024-10-27T02:20:00"),
+            "{lines:?}"
+        );
+        assert_eq!(job.metrics.late_rows.load(Ordering::Relaxed), 0);
+    }
+}

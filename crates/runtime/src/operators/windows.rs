@@ -150,7 +150,12 @@ impl Windows {
 /// `window_time` of windows by their local ends: the last millisecond, as local time or as an instant.
 pub(super) fn window_time_array(ends: &[i64], local_time_zone: bool, zone: SessionZone) -> ArrayRef {
     if local_time_zone {
-        let instants = ends.iter().map(|end| zone.to_utc_ms(end - 1)).collect::<Vec<_>>();
+        let mut known = None;
+        let mut last_instant = |end: i64| match known {
+            Some((of, instant)) if of == end => instant,
+            _ => known.insert((end, zone.past_at_utc_ms(end) - 1)).1,
+        };
+        let instants = ends.iter().map(|end| last_instant(*end)).collect::<Vec<_>>();
         Arc::new(TimestampMillisecondArray::from(instants).with_timezone("UTC"))
     } else {
         Arc::new(TimestampMillisecondArray::from(ends.iter().map(|end| end - 1).collect::<Vec<_>>()))
@@ -188,5 +193,15 @@ mod tests {
             let want: Vec<_> = (1..=n).map(|k| (start, start + k * step)).filter(|w| w.1 > t).collect();
             prop_assert_eq!(got, want);
         }
+    }
+
+    #[test]
+    fn a_windows_time_is_its_last_instant_also_when_its_hour_comes_twice() {
+        use arrow::array::AsArray;
+        // The end is 02:20 in Berlin in the night in which 02:00 to 03:00 comes twice; 01:20 UTC is the second.
+        let midnight = 1_729_987_200_000;
+        let times = window_time_array(&[midnight + 140 * 60_000], true, "Europe/Berlin".parse().unwrap());
+        let times = times.as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+        assert_eq!(times.value(0), midnight + 80 * 60_000 - 1);
     }
 }
