@@ -21,7 +21,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Events, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The shortest time after which a silent worker process counts as lost.
 const MIN_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -387,10 +387,14 @@ impl Run<'_> {
             let action = match inbox.recv_timeout(Duration::from_millis(10)) {
                 Ok(Event::Message(attempt, process, message)) if attempt == self.start.attempt => {
                     self.heartbeats.heard(process);
-                    self.on_message(process, message)?
+                    match self.on_message(process, message) {
+                        Ok(action) => action,
+                        Err(error) => return Err(self.cause_of(error, inbox)),
+                    }
                 }
                 Ok(Event::Lost(attempt, process)) if attempt == self.start.attempt => {
-                    return Err(self.why_lost(process, inbox, children));
+                    let error = self.why_lost(process, inbox, children);
+                    return Err(self.cause_of(error, inbox));
                 }
                 Ok(Event::Broken(error)) => return Err(error),
                 Ok(_) | Err(RecvTimeoutError::Timeout) => None,
@@ -434,6 +438,25 @@ impl Run<'_> {
             Some(exit) => Error::retry(format!("worker process {process} is gone ({exit})")),
             None => Error::retry(format!("worker process {process} closed its connection")),
         }
+    }
+
+    /// A process that fails closes its connections to the others, who may say so before it says why itself: of what
+    /// the processes report within a moment, that which a restart can't heal counts.
+    fn cause_of(&self, error: Error, inbox: &Receiver<Event>) -> Error {
+        let deadline = Instant::now() + Duration::from_millis(300);
+        while error.kind().is_restartable() && self.job.processes > 1 {
+            match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Message(attempt, _, FromWorker::Failed(other))) if attempt == self.start.attempt => {
+                    let other = Error::from(other);
+                    if !other.kind().is_restartable() {
+                        return other;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        error
     }
 
     fn on_message(&mut self, process: usize, message: FromWorker) -> Result<Option<Action>> {
