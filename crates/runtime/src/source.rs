@@ -20,6 +20,8 @@ pub(crate) struct SourceDriver {
     pub idle_timeout: bool,
     pub tick_ms: i64,
     pub batch_rows: usize,
+    /// Rows that are asked for at once: `batch_rows`, or as many as those downstream take in about [`AIM_US`].
+    poll_rows: usize,
     pub metrics: MetricsRef,
     /// Rows polled but not yet handed on, each part with the watermark that follows it.
     queue: VecDeque<(Batch, Option<Watermark>)>,
@@ -27,6 +29,12 @@ pub(crate) struct SourceDriver {
     committed: u64,
     pub ended: bool,
 }
+
+/// How long those downstream should be busy with a batch at most, about: an epoch can't end within it.
+const AIM_US: u64 = 100_000;
+/// The first batch, and the smallest that slowness makes.
+const FIRST_ROWS: usize = 512;
+const FEWEST_ROWS: usize = 32;
 
 /// What a source has next.
 pub(crate) enum Next {
@@ -54,6 +62,7 @@ impl SourceDriver {
             idle_timeout: false,
             tick_ms: 200,
             batch_rows: millstream_core::operator::TARGET_BATCH_ROWS,
+            poll_rows: FIRST_ROWS,
             metrics,
             queue: VecDeque::new(),
             next_tick_ms: None,
@@ -71,6 +80,16 @@ impl SourceDriver {
         match &self.generator {
             Some(generator) if generator.status() == WatermarkStatus::Idle => Status::Idle,
             _ => Status::Active,
+        }
+    }
+
+    /// Notes for how long those downstream had no room after the last batch.
+    pub fn adapt(&mut self, blocked_us: u64) {
+        if blocked_us > AIM_US {
+            let rows = self.poll_rows as u128 * u128::from(AIM_US) / u128::from(blocked_us);
+            self.poll_rows = (rows as usize).max(FEWEST_ROWS);
+        } else if blocked_us < AIM_US / 4 {
+            self.poll_rows = (self.poll_rows * 2).min(self.batch_rows.max(FEWEST_ROWS));
         }
     }
 
@@ -99,7 +118,7 @@ impl SourceDriver {
             self.next_tick_ms = more.then(|| now_ms.saturating_add(self.tick_ms));
             return Ok(Next::Tick(watermark));
         }
-        match self.reader.poll(self.batch_rows)? {
+        match self.reader.poll(self.poll_rows.min(self.batch_rows))? {
             SourcePoll::Rows { split, batch } => {
                 self.take_rows(split, batch, now_ms)?;
                 Ok(self.next_queued().unwrap_or(Next::Tick(None)))

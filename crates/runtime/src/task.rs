@@ -156,6 +156,8 @@ pub(crate) struct Task {
     latency_us: u64,
     flush_at_us: Option<u64>,
     status: Status,
+    /// Since when there is no room downstream.
+    blocked_since_us: Option<u64>,
     ended: bool,
     finished: bool,
 }
@@ -166,8 +168,19 @@ const STEP_ROWS: usize = 4 * TARGET_BATCH_ROWS;
 impl Task {
     pub fn new(place: Place, nodes: Vec<LocalNode>, head: Head, outputs: Outputs, latency_us: u64) -> Self {
         assert!(!nodes.is_empty(), "a task has a node");
-        let (agenda, flush_at_us, status) = (VecDeque::new(), None, Status::Active);
-        Task { place, nodes, head, outputs, agenda, latency_us, flush_at_us, status, ended: false, finished: false }
+        Task {
+            place,
+            nodes,
+            head,
+            outputs,
+            agenda: VecDeque::new(),
+            latency_us,
+            flush_at_us: None,
+            status: Status::Active,
+            blocked_since_us: None,
+            ended: false,
+            finished: false,
+        }
     }
     /// The epoch that it works in.
     pub fn epoch(&self) -> u64 {
@@ -290,6 +303,8 @@ impl Task {
                 if source.ended || (steer.stopping && source.is_drained()) {
                     return Ok(Taken::Nothing(None));
                 }
+                let blocked_us = self.blocked_since_us.take().map_or(0, |since| now.mono_us.saturating_sub(since));
+                source.adapt(blocked_us);
                 let next = source.next(now.now_ms).map_err(|e| in_node(e, &self.nodes[0].name))?;
                 let status = source.status();
                 match next {
@@ -491,7 +506,8 @@ impl Task {
     }
 
     /// What can't be done now is done when a credit comes or a sink wakes the worker.
-    fn blocked(&self, now: Moment) -> Outcome {
+    fn blocked(&mut self, now: Moment) -> Outcome {
+        self.blocked_since_us.get_or_insert(now.mono_us);
         Outcome::Wait(self.flush_at_us.filter(|at| *at > now.mono_us).map(|at| at - now.mono_us))
     }
 

@@ -238,7 +238,7 @@ fn a_record_that_cannot_be_decoded_is_told_with_file_line_and_reason() {
 #[test]
 fn a_damaged_gzip_file_is_told() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    (0..2000).for_each(|i| write!(encoder, "{{\"id\": {i}, \"ts\": \"2024-01-01 00:00:01\"}}\n").unwrap());
+    (0..2000).for_each(|i| writeln!(encoder, "{{\"id\": {i}, \"ts\": \"2024-01-01 00:00:01\"}}").unwrap());
     let whole = encoder.finish().unwrap();
     let sql = "CREATE TABLE z WITH ('path' = '${DIR}/z.json.gz') LIKE t (OVERWRITING OPTIONS);\n\
         INSERT INTO s SELECT id, name FROM z;";
