@@ -66,10 +66,19 @@ pub fn work(job: WorkerJob) -> Result<()> {
     outcome
 }
 
+/// How timely's threads panic when a connection to another process ends.
+const LOST_PEER_PANIC: &str = "timely communication error";
+
 /// A thread that panics takes the whole process with it: the others would wait for it for ever.
+///
+/// Nothing is said of a peer that is gone: the supervisor knows better why, and at a job's end one process is
+/// always the first to leave.
 fn die_of_panics() {
     std::panic::set_hook(Box::new(|info| {
-        eprintln!("millstream worker: {}", info.to_string().replace('\n', " "));
+        let said = info.to_string();
+        if !said.contains(LOST_PEER_PANIC) {
+            eprintln!("millstream worker: {}", said.replace('\n', " "));
+        }
         std::process::exit(LOST_PEER_EXIT_CODE);
     }));
 }
