@@ -125,17 +125,17 @@ fn a_filter_and_a_projection_read_only_their_columns() {
         "INSERT INTO o SELECT k, CAST(v + 1 AS BIGINT) FROM ev WHERE r.b.d > 3",
         1,
         expect![[r#"
-        Sink(o) id=sink:o changelog=[I]
-        |   test sink o
-        |   columns: k STRING, n BIGINT
-        +- Calc id=sink:o/calc changelog=[I]
-           |   select: k, CAST((v + 1)) AS n
-           |   where: (r.b.d > 3)
-           +- Source(ev) id=source:ev changelog=[I]
-                  test(k STRING, v INT, r ROW<`b` ROW<`d` INT>>, ts TIMESTAMP(3))
-                  columns: k STRING, v INT, r ROW<`b` ROW<`d` INT>>, ts TIMESTAMP(3)
-                  watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-    "#]],
+            Sink(o) id=sink:o changelog=[I]
+            |   test sink o
+            |   columns: k STRING, n BIGINT
+            +- Calc id=sink:o/calc changelog=[I]
+               |   select: k, CAST((v + 1) AS BIGINT) AS n
+               |   where: (r.b.d > 3)
+               +- Source(ev) id=source:ev changelog=[I]
+                      test(k STRING, v INT, r ROW<`b` ROW<`d` INT>>, ts TIMESTAMP(3))
+                      columns: k STRING, v INT, r ROW<`b` ROW<`d` INT>>, ts TIMESTAMP(3)
+                      watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+        "#]],
     );
 }
 
@@ -149,7 +149,7 @@ fn a_window_function_and_its_aggregate_become_one() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: k STRING, window_start TIMESTAMP(3) NOT NULL, c BIGINT NOT NULL, EXPR$3 INT
-            +- Calc id=select/calc#2 changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I]
                |   select: k, window_start, $agg0 AS c, $agg1 AS EXPR$3
                |   where: ($agg0 > 1)
                +- GlobalWindowAggregate id=select/aggregate changelog=[I]
@@ -184,7 +184,7 @@ fn grouping_sets_expand_before_the_exchange() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: window_start TIMESTAMP(3) NOT NULL, k STRING, g BIGINT NOT NULL, c BIGINT NOT NULL
-            +- Calc id=select/calc changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
                |   select: window_start, k, CASE(($e = 1), 1, 0) AS g, $agg0 AS c
                +- WindowAggregate id=select/aggregate changelog=[I]
                   |   window: HOP(slide 5000 ms, size 10000 ms) on event time ts
@@ -214,7 +214,7 @@ fn a_window_over_windows_is_attached() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: window_start TIMESTAMP(3) NOT NULL, window_end TIMESTAMP(3) NOT NULL, m BIGINT NOT NULL
-            +- Calc id=select/calc#2 changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I]
                |   select: window_start, window_end, $agg0 AS m
                +- WindowAggregate id=select/aggregate#2 changelog=[I]
                   |   window: attached(window_start, window_end) on event time window_end
@@ -247,7 +247,7 @@ fn group_windows_session_and_processing_time() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: k STRING, s TIMESTAMP(3) NOT NULL, rt TIMESTAMP(3) NOT NULL, EXPR$3 BIGINT NOT NULL
-            +- Calc id=select/calc changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
                |   select: k, window_start AS s, window_time AS rt, $agg0 AS EXPR$3
                +- WindowAggregate id=select/aggregate changelog=[I]
                   |   window: SESSION(gap 5000 ms) on event time ts
@@ -265,20 +265,20 @@ fn group_windows_session_and_processing_time() {
         "SELECT COUNT(*) FROM ev GROUP BY TUMBLE(pt, INTERVAL '1' SECOND)",
         2,
         expect![[r#"
-        Sink(select) id=select changelog=[I]
-        |   test sink select
-        |   columns: EXPR$0 BIGINT NOT NULL
-        +- WindowAggregate id=select/aggregate changelog=[I]
-           |   window: TUMBLE(size 1000 ms) on processing time
-           |   aggregates: Count(*): BIGINT NOT NULL
-           |   state: select/aggregate/slices
-           +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
-              |   select: 
-              +- Source(ev) id=source:ev changelog=[I]
-                     test(ts TIMESTAMP(3))
-                     columns: ts TIMESTAMP(3)
-                     watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-    "#]],
+            Sink(select) id=select changelog=[I]
+            |   test sink select
+            |   columns: EXPR$0 BIGINT NOT NULL
+            +- hash[] (all to one worker) WindowAggregate id=select/aggregate changelog=[I]
+               |   window: TUMBLE(size 1000 ms) on processing time
+               |   aggregates: Count(*): BIGINT NOT NULL
+               |   state: select/aggregate/slices
+               +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
+                  |   select: 
+                  +- Source(ev) id=source:ev changelog=[I]
+                         test(ts TIMESTAMP(3))
+                         columns: ts TIMESTAMP(3)
+                         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+        "#]],
     );
 }
 
@@ -292,7 +292,7 @@ fn a_session_function_and_its_aggregate_become_one_if_they_have_the_same_keys() 
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: k STRING, window_end TIMESTAMP(3) NOT NULL, EXPR$2 INT
-            +- Calc id=select/calc changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
                |   select: k, window_end, $agg0 AS EXPR$2
                +- WindowAggregate id=select/aggregate changelog=[I]
                   |   window: SESSION(gap 5000 ms) on event time ts
@@ -314,7 +314,7 @@ fn a_session_function_and_its_aggregate_become_one_if_they_have_the_same_keys() 
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: window_end TIMESTAMP(3) NOT NULL, EXPR$1 INT
-            +- Calc id=select/calc#2 changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I]
                |   select: window_end, $agg0 AS EXPR$1
                +- WindowAggregate id=select/aggregate changelog=[I]
                   |   window: attached(window_start, window_end) on event time window_end
@@ -338,20 +338,20 @@ fn a_session_function_and_its_aggregate_become_one_if_they_have_the_same_keys() 
         &format!("SELECT id, window_start FROM {session}"),
         2,
         expect![[r#"
-        Sink(select) id=select changelog=[I]
-        |   test sink select
-        |   columns: id INT, window_start TIMESTAMP(3) NOT NULL
-        +- Calc id=select/calc changelog=[I]
-           |   select: id, window_start
-           +- WindowAssign id=select/window changelog=[I]
-              |   window: SESSION(gap 5000 ms) on event time ts
-              |   keys: k
-              |   state: select/window/rows
-              +- hash[k] Source(ev) id=source:ev changelog=[I]
-                     test(id INT, k STRING, ts TIMESTAMP(3))
-                     columns: id INT, k STRING, ts TIMESTAMP(3)
-                     watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-    "#]],
+            Sink(select) id=select changelog=[I]
+            |   test sink select
+            |   columns: id INT, window_start TIMESTAMP(3) NOT NULL
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
+               |   select: id, window_start
+               +- WindowAssign id=select/window changelog=[I]
+                  |   window: SESSION(gap 5000 ms) on event time ts
+                  |   keys: k
+                  |   state: select/window/rows
+                  +- hash[k] Source(ev) id=source:ev changelog=[I]
+                         test(id INT, k STRING, ts TIMESTAMP(3))
+                         columns: id INT, k STRING, ts TIMESTAMP(3)
+                         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+        "#]],
     );
 }
 
@@ -365,7 +365,7 @@ fn distinct_rows_of_a_window_are_an_aggregate_without_calls() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: window_end TIMESTAMP(3) NOT NULL, k STRING, window_start TIMESTAMP(3) NOT NULL
-            +- Calc id=select/calc changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
                |   select: window_end, k, window_start
                +- WindowAggregate id=select/aggregate changelog=[I]
                   |   window: TUMBLE(size 1000 ms) on event time ts
@@ -391,8 +391,8 @@ fn views_rename_columns_and_keep_what_they_mean() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: kk STRING, n BIGINT
-            +- Calc id=select/calc changelog=[I]
-               |   select: kk, CAST($agg0) AS n
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
+               |   select: kk, CAST($agg0 AS BIGINT) AS n
                +- WindowAggregate id=select/aggregate changelog=[I]
                   |   window: TUMBLE(size 1000 ms) on event time ts
                   |   keys: k
@@ -417,7 +417,7 @@ fn a_statement_set_reads_each_source_once() {
             |   test sink o
             |   columns: k STRING, n BIGINT
             +- Calc id=sink:o/calc changelog=[I]
-               |   select: k, CAST(id) AS n
+               |   select: k, CAST(id AS BIGINT) AS n
                +- Source(ev) id=source:ev changelog=[I]
                       test(id INT, k STRING, v INT, ts TIMESTAMP(3))
                       columns: id INT, k STRING, v INT, ts TIMESTAMP(3)
@@ -426,7 +426,7 @@ fn a_statement_set_reads_each_source_once() {
             |   test sink o
             |   columns: k STRING, n BIGINT
             +- Calc id=sink:o#2/calc changelog=[I]
-               |   select: NULL AS k, CAST(v) AS n
+               |   select: NULL AS k, CAST(v AS BIGINT) AS n
                |   where: (v > 1)
                +- Source(ev) [see source:ev]
         "#]],
@@ -599,7 +599,6 @@ fn mistakes_are_told_with_their_place() {
           hint: add a computed column, such as `ts AS TO_TIMESTAMP_LTZ(ms, 3)`
         CREATE TABLE n (a INT) WITH ('connector' = 'tst'); SELECT a FROM n
           there is no connector 'tst' (line 2, column 14)
-          detail: while trying to read table 'n'
           hint: did you mean 'test'?
         DROP TABLE n
           there is no table 'n' (line 2, column 12)
