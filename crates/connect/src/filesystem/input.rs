@@ -5,6 +5,7 @@ use millstream_core::{Error, ErrorKind, Place, Result};
 use object_store::ObjectStoreExt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -81,6 +82,11 @@ impl Location {
         Ok(found)
     }
 
+    /// Whether files are on a disk of this machine.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Location::Local(_))
+    }
+
     /// Opens a file.
     pub(super) fn open(&self, file: &InputFile) -> Result<OpenFile> {
         let size;
@@ -143,6 +149,13 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
+    /// Asks the system to have these bytes ready soon. It may not, and then nothing is lost.
+    pub fn fetch_ahead(&self, start: u64, length: u64) {
+        if let (Bytes::Local(file), Some(length)) = (&self.bytes, NonZeroU64::new(length)) {
+            let _ = rustix::fs::fadvise(file, start, Some(length), rustix::fs::Advice::WillNeed);
+        }
+    }
+
     /// Bytes from `start`, `length` of them or up to the file's end, appended to `out`.
     pub fn read_at(&mut self, start: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
         let length = length.min(self.size.saturating_sub(start));

@@ -1,4 +1,4 @@
-//! One instance of the `filesystem` source: chunks come from a thread of its own, decoding happens here.
+//! One instance of the `filesystem` source: chunks of files, read here or by a thread of its own, and decoded here.
 
 use super::input::{InputFile, OpenFile};
 use super::layout::{ChunkId, Layout, Setup};
@@ -17,12 +17,13 @@ use millstream_core::format::{Decoder, OnBadRecord};
 use millstream_core::metrics::add;
 use millstream_core::source::{SourceContext, SourcePoll, SourceReader, Waker};
 use millstream_core::{Batch, Error, Field, Place, Result, Schema};
+use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-/// Small pieces stay in the caches on their way from the reading thread; so many make up one batch at most.
+/// Pieces are small enough to stay in the caches until they are decoded; so many more make up one batch at most.
 const MORE_PIECES: usize = 15;
 
 /// Bytes that are read at once to find the end of a chunk's last record.
@@ -50,7 +51,37 @@ struct Order {
     resume: Option<u64>,
 }
 
-type Prefetched = Receiver<Result<Piece>>;
+/// Where pieces come from.
+enum Pieces {
+    /// A thread, which waits for the store, or decompresses.
+    Thread(Receiver<Result<Piece>>),
+    /// Here and now: cut files of a local disk, whose next chunk the system is asked to fetch ahead. The pages are then
+    /// copied on the core that decodes them, which costs a fraction of bringing them over from another core.
+    Here(VecDeque<Order>),
+}
+
+impl Pieces {
+    fn try_next(&mut self, plan: &Plan) -> Result<Result<Piece>, TryRecvError> {
+        let orders = match self {
+            Pieces::Thread(receiver) => return receiver.try_recv(),
+            Pieces::Here(orders) => orders,
+        };
+        let order = orders.pop_front().ok_or(TryRecvError::Disconnected)?;
+        let read = || {
+            let mut file = plan.input.open(&order.file)?;
+            if let Some(next) = orders.front().filter(|next| next.file.path == order.file.path) {
+                file.fetch_ahead(next.start, next.end.saturating_sub(next.start));
+            }
+            let (base, first, bytes) = read_range(&mut file, &order)?;
+            Ok(Piece { path: order.file.path.as_str().into(), id: order.id, base, bytes, first, last: true })
+        };
+        Ok(read().map_err(|e: Error| in_file(e, &order)))
+    }
+}
+
+fn in_file(error: Error, order: &Order) -> Error {
+    error.at(Place::File { path: order.file.path.clone(), line: None })
+}
 
 /// One instance.
 pub(super) struct FileReader {
@@ -60,7 +91,7 @@ pub(super) struct FileReader {
     /// Of a watched folder: a listing under way, and when the next one is due.
     listing: Option<Receiver<Result<Vec<InputFile>>>>,
     next_listing_ms: i64,
-    pieces: Option<Prefetched>,
+    pieces: Option<Pieces>,
     /// A piece that was taken from them too early.
     upcoming: Option<Result<Piece>>,
     current: Option<(Piece, usize)>,
@@ -180,10 +211,14 @@ impl FileReader {
             };
             orders.push(Order { file: file.clone(), id, start, end, resume: self.layout.resume(id) });
         }
+        if self.plan.input.is_local() && orders.iter().all(|order| order.end != u64::MAX) {
+            self.pieces = Some(Pieces::Here(orders.into()));
+            return Ok(());
+        }
         let (sender, receiver) = sync_channel(3);
         let (plan, waker) = (self.plan.clone(), self.ctx.waker.clone());
         std::thread::Builder::new().name("file-read".into()).spawn(move || prefetch(&plan, orders, &sender, &waker))?;
-        self.pieces = Some(receiver);
+        self.pieces = Some(Pieces::Thread(receiver));
         Ok(())
     }
 
@@ -238,7 +273,8 @@ impl FileReader {
     /// The next piece, if it is there already and of the same file.
     fn next_of(&mut self, path: &str) -> Option<Piece> {
         if self.upcoming.is_none() {
-            self.upcoming = self.pieces.as_ref().and_then(|pieces| pieces.try_recv().ok());
+            let plan = &self.plan;
+            self.upcoming = self.pieces.as_mut().and_then(|pieces| pieces.try_next(plan).ok());
         }
         let fits = |next: &Result<Piece>| next.as_ref().is_ok_and(|piece| &*piece.path == path);
         self.upcoming.take_if(|next| fits(next)).and_then(Result::ok)
@@ -366,7 +402,7 @@ impl SourceReader for FileReader {
             }
             let next = match self.upcoming.take() {
                 Some(piece) => Some(Ok(piece)),
-                None => self.pieces.as_ref().map(Receiver::try_recv),
+                None => self.pieces.as_mut().map(|pieces| pieces.try_next(&self.plan)),
             };
             match next {
                 Some(Ok(piece)) => self.take_piece(piece?),
@@ -402,8 +438,7 @@ fn prefetch(plan: &Plan, orders: Vec<Order>, sender: &SyncSender<Result<Piece>>,
             Ok(true) => {}
             Ok(false) => return,
             Err(e) => {
-                let place = Place::File { path: order.file.path.clone(), line: None };
-                send(Err(e.at(place)));
+                send(Err(in_file(e, &order)));
                 return;
             }
         }
