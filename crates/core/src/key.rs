@@ -195,7 +195,7 @@ mod tests {
     fn hashes_are_the_stored_formats_golden_values() {
         let ints: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(-1), None]));
         let text: ArrayRef = Arc::new(StringArray::from(vec![Some(""), Some("a"), Some("carrier"), None]));
-        let one = hash_columns(&[ints.clone()], 4).unwrap();
+        let one = hash_columns(std::slice::from_ref(&ints), 4).unwrap();
         let two = hash_columns(&[ints, text.clone()], 4).unwrap();
         let three = hash_columns(&[text], 4).unwrap();
         let shown = format!("{one:x?}\n{two:x?}\n{three:x?}");
