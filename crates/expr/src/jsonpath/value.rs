@@ -308,7 +308,7 @@ impl Reader<'_> {
         u32::from_str_radix(digits, 16).ok()
     }
 
-    /// The character of `\uXXXX`, or of two of them; half a pair is `?`, as Java encodes it.
+    /// The character of `\u` and four hexadecimal digits, or of two of them; half a pair is `?`, as Java encodes it.
     fn unicode(&mut self) -> Option<char> {
         let high = self.hex4()?;
         if !(0xd800..0xdc00).contains(&high) {

@@ -53,10 +53,10 @@ pub struct Str<'a> {
 /// A text to compare with, eight bytes at a time.
 #[derive(Debug)]
 pub struct Words {
+    text: Vec<u8>,
     words: Vec<u64>,
     /// The bits of the last word that count.
     mask: u64,
-    length: usize,
 }
 
 impl Words {
@@ -65,9 +65,9 @@ impl Words {
         let word = |part: &[u8]| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         let odd = text.len() % 8;
         Words {
+            text: text.to_vec(),
             words: text.chunks(8).map(word).collect(),
             mask: if odd == 0 { u64::MAX } else { (1 << (8 * odd)) - 1 },
-            length: text.len(),
         }
     }
 }
@@ -116,11 +116,13 @@ impl<'a> Scan<'a> {
         }
         found
     }
-    /// Whether `text` follows and as many bytes after it as fill its last word; goes past the text.
+    /// As [`Scan::take`]; word by word, but where fewer bytes are left than fill the last word.
     #[inline(always)]
     pub fn take_words(&mut self, text: &Words) -> bool {
         let Some((last, words)) = text.words.split_last() else { return true };
-        let Some(rest) = self.bytes.get(self.at..self.at + 8 * text.words.len()) else { return false };
+        let Some(rest) = self.bytes.get(self.at..self.at + 8 * text.words.len()) else {
+            return self.take(&text.text);
+        };
         let (parts, _) = rest.as_chunks::<8>();
         let mut differs = 0;
         for (word, part) in words.iter().zip(parts) {
@@ -130,7 +132,7 @@ impl<'a> Scan<'a> {
             differs |= (last ^ u64::from_le_bytes(*part)) & text.mask;
         }
         if differs == 0 {
-            self.at += text.length;
+            self.at += text.text.len();
         }
         differs == 0
     }
@@ -393,6 +395,34 @@ pub fn push_compact(value: &[u8], out: &mut Vec<u8>) {
         } else if !matches!(b, b' ' | b'\t' | b'\r' | b'\n') {
             out.push(*b);
             in_string = *b == b'"';
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taking_words_is_taking_their_bytes() {
+        for text in ["", "\"a\":", "\"auction\":", "\"emailAddress\":", "\"1234567"] {
+            let words = Words::new(text.as_bytes());
+            for after in ["", "1", "1}", "\"a longer value\",\"b\":2}"] {
+                let follows = format!("{text}{after}");
+                // The text itself, and texts that differ from it in one byte or end within it.
+                let mut others: Vec<Vec<u8>> = (0..text.len()).map(|end| follows.as_bytes()[..end].to_vec()).collect();
+                others.extend((0..follows.len()).map(|at| {
+                    let mut other = follows.clone().into_bytes();
+                    other[at] ^= 1;
+                    other
+                }));
+                others.push(follows.into_bytes());
+                for bytes in others {
+                    let (mut one, mut two) = (Scan::new(&bytes), Scan::new(&bytes));
+                    assert_eq!(one.take_words(&words), two.take(text.as_bytes()), "{text} in {bytes:?}");
+                    assert_eq!(one.at, two.at);
+                }
+            }
         }
     }
 }
