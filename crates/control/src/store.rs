@@ -15,7 +15,7 @@ use millstream_core::graph::{AggregateCall, JobGraph, NodeKind, OperatorSpec, Wi
 use millstream_core::key::HashRange;
 use millstream_core::operator::TableSpec;
 use millstream_core::sink::id_in_job;
-use millstream_core::{Schema, settings};
+use millstream_core::settings;
 use millstream_runtime::RestoreProvider;
 use millstream_state::dir::{JOB_RECORD_VERSION, JobRecord};
 use millstream_state::manifest::{Blob, CheckpointStats, Manifest, OperatorEntry, StoredTable};
@@ -50,10 +50,7 @@ impl OperatorInfo {
     pub fn of_graph(graph: &JobGraph) -> Result<Vec<OperatorInfo>> {
         let info = |node: &millstream_core::graph::Node| {
             let tables = match &node.kind {
-                NodeKind::Operator(spec) => {
-                    let inputs: Vec<Schema> = node.inputs.iter().map(|e| graph.nodes[e.from].schema.clone()).collect();
-                    millstream_runtime::operators::tables(spec, &inputs, &node.schema)?
-                }
+                NodeKind::Operator(spec) => millstream_runtime::operators::tables(spec, &graph.connections(node))?,
                 NodeKind::Source(_) | NodeKind::Sink(_) => vec![],
             };
             let meaning = match &node.kind {

@@ -4,7 +4,7 @@
 use crate::operator::TableSpec;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::{DataType, ExprRef, Result, Schema};
+use crate::{DataType, Error, ExprRef, Result, Schema};
 use std::fmt;
 use std::sync::Arc;
 
@@ -113,6 +113,19 @@ impl ChangelogMode {
     pub const ALL: ChangelogMode = ChangelogMode { update: true, update_before: true, delete: true };
     /// All but `-U`.
     pub const UPSERT: ChangelogMode = ChangelogMode { update: true, update_before: false, delete: true };
+
+    /// Whether there are only `+I`.
+    pub fn is_insert_only(self) -> bool {
+        self == ChangelogMode::INSERT_ONLY
+    }
+    /// The kinds of both.
+    pub fn union(self, other: ChangelogMode) -> ChangelogMode {
+        ChangelogMode {
+            update: self.update || other.update,
+            update_before: self.update_before || other.update_before,
+            delete: self.delete || other.delete,
+        }
+    }
 }
 
 impl fmt::Display for ChangelogMode {
@@ -129,6 +142,45 @@ impl fmt::Display for ChangelogMode {
             f.write_str(",D")?;
         }
         f.write_str("]")
+    }
+}
+
+/// What a node is connected to.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// What arrives on each port.
+    pub inputs: Vec<Stream>,
+    /// What the node emits.
+    pub output: Stream,
+}
+
+/// The rows of an edge.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Their columns.
+    pub schema: Schema,
+    /// Their kinds.
+    pub changelog: ChangelogMode,
+}
+
+impl Connections {
+    /// Of append-only streams.
+    pub fn insert_only(inputs: &[Schema], output: &Schema) -> Self {
+        let stream = |schema: &Schema| Stream { schema: schema.clone(), changelog: ChangelogMode::INSERT_ONLY };
+        Connections { inputs: inputs.iter().map(stream).collect(), output: stream(output) }
+    }
+    /// The columns that arrive on a port.
+    pub fn input(&self, port: usize) -> Result<&Schema> {
+        let missing = || Error::internal(format!("an operator without its input {port}"));
+        self.inputs.get(port).map(|stream| &stream.schema).ok_or_else(missing)
+    }
+}
+
+impl JobGraph {
+    /// What a node is connected to.
+    pub fn connections(&self, node: &Node) -> Connections {
+        let stream = |node: &Node| Stream { schema: node.schema.clone(), changelog: node.changelog };
+        Connections { inputs: node.inputs.iter().map(|e| stream(&self.nodes[e.from])).collect(), output: stream(node) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The source's contract: readers that are polled for batches and know their position.
 
+use crate::graph::ChangelogMode;
 use crate::metrics::MetricsRef;
 use crate::time::ClockRef;
 use crate::{Batch, Error, Result, Schema};
@@ -14,6 +15,10 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// The same source giving only `schema`: a subset of the columns, in any order, in which `ROW`
     /// columns may have only some of their fields. What isn't asked for isn't decoded.
     fn with_projection(&self, schema: Schema) -> Result<Arc<dyn Source>>;
+    /// Which kinds of rows it gives.
+    fn changelog(&self) -> ChangelogMode {
+        ChangelogMode::INSERT_ONLY
+    }
     /// Whether it ends by itself.
     fn is_bounded(&self) -> bool;
     /// A line for `explain`, such as `filesystem(path=flights.json, format=json)`.

@@ -71,8 +71,13 @@ fn run(spec: &OperatorSpec, input: &Schema, output: &Schema) {
                 Batch::from_columns(input.arrow().clone(), columns, 8192).unwrap()
             })
             .collect();
-        let mut operator =
-            millstream_runtime::operators::create(spec, std::slice::from_ref(input), output, 0, 1).unwrap();
+        let mut operator = millstream_runtime::operators::create(
+            spec,
+            &Connections::insert_only(std::slice::from_ref(input), output),
+            0,
+            1,
+        )
+        .unwrap();
         let metrics = OperatorMetrics::default();
         let mut out = Count(0);
         let mut ctx = Context { out: &mut out, now_ms: 0, metrics: &metrics };

@@ -15,7 +15,7 @@ use millstream_core::key::HashRange;
 use millstream_core::operator::{Operator, Restored, TableSpec};
 use millstream_core::sink::{SinkContext, id_in_job};
 use millstream_core::source::{SourceContext, Waker};
-use millstream_core::{Error, Result, Schema, settings};
+use millstream_core::{Error, Result, settings};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::cell::RefCell;
@@ -366,9 +366,6 @@ fn make_task(
         range: HashRange::of_worker(me, peers),
         metrics: plan.metrics.clone(),
     };
-    let schemas = |inputs: &[millstream_core::graph::Edge]| -> Vec<Schema> {
-        inputs.iter().map(|e| graph.nodes[e.from].schema.clone()).collect()
-    };
     let mut source = None;
     let mut nodes = vec![];
     for &index in &task.nodes {
@@ -402,9 +399,9 @@ fn make_task(
                 Kind::Source
             }
             NodeKind::Operator(spec) => {
-                let inputs = schemas(&node.inputs);
-                tables = operators::tables(spec, &inputs, &node.schema)?;
-                let mut operator = operators::create(spec, &inputs, &node.schema, me, peers)?;
+                let connections = graph.connections(node);
+                tables = operators::tables(spec, &connections)?;
+                let mut operator = operators::create(spec, &connections, me, peers)?;
                 restore_operator(plan, &node.id, &tables, &place, operator.as_mut())?;
                 Kind::Operator(operator)
             }

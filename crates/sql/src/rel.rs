@@ -4,7 +4,7 @@ use crate::catalog::Table;
 use millstream_core::graph::{WindowAggregate, WindowSpec};
 use millstream_core::source::Source;
 use millstream_core::types::SessionZone;
-use millstream_core::{DataType, ExprRef, Field, Schema, TypeKind};
+use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
 use std::sync::Arc;
 
 /// A shared relation.
@@ -143,6 +143,23 @@ impl Rel {
     /// A relation.
     pub fn new(op: RelOp, columns: Vec<Column>) -> RelRef {
         Arc::new(Rel { op, columns })
+    }
+    /// The same over other inputs, of the same columns, which `change` makes from its own.
+    pub fn map_inputs(&self, mut change: impl FnMut(&RelRef) -> Result<RelRef>) -> Result<RelRef> {
+        let mut op = self.op.clone();
+        match &mut op {
+            RelOp::Scan { .. } | RelOp::Values { .. } => {}
+            RelOp::Calc { input, .. }
+            | RelOp::Expand { input, .. }
+            | RelOp::Window { input, .. }
+            | RelOp::Aggregate { input, .. } => *input = change(input)?,
+            RelOp::Union { inputs } => {
+                for input in inputs {
+                    *input = change(input)?;
+                }
+            }
+        }
+        Ok(Rel::new(op, self.columns.clone()))
     }
     /// The columns as a schema.
     pub fn schema(&self) -> Schema {

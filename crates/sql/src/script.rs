@@ -265,7 +265,7 @@ impl Planner<'_> {
                 false => Output::Inserts,
             };
         }
-        Ok((emitter.finish(self.options.name.clone()), output))
+        Ok((emitter.finish(self.options.name.clone())?, output))
     }
 }
 

@@ -24,20 +24,20 @@ mod windows;
 
 pub use watermark::{WatermarkGenerator, WatermarkStatus};
 
-use millstream_core::graph::{AggregatePhase, OperatorSpec, WindowShape};
+use millstream_core::Result;
+use millstream_core::graph::{AggregatePhase, Connections, OperatorSpec, WindowShape};
 use millstream_core::operator::{Operator, TableSpec};
-use millstream_core::{Error, Result, Schema};
 use stateless::Stateless;
 
-/// Makes instance `instance` of `instances` of an operator whose ports have the schemas `input`.
+/// Makes instance `instance` of `instances` of an operator.
 pub fn create(
     spec: &OperatorSpec,
-    input: &[Schema],
-    output: &Schema,
+    connections: &Connections,
     instance: usize,
     instances: usize,
 ) -> Result<Box<dyn Operator>> {
-    let first = || input.first().ok_or_else(|| Error::internal("an operator without an input"));
+    let first = || connections.input(0);
+    let output = &connections.output.schema;
     Ok(match spec {
         OperatorSpec::Calc { filter, project } => {
             Box::new(Stateless(calc::Calc::new(filter.clone(), project.clone(), output)))
@@ -64,9 +64,8 @@ pub fn create(
 }
 
 /// The shapes of an operator's state tables; none if it keeps no state.
-pub fn tables(spec: &OperatorSpec, input: &[Schema], output: &Schema) -> Result<Vec<TableSpec>> {
-    let _ = output;
-    let first = || input.first().ok_or_else(|| Error::internal("an operator without an input"));
+pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<TableSpec>> {
+    let first = || connections.input(0);
     Ok(match spec {
         OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {

@@ -186,8 +186,12 @@ impl Job {
         job
     }
 
+    fn connections(&self) -> Connections {
+        Connections::insert_only(std::slice::from_ref(&self.input), &self.output)
+    }
+
     fn start(&mut self, count: usize) {
-        let make = |i| create(&self.spec, std::slice::from_ref(&self.input), &self.output, i, count).unwrap();
+        let make = |i| create(&self.spec, &self.connections(), i, count).unwrap();
         self.instances = (0..count).map(make).collect();
     }
 
@@ -212,7 +216,7 @@ impl Job {
 
     /// Takes a snapshot and goes on from it with `count` instances.
     pub(super) fn restart(&mut self, count: usize) {
-        let table = tables(&self.spec, std::slice::from_ref(&self.input), &self.output).unwrap().remove(0);
+        let table = tables(&self.spec, &self.connections()).unwrap().remove(0);
         let deltas: Vec<StateDelta> = self.instances.iter_mut().map(|i| i.snapshot(1).unwrap()).collect();
         let id = |rows: &RecordBatch, columns: &[usize], row: usize| {
             let cell = |c: &usize| format!("{:?}", rows.column(*c).slice(row, 1));

@@ -1,5 +1,6 @@
 //! Turns pruned plans into the nodes of a job graph; equal parts of several plans become one.
 
+use super::changelog::{emitted, settle};
 use super::prune::{project_source, scan_key};
 use super::values::ValuesSource;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
@@ -58,8 +59,9 @@ impl<'a> Emitter<'a> {
     }
 
     /// The job.
-    pub fn finish(self, name: String) -> JobGraph {
-        JobGraph { name, nodes: self.nodes }
+    pub fn finish(mut self, name: String) -> Result<JobGraph> {
+        settle(&mut self.nodes)?;
+        Ok(JobGraph { name, nodes: self.nodes })
     }
 
     fn unique(&mut self, id: &str) -> String {
@@ -69,7 +71,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// A node, or the one that does the same to the same inputs already.
-    fn node(&mut self, id: &str, name: String, kind: NodeKind, inputs: Vec<Edge>, schema: Schema) -> NodeIndex {
+    fn node(&mut self, id: &str, name: String, kind: NodeKind, inputs: Vec<Edge>, schema: Schema) -> Result<NodeIndex> {
         let shown = match &kind {
             NodeKind::Operator(spec) => format!("{spec:?}"),
             NodeKind::Source(source) => format!("{id} {:?} {:?}", source.columns, source.watermark),
@@ -77,23 +79,24 @@ impl<'a> Emitter<'a> {
         };
         let key = format!("{shown} {inputs:?} {:?}", schema.fields);
         if let Some(known) = self.known.get(&key) {
-            return *known;
+            return Ok(*known);
         }
-        let changelog = inputs.iter().fold(ChangelogMode::INSERT_ONLY, |mode, edge| {
-            let from = self.nodes[edge.from].changelog;
-            ChangelogMode {
-                update: mode.update || from.update,
-                update_before: mode.update_before || from.update_before,
-                delete: mode.delete || from.delete,
-            }
-        });
+        let arriving: Vec<ChangelogMode> = inputs.iter().map(|edge| self.nodes[edge.from].changelog).collect();
+        let changelog = emitted(&kind, &arriving)?;
         let id = self.unique(id);
         self.nodes.push(Node { id, name, kind, inputs, schema, changelog });
         self.known.insert(key, self.nodes.len() - 1);
-        self.nodes.len() - 1
+        Ok(self.nodes.len() - 1)
     }
 
-    fn operator(&mut self, role: &str, name: &str, spec: OperatorSpec, inputs: Vec<Edge>, schema: Schema) -> NodeIndex {
+    fn operator(
+        &mut self,
+        role: &str,
+        name: &str,
+        spec: OperatorSpec,
+        inputs: Vec<Edge>,
+        schema: Schema,
+    ) -> Result<NodeIndex> {
         let id = format!("{}/{role}", self.statement);
         self.node(&id, name.to_string(), NodeKind::Operator(spec), inputs, schema)
     }
@@ -132,14 +135,14 @@ impl<'a> Emitter<'a> {
                 let key = scan_key(&table.name, variant);
                 let kind = NodeKind::Source(SourceNode { source, columns: expressions, watermark });
                 let name = format!("Source({})", table.name);
-                Ok(self.node(&format!("source:{key}"), name, kind, vec![], schema_of(&columns)))
+                self.node(&format!("source:{key}"), name, kind, vec![], schema_of(&columns))
             }
             RelOp::Values { rows } => {
                 let source = Arc::new(ValuesSource::new(schema.clone(), rows.clone()));
                 let kind = NodeKind::Source(SourceNode { source, columns: None, watermark: None });
                 let id = format!("{}/values", self.statement);
                 let id = self.unique(&id);
-                Ok(self.node(&id, "Values".into(), kind, vec![], schema))
+                self.node(&id, "Values".into(), kind, vec![], schema)
             }
             RelOp::Calc { input, filter, project } => {
                 let from = self.rel(input)?;
@@ -149,39 +152,36 @@ impl<'a> Emitter<'a> {
                     return Ok(from);
                 }
                 let spec = OperatorSpec::Calc { filter: filter.clone(), project: project.clone() };
-                Ok(self.operator("calc", "Calc", spec, forward(from), schema))
+                self.operator("calc", "Calc", spec, forward(from), schema)
             }
             RelOp::Expand { input, projections } => {
                 let from = self.rel(input)?;
                 let spec = OperatorSpec::Expand { projections: projections.clone() };
-                Ok(self.operator("expand", "Expand", spec, forward(from), schema))
+                self.operator("expand", "Expand", spec, forward(from), schema)
             }
             RelOp::Union { inputs } => {
                 let mut edges = vec![];
                 for input in inputs {
                     edges.extend(forward(self.rel(input)?));
                 }
-                Ok(self.operator("union", "Union", OperatorSpec::Union, edges, schema))
+                self.operator("union", "Union", OperatorSpec::Union, edges, schema)
             }
             RelOp::Window { input, window, session_keys } => {
                 let from = self.rel(input)?;
                 let is_session = matches!(window.shape, WindowShape::Session { .. });
-                if is_session && self.nodes[from].changelog != ChangelogMode::INSERT_ONLY {
-                    return Err(Error::unsupported("a SESSION window function over rows that are updated"));
-                }
                 let inputs = match is_session {
                     true => vec![Edge { from, partitioning: Partitioning::Hash(session_keys.clone()) }],
                     false => forward(from),
                 };
                 let spec = OperatorSpec::WindowAssign { window: window.clone(), session_keys: session_keys.clone() };
-                Ok(self.operator("window", "WindowAssign", spec, inputs, schema))
+                self.operator("window", "WindowAssign", spec, inputs, schema)
             }
             RelOp::Aggregate { input, aggregate } => {
                 let from = self.rel(input)?;
                 if !self.is_two_phase(aggregate) {
                     let edge = Edge { from, partitioning: Partitioning::Hash(aggregate.keys.clone()) };
                     let spec = OperatorSpec::WindowAggregate(aggregate.clone());
-                    return Ok(self.operator("aggregate", "WindowAggregate", spec, vec![edge], schema));
+                    return self.operator("aggregate", "WindowAggregate", spec, vec![edge], schema);
                 }
                 let local = WindowAggregate { phase: AggregatePhase::Local, ..aggregate.clone() };
                 let mut fields: Vec<Field> = schema.fields[..aggregate.keys.len()].to_vec();
@@ -193,7 +193,7 @@ impl<'a> Emitter<'a> {
                 }
                 let spec = OperatorSpec::WindowAggregate(local);
                 let from =
-                    self.operator("local-aggregate", "LocalWindowAggregate", spec, forward(from), Schema::new(fields));
+                    self.operator("local-aggregate", "LocalWindowAggregate", spec, forward(from), Schema::new(fields))?;
                 let keys: Vec<usize> = (0..aggregate.keys.len()).collect();
                 let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
                 let global = WindowAggregate {
@@ -204,7 +204,7 @@ impl<'a> Emitter<'a> {
                 };
                 let spec = OperatorSpec::WindowAggregate(global);
                 // The id is that of the single phase: its state is the same.
-                Ok(self.operator("aggregate", "GlobalWindowAggregate", spec, vec![edge], schema))
+                self.operator("aggregate", "GlobalWindowAggregate", spec, vec![edge], schema)
             }
         }
     }

@@ -13,27 +13,7 @@ pub fn fuse(rel: &RelRef) -> Result<RelRef> {
         RelOp::Aggregate { input, aggregate } => fuse_aggregate(rel, input, aggregate),
         _ => rel.clone(),
     };
-    let columns = rel.columns.clone();
-    Ok(match &rel.op {
-        RelOp::Scan { .. } | RelOp::Values { .. } => rel,
-        RelOp::Calc { input, filter, project } => {
-            let op = RelOp::Calc { input: fuse(input)?, filter: filter.clone(), project: project.clone() };
-            Rel::new(op, columns)
-        }
-        RelOp::Expand { input, projections } => {
-            Rel::new(RelOp::Expand { input: fuse(input)?, projections: projections.clone() }, columns)
-        }
-        RelOp::Union { inputs } => {
-            Rel::new(RelOp::Union { inputs: inputs.iter().map(fuse).collect::<Result<_>>()? }, columns)
-        }
-        RelOp::Window { input, window, session_keys } => {
-            let (window, session_keys) = (window.clone(), session_keys.clone());
-            Rel::new(RelOp::Window { input: fuse(input)?, window, session_keys }, columns)
-        }
-        RelOp::Aggregate { input, aggregate } => {
-            Rel::new(RelOp::Aggregate { input: fuse(input)?, aggregate: aggregate.clone() }, columns)
-        }
-    })
+    rel.map_inputs(fuse)
 }
 
 fn fuse_aggregate(rel: &RelRef, input: &RelRef, aggregate: &WindowAggregate) -> RelRef {

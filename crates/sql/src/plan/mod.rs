@@ -1,5 +1,6 @@
 //! Planning: the logical plan is optimised and becomes a job graph.
 
+pub mod changelog;
 pub mod emit;
 pub mod explain;
 pub mod fuse;

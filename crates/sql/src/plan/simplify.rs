@@ -8,38 +8,14 @@ use std::collections::BTreeSet;
 
 /// The simplified plan.
 pub fn simplify(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
+    let RelOp::Calc { input, filter, project } = &rel.op else { return rel.map_inputs(|input| simplify(input, zone)) };
     let columns = rel.columns.clone();
-    Ok(match &rel.op {
-        RelOp::Scan { .. } | RelOp::Values { .. } => rel.clone(),
-        RelOp::Calc { input, filter, project } => {
-            let input = simplify(input, zone)?;
-            match push_filter(input, filter.clone(), zone)? {
-                (input, None) if is_identity(project, &input) => {
-                    // Names and roles may differ; the operators below don't care.
-                    Rel::new(input.op.clone(), columns)
-                }
-                (input, filter) => {
-                    merge(Rel::new(RelOp::Calc { input, filter, project: project.clone() }, columns), zone)?
-                }
-            }
-        }
-        RelOp::Expand { input, projections } => {
-            let op = RelOp::Expand { input: simplify(input, zone)?, projections: projections.clone() };
-            Rel::new(op, columns)
-        }
-        RelOp::Union { inputs } => {
-            let inputs = inputs.iter().map(|i| simplify(i, zone)).collect::<Result<_>>()?;
-            Rel::new(RelOp::Union { inputs }, columns)
-        }
-        RelOp::Window { input, window, session_keys } => {
-            let input = simplify(input, zone)?;
-            let (window, session_keys) = (window.clone(), session_keys.clone());
-            Rel::new(RelOp::Window { input, window, session_keys }, columns)
-        }
-        RelOp::Aggregate { input, aggregate } => {
-            Rel::new(RelOp::Aggregate { input: simplify(input, zone)?, aggregate: aggregate.clone() }, columns)
-        }
-    })
+    let input = simplify(input, zone)?;
+    match push_filter(input, filter.clone(), zone)? {
+        // Names and roles may differ; the operators below don't care.
+        (input, None) if is_identity(project, &input) => Ok(Rel::new(input.op.clone(), columns)),
+        (input, filter) => merge(Rel::new(RelOp::Calc { input, filter, project: project.clone() }, columns), zone),
+    }
 }
 
 fn is_identity(project: &[ExprRef], input: &RelRef) -> bool {

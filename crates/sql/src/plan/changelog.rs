@@ -1,0 +1,81 @@
+//! Which kinds of rows each node emits: first from its inputs up, then, from the sinks down, whether anyone needs `-U`.
+
+use millstream_core::graph::{ChangelogMode, Node, NodeKind, OperatorSpec, WindowShape};
+use millstream_core::{Error, Result};
+
+/// The kinds that a node emits, given those that arrive, as if everyone needed `-U`.
+///
+/// # Errors
+///
+/// The node can't take what arrives.
+pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
+    let all = inputs.iter().copied().fold(ChangelogMode::INSERT_ONLY, ChangelogMode::union);
+    let spec = match kind {
+        NodeKind::Source(source) => return Ok(source.source.changelog()),
+        NodeKind::Sink(_) => return Ok(all),
+        NodeKind::Operator(spec) => spec,
+    };
+    let append_only = |what: &str| match all.is_insert_only() {
+        true => Ok(ChangelogMode::INSERT_ONLY),
+        false => Err(Error::unsupported(format!("{what} over rows that are updated"))
+            .detail(format!("the rows that arrive are {all}"))),
+    };
+    match spec {
+        OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => Ok(all),
+        OperatorSpec::WindowAssign { window, .. } => match window.shape {
+            WindowShape::Session { .. } => append_only("a SESSION window function"),
+            _ => Ok(all),
+        },
+        OperatorSpec::WindowAggregate(_) => Ok(ChangelogMode::INSERT_ONLY),
+        OperatorSpec::Custom(_) => append_only("an operator of the program's own"),
+    }
+}
+
+/// Whether a node that emits an update of its own making can leave out `-U`.
+fn makes_updates(kind: &NodeKind) -> bool {
+    match kind {
+        NodeKind::Source(_) | NodeKind::Sink(_) => false,
+        NodeKind::Operator(spec) => match spec {
+            OperatorSpec::Calc { .. }
+            | OperatorSpec::Expand { .. }
+            | OperatorSpec::Union
+            | OperatorSpec::WindowAssign { .. }
+            | OperatorSpec::WindowAggregate(_)
+            | OperatorSpec::Custom(_) => false,
+        },
+    }
+}
+
+/// Whether a node needs `-U` of what arrives, given whether those behind it need it.
+fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
+    match kind {
+        NodeKind::Source(_) => false,
+        NodeKind::Sink(sink) => sink.accepts().update_before,
+        NodeKind::Operator(spec) => match spec {
+            // A filter may drop the new version of a row whose old one has passed (as in Flink).
+            OperatorSpec::Calc { filter: Some(_), .. } => true,
+            OperatorSpec::Calc { filter: None, .. }
+            | OperatorSpec::Expand { .. }
+            | OperatorSpec::Union
+            | OperatorSpec::WindowAssign { .. } => wanted,
+            OperatorSpec::WindowAggregate(_) | OperatorSpec::Custom(_) => true,
+        },
+    }
+}
+
+/// Puts right the kinds of all nodes: no one emits a `-U` that no one needs.
+pub fn settle(nodes: &mut [Node]) -> Result<()> {
+    let mut wanted = vec![false; nodes.len()];
+    for index in (0..nodes.len()).rev() {
+        if needs_update_before(&nodes[index].kind, wanted[index]) {
+            nodes[index].inputs.iter().for_each(|edge| wanted[edge.from] = true);
+        }
+    }
+    for index in 0..nodes.len() {
+        let inputs: Vec<ChangelogMode> = nodes[index].inputs.iter().map(|e| nodes[e.from].changelog).collect();
+        let mut mode = emitted(&nodes[index].kind, &inputs)?;
+        mode.update_before &= wanted[index] || !makes_updates(&nodes[index].kind);
+        nodes[index].changelog = mode;
+    }
+    Ok(())
+}
