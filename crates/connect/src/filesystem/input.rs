@@ -37,6 +37,13 @@ fn file_error(e: std::io::Error, path: &str) -> Error {
     }
 }
 
+fn shorter(path: &str, had: u64, has: u64) -> Error {
+    let place = Place::File { path: path.to_string(), line: None };
+    Error::data("the file has become shorter since it was first seen")
+        .detail(format!("it had {had} bytes, now it has {has}"))
+        .at(place)
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(future))
@@ -105,10 +112,7 @@ impl Location {
             }
         };
         if size < file.size {
-            let place = Place::File { path: file.path.clone(), line: None };
-            return Err(Error::data("the file has become shorter since it was first seen")
-                .detail(format!("it had {} bytes, now it has {size}", file.size))
-                .at(place));
+            return Err(shorter(&file.path, file.size, size));
         }
         Ok(OpenFile { bytes, path: file.path.clone(), size: file.size, at: 0 })
     }
@@ -156,12 +160,14 @@ impl OpenFile {
         }
     }
 
-    /// Bytes from `start`, `length` of them or up to the file's end, appended to `out`.
+    /// Bytes from `start`, `length` of them or up to the file's end as it was when it was first seen, appended to
+    /// `out`; an error if they are no longer there.
     pub fn read_at(&mut self, start: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
         let length = length.min(self.size.saturating_sub(start));
         if length == 0 {
             return Ok(());
         }
+        let before = out.len() as u64;
         match &mut self.bytes {
             Bytes::Local(file) => {
                 file.seek(SeekFrom::Start(start)).map_err(|e| file_error(e, &self.path))?;
@@ -173,6 +179,10 @@ impl OpenFile {
                     .map_err(|e| store_error(e, &self.path))?;
                 out.extend_from_slice(&bytes);
             }
+        }
+        let found = out.len() as u64 - before;
+        if found < length {
+            return Err(shorter(&self.path, self.size, start + found));
         }
         Ok(())
     }

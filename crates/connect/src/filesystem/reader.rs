@@ -24,9 +24,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 /// Pieces are small enough to stay in the caches until they are decoded; so many more make up one batch at most.
-const MORE_PIECES: usize = 15;
+const MORE_PIECES: usize = 31;
 
-/// Bytes that are read at once to find the end of a chunk's last record.
+/// Bytes of a chunk that are read at once.
+const PART: u64 = 128 << 10;
+
+/// Bytes that are read first to find the end of a chunk's last record.
 const LINE_STEP: u64 = 8 << 10;
 
 /// Bytes of one chunk: whole records.
@@ -55,27 +58,61 @@ struct Order {
 enum Pieces {
     /// A thread, which waits for the store, or decompresses.
     Thread(Receiver<Result<Piece>>),
-    /// Here and now: cut files of a local disk, whose next chunk the system is asked to fetch ahead. The pages are then
-    /// copied on the core that decodes them, which costs a fraction of bringing them over from another core.
-    Here(VecDeque<Order>),
+    /// Here and now: cut files of a local disk. The pages are then copied on the core that decodes them, which costs
+    /// a fraction of bringing them over from another core.
+    Here(Here),
 }
 
 impl Pieces {
     fn try_next(&mut self, plan: &Plan) -> Result<Result<Piece>, TryRecvError> {
-        let orders = match self {
-            Pieces::Thread(receiver) => return receiver.try_recv(),
-            Pieces::Here(orders) => orders,
-        };
-        let order = orders.pop_front().ok_or(TryRecvError::Disconnected)?;
-        let read = || {
-            let mut file = plan.input.open(&order.file)?;
-            if let Some(next) = orders.front().filter(|next| next.file.path == order.file.path) {
-                file.fetch_ahead(next.start, next.end.saturating_sub(next.start));
+        match self {
+            Pieces::Thread(receiver) => receiver.try_recv(),
+            Pieces::Here(here) => here.next(plan).ok_or(TryRecvError::Disconnected),
+        }
+    }
+
+    /// Takes the buffer of a piece back that has been decoded.
+    fn recycle(&mut self, bytes: Vec<u8>) {
+        if let Pieces::Here(here) = self {
+            here.spare = bytes;
+        }
+    }
+}
+
+/// Reads chunks in parts that fit the caches together with what they are decoded into, always into the same buffer.
+struct Here {
+    orders: VecDeque<Order>,
+    /// The file that was read last.
+    open: Option<(Arc<str>, OpenFile)>,
+    spare: Vec<u8>,
+}
+
+impl Here {
+    fn next(&mut self, plan: &Plan) -> Option<Result<Piece>> {
+        let order = self.orders.pop_front()?;
+        Some(self.read(plan, &order).map_err(|e| in_file(e, &order)).inspect(|piece| {
+            if !piece.last {
+                let resume = Some(piece.base + piece.bytes.len() as u64);
+                self.orders.push_front(Order { resume, ..order });
             }
-            let (base, first, bytes) = read_range(&mut file, &order)?;
-            Ok(Piece { path: order.file.path.as_str().into(), id: order.id, base, bytes, first, last: true })
-        };
-        Ok(read().map_err(|e: Error| in_file(e, &order)))
+        }))
+    }
+
+    fn read(&mut self, plan: &Plan, order: &Order) -> Result<Piece> {
+        if self.open.as_ref().is_none_or(|(path, _)| **path != *order.file.path) {
+            self.open = Some((order.file.path.as_str().into(), plan.input.open(&order.file)?));
+        }
+        let Some((path, file)) = &mut self.open else { return Err(Error::internal("no file is open")) };
+        if order.resume.is_none()
+            && let Some(next) = self.orders.front().filter(|next| next.file.path == order.file.path)
+        {
+            // The disk gets the next chunk ready meanwhile.
+            file.fetch_ahead(next.start, next.end.saturating_sub(next.start));
+        }
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        let (base, first, last) = read_range(file, order, PART, &mut bytes)?;
+        Ok(Piece { path: path.clone(), id: order.id, base, bytes, first, last })
     }
 }
 
@@ -212,7 +249,7 @@ impl FileReader {
             orders.push(Order { file: file.clone(), id, start, end, resume: self.layout.resume(id) });
         }
         if self.plan.input.is_local() && orders.iter().all(|order| order.end != u64::MAX) {
-            self.pieces = Some(Pieces::Here(orders.into()));
+            self.pieces = Some(Pieces::Here(Here { orders: orders.into(), open: None, spare: Vec::new() }));
             return Ok(());
         }
         let (sender, receiver) = sync_channel(3);
@@ -321,6 +358,9 @@ impl FileReader {
                 self.layout.finish(id, self.plan.monitor_interval.is_some());
             } else {
                 self.layout.advance(id, piece.base + piece.bytes.len() as u64);
+            }
+            if let Some(pieces) = &mut self.pieces {
+                pieces.recycle(piece.bytes);
             }
         }
         let rows = self.decoder.num_rows();
@@ -455,26 +495,53 @@ fn read_chunk(plan: &Plan, order: &Order, send: &mut dyn FnMut(Result<Piece>) ->
         let mut source: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         return read_stream(&mut *source, plan.format.framing, resume, is_gzip, &path, order.id, send);
     }
-    let (base, first, bytes) = read_range(&mut file, order)?;
-    Ok(send(Ok(Piece { path, id: order.id, base, bytes, first, last: true })))
+    let mut bytes = Vec::new();
+    let (base, first, last) = read_range(&mut file, order, u64::MAX, &mut bytes)?;
+    Ok(send(Ok(Piece { path, id: order.id, base, bytes, first, last })))
 }
 
-/// The records whose first byte is in the chunk: where in the file the bytes begin, and where among them the records.
-fn read_range(file: &mut OpenFile, order: &Order) -> Result<(u64, usize, Vec<u8>)> {
+/// Reads records whose first byte is in the chunk, from where it is to go on and about `part` bytes of them, into the
+/// empty `bytes`. Gives where in the file the bytes begin, where among them the records, and whether the chunk has no
+/// more.
+fn read_range(file: &mut OpenFile, order: &Order, part: u64, bytes: &mut Vec<u8>) -> Result<(u64, usize, bool)> {
     // The byte before the chunk tells whether a record starts with it.
     let from = order.resume.unwrap_or(order.start.saturating_sub(1));
-    let mut bytes = Vec::with_capacity((order.end.saturating_sub(from) + LINE_STEP) as usize);
-    file.read_at(from, order.end.saturating_sub(from), &mut bytes)?;
+    let length = order.end.saturating_sub(from);
+    bytes.reserve((length.min(part) + LINE_STEP) as usize);
+    file.read_at(from, length.min(part), bytes)?;
     let mut skip = 0;
     if order.resume.is_none() && order.start > 0 {
-        match memchr::memchr(b'\n', &bytes) {
+        let found = loop {
+            match memchr::memchr(b'\n', bytes) {
+                None if (bytes.len() as u64) < length => {
+                    let before = bytes.len() as u64;
+                    file.read_at(from + before, (length - before).min(part), bytes)?;
+                    if bytes.len() as u64 == before {
+                        break None;
+                    }
+                }
+                found => break found,
+            }
+        };
+        match found {
             Some(i) if from + i as u64 + 1 < order.end => skip = i + 1,
-            _ => return Ok((order.end, 0, Vec::new())),
+            _ => {
+                bytes.clear();
+                return Ok((order.end, 0, true));
+            }
         }
     }
+    let last = bytes.len() as u64 >= length;
+    if !last && let Some(i) = memchr::memrchr(b'\n', bytes.get(skip..).unwrap_or_default()) {
+        bytes.truncate(skip + i + 1);
+        return Ok((from, skip, false));
+    }
+    // The last record goes on behind the chunk, or it is longer than a part.
+    let mut step = LINE_STEP;
     while bytes.last().is_some_and(|b| *b != b'\n') {
         let before = bytes.len();
-        file.read_at(from + before as u64, LINE_STEP, &mut bytes)?;
+        file.read_at(from + before as u64, step, bytes)?;
+        step *= 2;
         if bytes.len() == before {
             break;
         }
@@ -482,7 +549,7 @@ fn read_range(file: &mut OpenFile, order: &Order) -> Result<(u64, usize, Vec<u8>
             bytes.truncate(before + i + 1);
         }
     }
-    Ok((from, skip, bytes))
+    Ok((from, skip, from + bytes.len() as u64 >= order.end))
 }
 
 /// The end of the last whole record in `bytes`, which starts with a record; 0 if there is none.

@@ -26,6 +26,8 @@ pub struct Column {
     nulls: Vec<(usize, usize)>,
     /// The values.
     pub values: Values,
+    /// What makes timestamps of its text.
+    pub dates: temporal::Dates,
 }
 
 /// The values of a column, by how they are carried.
@@ -95,7 +97,14 @@ impl Column {
                 return Err(Error::unsupported(format!("reading column '{name}' of type {data_type} from a file")));
             }
         };
-        Ok(Column { name: name.to_string(), data_type: data_type.clone(), len: 0, nulls: vec![], values })
+        Ok(Column {
+            name: name.to_string(),
+            data_type: data_type.clone(),
+            len: 0,
+            nulls: vec![],
+            values,
+            dates: Default::default(),
+        })
     }
     /// Empty columns for `fields`.
     pub fn of_fields(fields: &[Field]) -> Result<Vec<Column>> {

@@ -9,6 +9,16 @@ pub enum TimestampStandard {
     Iso8601,
 }
 
+impl TimestampStandard {
+    /// What stands between the date and the time.
+    fn separator(self) -> u8 {
+        match self {
+            TimestampStandard::Sql => b' ',
+            TimestampStandard::Iso8601 => b'T',
+        }
+    }
+}
+
 fn digits(text: &[u8]) -> Option<u32> {
     let mut n = 0u32;
     for b in text {
@@ -95,11 +105,7 @@ pub fn parse_timestamp(text: &[u8], standard: TimestampStandard, zulu: bool) -> 
     let text = if zulu { text.strip_suffix(b"Z")? } else { text };
     let (date, rest) = text.split_at_checked(10)?;
     let (separator, time) = rest.split_first()?;
-    let expected = match standard {
-        TimestampStandard::Sql => b' ',
-        TimestampStandard::Iso8601 => b'T',
-    };
-    if *separator != expected {
+    if *separator != standard.separator() {
         return None;
     }
     let days = parse_date(date)?;
@@ -107,11 +113,81 @@ pub fn parse_timestamp(text: &[u8], standard: TimestampStandard, zulu: bool) -> 
     Some((i64::from(days) * 86_400 + i64::from(seconds), nanos))
 }
 
+/// Reads timestamps, most of which are of the same day as the one before.
+#[derive(Debug, Default)]
+pub struct Dates {
+    /// A date as it was written, and where it begins in seconds since 1970.
+    last: Option<([u8; 10], i64)>,
+}
+
+impl Dates {
+    /// [`parse_timestamp`] in the unit of [`to_unit`], of a text without blanks around it and with seconds. `None`
+    /// says that the text isn't so plain, or no timestamp.
+    #[inline(always)]
+    pub fn timestamp(&mut self, text: &[u8], standard: TimestampStandard, zulu: bool, precision: u8) -> Option<i64> {
+        let (date, rest) = text.split_first_chunk::<10>()?;
+        let (separator, rest) = rest.split_first()?;
+        let (time, fraction) = rest.split_first_chunk::<8>()?;
+        if *separator != standard.separator() {
+            return None;
+        }
+        let fraction = if zulu { fraction.strip_suffix(b"Z")? } else { fraction };
+        let nanos = match fraction {
+            [] => 0,
+            [b'.', digits @ ..] if (1..=9).contains(&digits.len()) => {
+                let mut nanos = 0;
+                let mut unit = 100_000_000;
+                for digit in digits {
+                    let digit = digit.wrapping_sub(b'0');
+                    if digit > 9 {
+                        return None;
+                    }
+                    nanos += u32::from(digit) * unit;
+                    unit /= 10;
+                }
+                nanos
+            }
+            _ => return None,
+        };
+        let midnight = match self.last {
+            Some((last, midnight)) if last == *date => midnight,
+            _ => {
+                let midnight = i64::from(parse_date(date)?) * 86_400;
+                self.last = Some((*date, midnight));
+                midnight
+            }
+        };
+        to_unit(midnight + seconds_of_day(*time)?, nanos, precision)
+    }
+}
+
+/// `HH:mm:ss` to seconds of the day.
+#[inline(always)]
+fn seconds_of_day(text: [u8; 8]) -> Option<i64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // What is left of digits is their value, of colons zero.
+    let x = u64::from_le_bytes(text) ^ u64::from_le_bytes(*b"00:00:00");
+    let above_9 = x.wrapping_add(ONES * 0x76) | x;
+    if above_9 & (ONES * 0x80) != 0 || x & 0x0000_FF00_00FF_0000 != 0 {
+        return None;
+    }
+    let [h1, h0, _, m1, m0, _, s1, s0] = x.to_le_bytes().map(i64::from);
+    let (hour, minute, second) = (10 * h1 + h0, 10 * m1 + m0, 10 * s1 + s0);
+    (hour <= 23 && minute <= 59 && second <= 59).then_some(hour * 3600 + minute * 60 + second)
+}
+
 /// Brings seconds and nanoseconds to the unit that carries `TIMESTAMP(precision)`, cut to that precision.
 /// `None` if it doesn't fit.
+#[inline]
 pub fn to_unit(seconds: i64, nanos: u32, precision: u8) -> Option<i64> {
-    let step = 10u32.pow(9 - u32::from(precision.min(9)));
-    let nanos = i64::from(nanos / step * step);
+    let nanos = i64::from(match precision {
+        // The unit cuts it.
+        3 | 6 | 9.. => nanos,
+        _ => {
+            let step = 10u32.pow(9 - u32::from(precision));
+            nanos / step * step
+        }
+    });
     match precision {
         0..=3 => seconds.checked_mul(1000)?.checked_add(nanos / 1_000_000),
         4..=6 => seconds.checked_mul(1_000_000)?.checked_add(nanos / 1000),
@@ -177,10 +253,7 @@ pub fn push_time(out: &mut Vec<u8>, seconds: u32, nanos: u32) {
 pub fn push_timestamp(out: &mut Vec<u8>, value: i64, precision: u8, standard: TimestampStandard, zulu: bool) {
     let (seconds, nanos) = from_unit(value, precision);
     push_date(out, seconds.div_euclid(86_400));
-    out.push(match standard {
-        TimestampStandard::Sql => b' ',
-        TimestampStandard::Iso8601 => b'T',
-    });
+    out.push(standard.separator());
     push_time(out, seconds.rem_euclid(86_400) as u32, nanos);
     if zulu {
         out.push(b'Z');
@@ -203,6 +276,34 @@ mod tests {
             let mut out = Vec::new();
             push_timestamp(&mut out, to_unit(seconds, nanos, precision).unwrap(), precision, standard, zulu);
             assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn timestamps_are_read_the_same_whatever_came_before() {
+        let mut dates = Dates::default();
+        let text = "2024-02-29 23:59:59.123456789Z";
+        let mut texts: Vec<Vec<u8>> = (0..=text.len()).map(|end| text.as_bytes()[..end].to_vec()).collect();
+        for at in 0..text.len() {
+            for byte in [b'0', b'3', b'6', b'9', b':', b'/', b';', b' ', b'T', b'Z', 0x80, 0xB0, 0xFF] {
+                for end in [text.len() - 1, text.len(), 19, 20, 23] {
+                    let mut damaged = text.as_bytes().to_vec();
+                    damaged[at] = byte;
+                    damaged.truncate(end);
+                    texts.push(damaged);
+                }
+            }
+        }
+        for text in texts {
+            for standard in [TimestampStandard::Sql, TimestampStandard::Iso8601] {
+                for (zulu, precision) in [(false, 0), (false, 3), (true, 3), (false, 5), (true, 6), (false, 9)] {
+                    let wanted = parse_timestamp(&text, standard, zulu).and_then(|(s, n)| to_unit(s, n, precision));
+                    let found = dates.timestamp(&text, standard, zulu, precision);
+                    // Without seconds, as ISO-8601 allows, it isn't plain enough.
+                    let short = text.len() < 19 && found.is_none();
+                    assert!(found == wanted || short, "{found:?}, not {wanted:?}: {}", text.escape_ascii());
+                }
+            }
         }
     }
 

@@ -4,7 +4,8 @@
 //! does it look the key up. Fields that the schema doesn't have are only skipped.
 
 use super::JsonOptions;
-use super::scan::{Fail, Outcome, Scan, Words, misfit, push_compact, push_str, syntax};
+use super::marks::Marks;
+use super::scan::{Fail, Outcome, Scan, Str, Words, misfit, push_compact, push_str, syntax};
 use crate::formats::column::{Column, Values};
 use crate::formats::text;
 use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
@@ -13,6 +14,8 @@ use std::collections::HashMap;
 
 /// Bytes after which a call stops, so that a column's text stays within what Arrow's offsets can hold.
 const MAX_BYTES: usize = 256 << 20;
+/// Bytes that are looked over at once for the marks of strings, if no record is longer.
+const WINDOW: usize = 16 << 10;
 /// Longest record.
 const MAX_RECORD: usize = 1 << 30;
 /// How many keys of an object are remembered.
@@ -84,7 +87,7 @@ impl RowPlan {
         scan.colon()?;
         let field = if key.escaped {
             let mut text = Vec::new();
-            push_str(key, &mut text)?;
+            push_str(key, &mut text);
             self.index.get(&text).copied()
         } else {
             self.index.get(key.raw).copied()
@@ -176,15 +179,34 @@ fn recover(
 }
 
 /// Writes the value under the cursor to row `row`; null leaves the column as it is.
+#[inline(always)]
 fn write(plan: &mut Plan, column: &mut Column, row: usize, scan: &mut Scan, options: &JsonOptions) -> Outcome {
-    column.seek(row);
     scan.blanks();
     let first = scan.peek();
     if first == b'n' {
+        if column.len > row {
+            column.truncate(row);
+        }
         return scan.literal("null");
     }
+    column.seek(row);
     match plan {
-        Plan::Scalar => return scalar(column, row, first, scan, options),
+        Plan::Scalar => scalar(column, row, first, scan, options),
+        _ => nested(plan, column, row, first, scan, options),
+    }
+}
+
+/// [`write`] of an object or array.
+fn nested(
+    plan: &mut Plan,
+    column: &mut Column,
+    row: usize,
+    first: u8,
+    scan: &mut Scan,
+    options: &JsonOptions,
+) -> Outcome {
+    match plan {
+        Plan::Scalar => return wrong(column, scan),
         Plan::Row(row_plan) => {
             let Values::Row(fields) = &mut column.values else { return wrong(column, scan) };
             if first != b'{' {
@@ -225,7 +247,7 @@ fn write(plan: &mut Plan, column: &mut Column, row: usize, scan: &mut Scan, opti
                 if let Err(reason) = keys.write_text(at, &key, options.standard) {
                     return misfit(format!("key: {reason}"));
                 }
-                let mut value = Scan { bytes: scan.bytes, at: start };
+                let mut value = scan.moved_to(start);
                 if let Err(fail) = write(value_plan, values, at, &mut value, options) {
                     recover(fail, values, at, start, &mut value, options)?;
                 }
@@ -253,7 +275,7 @@ fn entries(scan: &mut Scan) -> Outcome<Vec<(Vec<u8>, usize)>> {
             return scan.unexpected("a field's name");
         }
         let mut key = Vec::new();
-        push_str(scan.string()?, &mut key)?;
+        push_str(scan.string()?, &mut key);
         scan.colon()?;
         match index.get(&key) {
             Some(i) => found[*i].1 = scan.at,
@@ -281,29 +303,26 @@ fn wrong<T>(column: &Column, scan: &Scan) -> Outcome<T> {
 fn scalar(column: &mut Column, row: usize, first: u8, scan: &mut Scan, options: &JsonOptions) -> Outcome {
     match (&mut column.values, first) {
         (Values::Str(ends, data), b'"') => {
-            push_str(scan.string()?, data)?;
+            push_str(scan.string()?, data);
             ends.push(data.len() as i32);
         }
         (Values::Str(ends, data), _) => {
             let start = scan.at;
             scan.skip()?;
             let value = scan.bytes.get(start..scan.at).unwrap_or_default();
-            if std::str::from_utf8(value).is_err() {
-                return syntax("the record is not valid UTF-8");
-            }
             push_compact(value, data);
             ends.push(data.len() as i32);
         }
+        (Values::Timestamp(values, precision, zulu), b'"') => {
+            let token = scan.string()?;
+            match column.dates.timestamp(token.raw, options.standard, *zulu, *precision) {
+                Some(value) => values.push(value),
+                None => return text_value(column, row, token, options),
+            }
+        }
         (_, b'"') => {
             let token = scan.string()?;
-            let outcome = if token.escaped {
-                let mut text = Vec::new();
-                push_str(token, &mut text)?;
-                column.write_text(row, &text, options.standard)
-            } else {
-                column.write_text(row, token.raw, options.standard)
-            };
-            return outcome.or_else(misfit);
+            return text_value(column, row, token, options);
         }
         (Values::Bool(v), b't') => {
             scan.literal("true")?;
@@ -339,21 +358,21 @@ fn scalar(column: &mut Column, row: usize, first: u8, scan: &mut Scan, options: 
             }
         }
         (Values::F64(v), b'-' | b'0'..=b'9') => {
-            let (number, _) = scan.number()?;
+            let number = scan.number()?;
             match lexical_core::parse::<f64>(number) {
                 Ok(value) => v.push(value),
                 Err(_) => return misfit("the number can't be read"),
             }
         }
         (Values::F32(v), b'-' | b'0'..=b'9') => {
-            let (number, _) = scan.number()?;
+            let number = scan.number()?;
             match lexical_core::parse::<f32>(number) {
                 Ok(value) => v.push(value),
                 Err(_) => return misfit("the number can't be read"),
             }
         }
         (Values::Dec(v, p, s), b'-' | b'0'..=b'9') => {
-            let (number, _) = scan.number()?;
+            let number = scan.number()?;
             match text::parse_decimal(number, *p, *s) {
                 Some(Some(value)) => v.push(value),
                 Some(None) => return Ok(()),
@@ -370,6 +389,19 @@ fn scalar(column: &mut Column, row: usize, first: u8, scan: &mut Scan, options: 
     Ok(())
 }
 
+/// Writes row `row` from a string.
+#[inline(never)]
+fn text_value(column: &mut Column, row: usize, token: Str, options: &JsonOptions) -> Outcome {
+    let outcome = if token.escaped {
+        let mut text = Vec::new();
+        push_str(token, &mut text);
+        column.write_text(row, &text, options.standard)
+    } else {
+        column.write_text(row, token.raw, options.standard)
+    };
+    outcome.or_else(misfit)
+}
+
 #[cold]
 fn out_of_range<T>(scan: &Scan, start: usize, kind: &TypeKind) -> Outcome<T> {
     let number = scan.bytes.get(start..scan.at).unwrap_or_default();
@@ -379,28 +411,16 @@ fn out_of_range<T>(scan: &Scan, start: usize, kind: &TypeKind) -> Outcome<T> {
 /// The number under the cursor as an integer; a fraction is cut off.
 #[inline(always)]
 fn integer(scan: &mut Scan, kind: &TypeKind) -> Outcome<i64> {
-    let start = scan.at;
-    let negative = scan.peek() == b'-';
-    let mut at = start + usize::from(negative);
-    let first = at;
-    let mut value = 0i64;
-    while let Some(digit) = scan.bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|d| *d <= 9) {
-        value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
-        at += 1;
+    match scan.plain_integer() {
+        Some(value) => Ok(value),
+        None => odd_integer(scan, kind),
     }
-    let plain = matches!(scan.bytes.get(at), Some(b',' | b'}' | b']' | b' ') | None);
-    let leading_zero = at - first > 1 && scan.bytes.get(first) == Some(&b'0');
-    if plain && at > first && at - first <= 18 && !leading_zero {
-        scan.at = at;
-        return Ok(if negative { -value } else { value });
-    }
-    odd_integer(scan, kind)
 }
 
 #[cold]
 fn odd_integer(scan: &mut Scan, kind: &TypeKind) -> Outcome<i64> {
     let start = scan.at;
-    let (number, _) = scan.number()?;
+    let number = scan.number()?;
     let text = std::str::from_utf8(number).unwrap_or_default();
     let exact = match text.find(['e', 'E']) {
         None => text.split('.').next().unwrap_or_default().parse::<i64>().ok(),
@@ -420,6 +440,7 @@ pub struct JsonDecoder {
     columns: Vec<Column>,
     plan: RowPlan,
     rows: usize,
+    marks: Marks,
 }
 
 impl JsonDecoder {
@@ -427,14 +448,13 @@ impl JsonDecoder {
     pub fn new(schema: &Schema, options: JsonOptions) -> Result<Self> {
         let columns = Column::of_fields(&schema.fields)?;
         let plan = RowPlan::new(&columns, &options);
-        Ok(JsonDecoder { schema: schema.clone(), options, columns, plan, rows: 0 })
+        Ok(JsonDecoder { schema: schema.clone(), options, columns, plan, rows: 0, marks: Marks::default() })
     }
 
-    fn record(&mut self, line: &[u8]) -> Outcome<usize> {
-        let mut scan = Scan::new(line);
-        if line.len() > MAX_RECORD {
-            return syntax("the record is longer than 1 GiB");
-        }
+    /// Reads the record that starts at `at` in `bytes`, whose marks are `marks`; gives the rows that there are now and
+    /// where the record ends.
+    fn record(&mut self, bytes: &[u8], marks: &Marks, at: usize) -> Outcome<(usize, usize)> {
+        let mut scan = Scan::new(bytes, marks, at);
         let mut rows = self.rows;
         scan.blanks();
         match scan.peek() {
@@ -459,13 +479,67 @@ impl JsonDecoder {
                     }
                 }
             }
-            _ if scan.is_at_end() => return Ok(rows),
+            _ if scan.is_at_end() => return Ok((rows, scan.at)),
             _ => return scan.unexpected("an object"),
         }
         if !scan.is_at_end() {
             return scan.unexpected("the record's end");
         }
-        Ok(rows)
+        Ok((rows, scan.at))
+    }
+
+    /// Decodes the records of `window`, whole records, until there are `max_rows` rows; gives how many bytes it
+    /// consumed. `line` counts the lines.
+    fn window(&mut self, window: &[u8], max_rows: usize, line: &mut usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
+        let mut marks = std::mem::take(&mut self.marks);
+        marks.index(window);
+        // Strings end at quotes, so that all of them are valid if the whole is.
+        let is_text = marks.is_ascii() || std::str::from_utf8(window).is_ok();
+        let mut at = 0;
+        let mut outcome = Ok(());
+        while at < window.len() && self.rows < max_rows {
+            let record = || window.get(at..).and_then(|rest| rest.split(|b| *b == b'\n').next()).unwrap_or_default();
+            let decoded = if is_text || std::str::from_utf8(record()).is_ok() {
+                self.record(window, &marks, at)
+            } else {
+                syntax("the record is not valid UTF-8")
+            };
+            at = 1 + match decoded {
+                Ok((rows, end)) => {
+                    self.rows = rows;
+                    end
+                }
+                Err(fail) => {
+                    outcome = self.refuse(record(), *line, &fail, bad);
+                    at + record().len()
+                }
+            };
+            *line += 1;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.marks = marks;
+        outcome.map(|()| at.min(window.len()))
+    }
+
+    /// Deals with a record that is bad.
+    #[cold]
+    fn refuse(&mut self, record: &[u8], line: usize, fail: &Fail, bad: &mut Vec<BadRecord>) -> Result<()> {
+        // What was read of the record must not show up in the next one.
+        self.columns.iter_mut().for_each(|c| c.truncate(self.rows));
+        let kept = if self.options.on_bad == OnBadRecord::Skip { vec![] } else { record.to_vec() };
+        bad.push(BadRecord { record: kept, line, reason: reason(fail) });
+        if self.options.on_bad == OnBadRecord::Fail { Err(reason(fail)) } else { Ok(()) }
+    }
+}
+
+/// The length of the first records of `bytes` that are indexed together: what fits the nearest cache, or one record.
+fn window_len(bytes: &[u8]) -> usize {
+    let window = bytes.get(..WINDOW).unwrap_or(bytes);
+    match memchr::memrchr(b'\n', window) {
+        Some(end) => end + 1,
+        None => memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1),
     }
 }
 
@@ -484,25 +558,21 @@ impl Decoder for JsonDecoder {
     }
 
     fn decode(&mut self, bytes: &[u8], max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
+        let max_rows = max_rows.max(1);
         let (mut at, mut line) = (0, 0);
-        while self.rows < max_rows.max(1) && at < MAX_BYTES {
+        while self.rows < max_rows && at < MAX_BYTES {
             let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) else { break };
-            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let record = rest.get(..end).unwrap_or_default();
-            match self.record(record) {
-                Ok(rows) => self.rows = rows,
-                Err(fail) => {
-                    // What was read of the record must not show up in the next one.
-                    self.columns.iter_mut().for_each(|c| c.truncate(self.rows));
-                    let kept = if self.options.on_bad == OnBadRecord::Skip { vec![] } else { record.to_vec() };
-                    bad.push(BadRecord { record: kept, line, reason: reason(&fail) });
-                    if self.options.on_bad == OnBadRecord::Fail {
-                        return Err(reason(&fail));
-                    }
-                }
-            }
-            at = (at + end + 1).min(bytes.len());
-            line += 1;
+            let length = window_len(rest);
+            let window = rest.get(..length).unwrap_or(rest);
+            at += if length > MAX_RECORD {
+                let fail =
+                    Fail { is_syntax: true, path: String::new(), reason: "the record is longer than 1 GiB".into() };
+                self.refuse(window.strip_suffix(b"\n").unwrap_or(window), line, &fail, bad)?;
+                line += 1;
+                length
+            } else {
+                self.window(window, max_rows, &mut line, bad)?
+            };
         }
         Ok(at)
     }

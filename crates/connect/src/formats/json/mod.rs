@@ -3,6 +3,9 @@
 mod decode;
 mod encode;
 #[cfg(test)]
+mod line_tests;
+mod marks;
+#[cfg(test)]
 mod oracle_tests;
 pub mod scan;
 

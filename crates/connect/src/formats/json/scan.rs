@@ -1,4 +1,6 @@
-//! A cursor over the bytes of a JSON text: tokens in place, nothing allocated.
+//! A cursor over the bytes of JSON lines: tokens in place, nothing allocated.
+
+use super::marks::Marks;
 
 /// Why a text could not be decoded.
 #[derive(Debug)]
@@ -30,13 +32,16 @@ pub fn misfit<T>(reason: impl Into<String>) -> Outcome<T> {
 /// Deepest nesting that is followed, as in Jackson.
 const MAX_DEPTH: usize = 1000;
 
-/// A cursor.
+/// A cursor. A record ends at a line feed or where the text does.
 #[derive(Clone, Copy)]
 pub struct Scan<'a> {
-    /// The text.
+    /// The text: valid UTF-8, if its strings are to be.
     pub bytes: &'a [u8],
     /// Where it stands.
     pub at: usize,
+    /// Where its record starts.
+    pub record: usize,
+    marks: &'a Marks,
 }
 
 /// The inside of a string token.
@@ -44,48 +49,42 @@ pub struct Scan<'a> {
 pub struct Str<'a> {
     /// Between the quotes, as it stands.
     pub raw: &'a [u8],
-    /// Whether there are escapes in it.
+    /// Whether there are escapes in it; they are valid then.
     pub escaped: bool,
-    /// Whether every byte is below 128 (may be false though it is so).
-    pub ascii: bool,
 }
 
 /// A text to compare with, eight bytes at a time.
 #[derive(Debug)]
 pub struct Words {
     text: Vec<u8>,
-    words: Vec<u64>,
-    /// The bits of the last word that count.
-    mask: u64,
+    /// The first two words, and which bits of them count.
+    start: [(u64, u64); 2],
+}
+
+/// The first eight bytes, the first one lowest; zeros behind them.
+fn word_of(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 impl Words {
     /// Of a text.
     pub fn new(text: &[u8]) -> Words {
-        let word = |part: &[u8]| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        let odd = text.len() % 8;
-        Words {
-            text: text.to_vec(),
-            words: text.chunks(8).map(word).collect(),
-            mask: if odd == 0 { u64::MAX } else { (1 << (8 * odd)) - 1 },
-        }
+        let word = |from: usize| {
+            let part = text.get(from..).unwrap_or_default();
+            (word_of(part), if part.len() < 8 { (1 << (8 * part.len())) - 1 } else { u64::MAX })
+        };
+        Words { text: text.to_vec(), start: [word(0), word(8)] }
     }
 }
 
-const LOW: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// Marks the high bit of the bytes of `word` that equal `byte`; the lowest mark is exact.
-#[inline(always)]
-fn marks(word: u64, byte: u8) -> u64 {
-    let x = word ^ (LOW * byte as u64);
-    x.wrapping_sub(LOW) & !x & HIGH
-}
-
 impl<'a> Scan<'a> {
-    /// At the start of `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Scan { bytes, at: 0 }
+    /// At `at` in `bytes`, the start of a record; `marks` are those of `bytes`.
+    pub fn new(bytes: &'a [u8], marks: &'a Marks, at: usize) -> Self {
+        Scan { bytes, at, record: at, marks }
+    }
+    /// The same at another place.
+    pub fn moved_to(self, at: usize) -> Self {
+        Scan { at, ..self }
     }
     /// The byte under the cursor; 0 at the end.
     #[inline(always)]
@@ -98,14 +97,27 @@ impl<'a> Scan<'a> {
     /// Skips blanks.
     #[inline(always)]
     pub fn blanks(&mut self) {
-        while self.peek() <= b' ' && matches!(self.bytes.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        if self.peek() <= b' ' {
+            self.skip_blanks();
+        }
+    }
+    #[inline(never)]
+    fn skip_blanks(&mut self) {
+        while matches!(self.peek(), b' ' | b'\t' | b'\r') {
             self.at += 1;
         }
     }
-    /// Whether only blanks are left.
+    /// The next eight bytes, the first one lowest, if there are so many.
+    #[inline(always)]
+    fn word(&self) -> Option<u64> {
+        let bytes = self.bytes.get(self.at..)?.first_chunk::<8>()?;
+        Some(u64::from_le_bytes(*bytes))
+    }
+    /// Whether only blanks are left of the record.
+    #[inline(always)]
     pub fn is_at_end(&mut self) -> bool {
         self.blanks();
-        self.at >= self.bytes.len()
+        matches!(self.bytes.get(self.at), Some(b'\n') | None)
     }
     /// Whether `text` follows; goes past it.
     #[inline(always)]
@@ -116,28 +128,26 @@ impl<'a> Scan<'a> {
         }
         found
     }
-    /// As [`Scan::take`]; word by word, but where fewer bytes are left than fill the last word.
+    /// As [`Scan::take`]; two words at once, but where fewer bytes than that are left.
     #[inline(always)]
     pub fn take_words(&mut self, text: &Words) -> bool {
-        let Some((last, words)) = text.words.split_last() else { return true };
-        let Some(rest) = self.bytes.get(self.at..self.at + 8 * text.words.len()) else {
+        let Some(next) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<16>()) else {
             return self.take(&text.text);
         };
-        let (parts, _) = rest.as_chunks::<8>();
-        let mut differs = 0;
-        for (word, part) in words.iter().zip(parts) {
-            differs |= word ^ u64::from_le_bytes(*part);
+        let next = u128::from_le_bytes(*next);
+        let [(first, first_mask), (second, second_mask)] = text.start;
+        let differs = (next as u64 ^ first) & first_mask | ((next >> 64) as u64 ^ second) & second_mask;
+        if differs != 0 {
+            return false;
         }
-        if let Some(part) = parts.last() {
-            differs |= (last ^ u64::from_le_bytes(*part)) & text.mask;
+        if text.text.len() > 16 {
+            return self.take(&text.text);
         }
-        if differs == 0 {
-            self.at += text.text.len();
-        }
-        differs == 0
+        self.at += text.text.len();
+        true
     }
     /// Goes past a literal that must stand here.
-    #[inline]
+    #[inline(always)]
     pub fn literal(&mut self, text: &'static str) -> Outcome {
         if self.take(text.as_bytes()) && !self.peek().is_ascii_alphanumeric() {
             return Ok(());
@@ -148,56 +158,60 @@ impl<'a> Scan<'a> {
     #[cold]
     pub fn unexpected<T>(&self, expected: &str) -> Outcome<T> {
         match self.bytes.get(self.at) {
-            None => syntax(format!("the record ends where {expected} was expected")),
+            Some(b'\n') | None => syntax(format!("the record ends where {expected} was expected")),
             Some(b) => {
-                syntax(format!("{expected} was expected, but there is '{}' at byte {}", b.escape_ascii(), self.at + 1))
+                let place = self.at - self.record + 1;
+                syntax(format!("{expected} was expected, but there is '{}' at byte {place}", b.escape_ascii()))
             }
         }
     }
 
     /// The string whose opening quote is under the cursor; goes past it.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Outcome<Str<'a>> {
         let start = self.at + 1;
-        let mut at = start;
-        let mut seen = 0u64;
-        let mut escaped = false;
-        loop {
-            while let Some(chunk) = self.bytes.get(at..at + 8) {
-                let word = u64::from_le_bytes(<[u8; 8]>::try_from(chunk).unwrap_or_default());
-                seen |= word;
-                let found = marks(word, b'"') | marks(word, b'\\');
-                if found != 0 {
-                    at += (found.trailing_zeros() / 8) as usize;
-                    break;
-                }
-                at += 8;
-            }
-            match self.bytes.get(at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    at += 2;
-                }
-                Some(b) => {
-                    seen |= u64::from(*b);
-                    at += 1;
-                }
-                None => return syntax("a string has no closing quote"),
-            }
+        let end = self.marks.next(start);
+        if self.bytes.get(end) == Some(&b'"')
+            && let Some(raw) = self.bytes.get(start..end)
+        {
+            self.at = end + 1;
+            return Ok(Str { raw, escaped: false });
         }
-        self.at = at + 1;
-        match self.bytes.get(start..at) {
-            Some(raw) => Ok(Str { raw, escaped, ascii: seen & HIGH == 0 }),
-            None => syntax("a string has no closing quote"),
+        self.odd_string(end)
+    }
+
+    /// [`Scan::string`] whose first byte that isn't plain, at `at`, is no quote.
+    #[inline(never)]
+    fn odd_string(&mut self, mut at: usize) -> Outcome<Str<'a>> {
+        let start = self.at + 1;
+        loop {
+            match self.bytes.get(at) {
+                Some(b'"') => {
+                    self.at = at + 1;
+                    return Ok(Str { raw: self.bytes.get(start..at).unwrap_or_default(), escaped: true });
+                }
+                Some(b'\\') => {
+                    at += match self.bytes.get(at + 1) {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+                        Some(b'u') => hex4(self.bytes.get(at + 2..at + 6)).map(|_| 6)?,
+                        Some(b'\n') | None => return syntax("a string has no closing quote"),
+                        Some(other) => return syntax(format!("'\\{}' is no escape", other.escape_ascii())),
+                    };
+                    at = self.marks.next(at);
+                }
+                Some(b'\n') | None => return syntax("a string has no closing quote"),
+                Some(b) => {
+                    let place = at - self.record + 1;
+                    return syntax(format!("a string holds the control character 0x{b:02x} at byte {place}"));
+                }
+            }
         }
     }
 
-    /// The number under the cursor; goes past it. Says whether it is an integer.
+    /// The number under the cursor; goes past it.
     #[inline]
-    pub fn number(&mut self) -> Outcome<(&'a [u8], bool)> {
+    pub fn number(&mut self) -> Outcome<&'a [u8]> {
         let start = self.at;
-        let mut integer = true;
         if self.peek() == b'-' {
             self.at += 1;
         }
@@ -206,15 +220,16 @@ impl<'a> Scan<'a> {
         } else if self.skip_digits() == 0 {
             return self.unexpected("a value");
         }
+        if matches!(self.peek(), b',' | b'}') {
+            return Ok(self.bytes.get(start..self.at).unwrap_or_default());
+        }
         if self.peek() == b'.' {
-            integer = false;
             self.at += 1;
             if self.skip_digits() == 0 {
                 return self.unexpected("a digit");
             }
         }
         if matches!(self.peek(), b'e' | b'E') {
-            integer = false;
             self.at += 1;
             if matches!(self.peek(), b'+' | b'-') {
                 self.at += 1;
@@ -226,21 +241,63 @@ impl<'a> Scan<'a> {
         if self.peek().is_ascii_alphanumeric() || self.peek() == b'.' {
             return self.unexpected("the number's end");
         }
-        Ok((self.bytes.get(start..self.at).unwrap_or_default(), integer))
+        Ok(self.bytes.get(start..self.at).unwrap_or_default())
     }
 
     #[inline(always)]
     fn skip_digits(&mut self) -> usize {
         let start = self.at;
+        while let Some(word) = self.word() {
+            let count = leading_digits(word);
+            self.at += count;
+            if count < 8 {
+                return self.at - start;
+            }
+        }
         while self.peek().is_ascii_digit() {
             self.at += 1;
         }
         self.at - start
     }
 
+    /// The integer under the cursor, if it is written plainly, fits BIGINT, and isn't at the text's very end; goes past
+    /// it.
+    #[inline(always)]
+    pub fn plain_integer(&mut self) -> Option<i64> {
+        const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+        let mut next = *self;
+        let negative = next.peek() == b'-';
+        next.at += usize::from(negative);
+        let (leading_zero, start) = (next.peek() == b'0', next.at);
+        let mut value = 0u64;
+        for _ in 0..3 {
+            let word = next.word()?;
+            let count = leading_digits(word);
+            let Some(digits) = value_of(word, count) else { break };
+            value = value.wrapping_mul(POWERS[count]).wrapping_add(digits);
+            next.at += count;
+            if count < 8 {
+                break;
+            }
+        }
+        let count = next.at - start;
+        // So many digits fit 64 bits; more may have overflowed.
+        if !(1..=19).contains(&count) || leading_zero && count > 1 {
+            return None;
+        }
+        if !matches!(next.peek(), b',' | b'}' | b']' | b' ' | b'\r' | b'\n') {
+            return None;
+        }
+        let value = i64::try_from(value).ok()?;
+        self.at = next.at;
+        Some(if negative { -value } else { value })
+    }
+
     /// Goes past any value, checking its grammar.
+    #[inline(always)]
     pub fn skip(&mut self) -> Outcome {
-        self.skip_within(0)
+        self.blanks();
+        if self.peek() == b'"' { self.string().map(|_| ()) } else { self.skip_within(0) }
     }
 
     fn skip_within(&mut self, depth: usize) -> Outcome {
@@ -317,6 +374,25 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// How many of a word's bytes are digits before the first that isn't.
+#[inline(always)]
+fn leading_digits(word: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // A byte above 9 gets its high bit set, or has it; the carry of such a byte only reaches those after it.
+    let x = word ^ (ONES * 0x30);
+    ((x.wrapping_add(ONES * 0x76) | x) & (ONES * 0x80)).trailing_zeros() as usize / 8
+}
+
+/// The number that the first `count` bytes of a word are the digits of; none if there are none.
+#[inline(always)]
+fn value_of(word: u64, count: usize) -> Option<u64> {
+    // The digits go to the end, zeros before them; then neighbours are put together: pairs, fours, all eight.
+    let x = word.checked_shl(64 - 8 * count as u32)? & 0x0F0F_0F0F_0F0F_0F0F;
+    let x = (x.wrapping_mul(10 << 8 | 1) >> 8) & 0x00FF_00FF_00FF_00FF;
+    let x = (x.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_FFFF_0000_FFFF;
+    Some(x.wrapping_mul(10_000 << 32 | 1) >> 32)
+}
+
 fn hex4(text: Option<&[u8]>) -> Outcome<u32> {
     let parsed = text.and_then(|t| t.iter().try_fold(0u32, |n, b| (*b as char).to_digit(16).map(|d| n * 16 + d)));
     match parsed {
@@ -325,25 +401,21 @@ fn hex4(text: Option<&[u8]>) -> Outcome<u32> {
     }
 }
 
-/// Appends what the string token stands for to `out`; on failure `out` is as before.
-pub fn push_str(text: Str, out: &mut Vec<u8>) -> Outcome {
-    if !text.ascii && std::str::from_utf8(text.raw).is_err() {
-        return syntax("the record is not valid UTF-8");
-    }
-    if !text.escaped {
+/// Appends what the string token stands for to `out`.
+#[inline(always)]
+pub fn push_str(text: Str, out: &mut Vec<u8>) {
+    if text.escaped {
+        push_unescaped(text.raw, out);
+    } else {
         out.extend_from_slice(text.raw);
-        return Ok(());
     }
-    let before = out.len();
-    let outcome = push_unescaped(text.raw, out);
-    if outcome.is_err() {
-        out.truncate(before);
-    }
-    outcome
 }
 
-fn push_unescaped(raw: &[u8], out: &mut Vec<u8>) -> Outcome {
+/// Appends what a string's inside stands for, whose escapes are valid.
+#[inline(never)]
+fn push_unescaped(raw: &[u8], out: &mut Vec<u8>) {
     let mut at = 0;
+    let code_at = |at: usize| hex4(raw.get(at..at + 4)).unwrap_or_default();
     while let Some(rest) = raw.get(at..).filter(|r| !r.is_empty()) {
         let plain = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
         out.extend_from_slice(rest.get(..plain).unwrap_or_default());
@@ -351,19 +423,18 @@ fn push_unescaped(raw: &[u8], out: &mut Vec<u8>) -> Outcome {
         let Some(kind) = raw.get(at + 1) else { break };
         at += 2;
         out.push(match kind {
-            b'"' | b'\\' | b'/' => *kind,
             b'b' => 8,
             b'f' => 12,
             b'n' => b'\n',
             b'r' => b'\r',
             b't' => b'\t',
             b'u' => {
-                let mut code = hex4(raw.get(at..at + 4))?;
+                let mut code = code_at(at);
                 at += 4;
                 if (0xD800..0xDC00).contains(&code)
                     && let Some([b'\\', b'u']) = raw.get(at..at + 2)
                 {
-                    let low = hex4(raw.get(at + 2..at + 6))?;
+                    let low = code_at(at + 2);
                     if (0xDC00..0xE000).contains(&low) {
                         code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
                         at += 6;
@@ -374,10 +445,9 @@ fn push_unescaped(raw: &[u8], out: &mut Vec<u8>) -> Outcome {
                 out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 continue;
             }
-            other => return syntax(format!("'\\{}' is no escape", other.escape_ascii())),
+            itself => *itself,
         });
     }
-    Ok(())
 }
 
 /// Appends the value's text without the blanks between its tokens.
@@ -418,7 +488,8 @@ mod tests {
                 }));
                 others.push(follows.into_bytes());
                 for bytes in others {
-                    let (mut one, mut two) = (Scan::new(&bytes), Scan::new(&bytes));
+                    let marks = Marks::of(&bytes);
+                    let (mut one, mut two) = (Scan::new(&bytes, &marks, 0), Scan::new(&bytes, &marks, 0));
                     assert_eq!(one.take_words(&words), two.take(text.as_bytes()), "{text} in {bytes:?}");
                     assert_eq!(one.at, two.at);
                 }
