@@ -24,10 +24,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 /// Pieces are small enough to stay in the caches until they are decoded; so many more make up one batch at most.
-const MORE_PIECES: usize = 31;
+const MORE_PIECES: usize = 63;
 
 /// Bytes of a chunk that are read at once.
-const PART: u64 = 128 << 10;
+const PART: u64 = 64 << 10;
 
 /// Bytes that are read first to find the end of a chunk's last record.
 const LINE_STEP: u64 = 8 << 10;
@@ -60,7 +60,7 @@ enum Pieces {
     Thread(Receiver<Result<Piece>>),
     /// Here and now: cut files of a local disk. The pages are then copied on the core that decodes them, which costs
     /// a fraction of bringing them over from another core.
-    Here(Here),
+    Here(Box<Here>),
 }
 
 impl Pieces {
@@ -249,7 +249,8 @@ impl FileReader {
             orders.push(Order { file: file.clone(), id, start, end, resume: self.layout.resume(id) });
         }
         if self.plan.input.is_local() && orders.iter().all(|order| order.end != u64::MAX) {
-            self.pieces = Some(Pieces::Here(Here { orders: orders.into(), open: None, spare: Vec::new() }));
+            let here = Here { orders: orders.into(), open: None, spare: Vec::new() };
+            self.pieces = Some(Pieces::Here(Box::new(here)));
             return Ok(());
         }
         let (sender, receiver) = sync_channel(3);

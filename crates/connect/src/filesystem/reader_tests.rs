@@ -102,6 +102,54 @@ fn any_chunk_size_and_rescale_reads_each_record_once() {
     }
 }
 
+/// Lines with ids from 0, longer together than what is read at once, some of them alone.
+fn long_lines() -> (String, Vec<i64>) {
+    let mut text = lines(4000);
+    for (i, length) in [300_000, 5, 131_072, 100_000, 31_072, 0, 400_000, 1].into_iter().enumerate() {
+        text += &format!("{{\"id\":{},\"s\":\"{}\"}}\n", 4000 + i, "y".repeat(length));
+    }
+    text += &lines(4000).replace("\"id\":", "\"id\":1000");
+    let id = |line: &str| line["{\"id\":".len()..].split(',').next().unwrap().parse().unwrap();
+    let ids = text.lines().map(id).collect();
+    (text, ids)
+}
+
+#[test]
+fn chunks_that_are_read_in_parts_give_each_record_once_and_resume_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, expected) = long_lines();
+    std::fs::write(dir.path().join("a.json"), text).unwrap();
+    let source = source(dir.path(), "a.json", &[]);
+    for chunk in [50_000, 200_000, 2 << 20] {
+        assert_eq!(read(&mut open(&source, (0, 1), chunk, None).unwrap(), usize::MAX, 10_000).unwrap(), expected);
+        let (mut ids, mut position) = (Vec::new(), None);
+        loop {
+            let mut reader = open(&source, (0, 1), chunk, position.map(|p| vec![p])).unwrap();
+            let found = read(&mut reader, 2, 100).unwrap();
+            if found.is_empty() {
+                break;
+            }
+            ids.extend(found);
+            position = Some(reader.snapshot().unwrap());
+        }
+        assert_eq!(ids, expected, "chunks of {chunk}");
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_while_it_is_read_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.json");
+    let (text, _) = long_lines();
+    std::fs::write(&path, &text).unwrap();
+    let source = source(dir.path(), "a.json", &[]);
+    let mut reader = open(&source, (0, 1), 1 << 20, None).unwrap();
+    read(&mut reader, 1, 10).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(text.len() as u64 / 2).unwrap();
+    let error = read(&mut reader, usize::MAX, 1000).unwrap_err().to_string();
+    assert!(error.contains("the file has become shorter") && error.contains("a.json"), "{error}");
+}
+
 #[test]
 fn gzip_of_several_members_is_read_and_resumed_and_damage_is_told() {
     let dir = tempfile::tempdir().unwrap();
