@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test` (everything CI runs), `cargo xtask tidy` (house rules), `cargo xtask lint`.
+//! The project's own chores: `cargo xtask test` and `cargo xtask lint` (which CI runs both), `cargo xtask tidy` (house rules).
 
 mod servers;
 mod tidy;
