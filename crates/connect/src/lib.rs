@@ -27,13 +27,6 @@ pub const FAIL_POINTS: &[&str] = &[
     "abort::after_remove",
 ];
 
-/// One of [`FAIL_POINTS`]; nothing without the feature `failpoints`.
-pub(crate) fn fail_point(name: &'static str) -> Result<()> {
-    debug_assert!(FAIL_POINTS.contains(&name), "fail point {name} is missing in the list");
-    fail::fail_point!(name, |_| Err(Error::retry(format!("fail point {name}"))));
-    Ok(())
-}
-
 /// The connectors of this crate, by name.
 struct Registry(Vec<Arc<dyn Connector>>);
 

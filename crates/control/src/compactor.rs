@@ -1,7 +1,7 @@
 //! Merging segments while the job runs: on a thread of its own, into the next manifest.
 
-use crate::fail_point;
 use millstream_core::error::{Error, Result};
+use millstream_core::fail_point;
 use millstream_state::compact::{Compaction, CompactionPolicy, compact};
 use millstream_state::manifest::Manifest;
 use millstream_state::store::CheckpointStore;
@@ -48,7 +48,7 @@ impl Compactor {
             Some(Err(TryRecvError::Disconnected)) => Err(Error::internal("the thread that merges segments died")),
         };
         self.running = None;
-        fail_point("compactor::before_apply")?;
+        fail_point!("compactor::before_apply")?;
         match outcome? {
             Some(compactions) => manifest.apply_compaction(&compactions),
             None => Ok(()),

@@ -43,10 +43,3 @@ pub const FAIL_POINTS: &[&str] = &[
     "worker::before_committed",
     "worker::before_exit",
 ];
-
-/// One of [`FAIL_POINTS`]; nothing without the feature `failpoints`.
-pub(crate) fn fail_point(name: &'static str) -> millstream_core::Result<()> {
-    debug_assert!(FAIL_POINTS.contains(&name), "fail point {name} is missing in the list");
-    fail::fail_point!(name, |_| Err(millstream_core::Error::retry(format!("fail point {name}"))));
-    Ok(())
-}

@@ -5,7 +5,6 @@
 
 use crate::compactor::Compactor;
 use crate::coordinator::Checkpoint;
-use crate::fail_point;
 use crate::protocol::EpochAck;
 use crate::supervisor::{From, Job};
 use base64::Engine;
@@ -15,7 +14,7 @@ use millstream_core::graph::{AggregateCall, JobGraph, NodeKind, OperatorSpec, Wi
 use millstream_core::key::HashRange;
 use millstream_core::operator::TableSpec;
 use millstream_core::sink::id_in_job;
-use millstream_core::settings;
+use millstream_core::{fail_point, settings};
 use millstream_runtime::RestoreProvider;
 use millstream_state::dir::{JOB_RECORD_VERSION, JobRecord};
 use millstream_state::manifest::{Blob, CheckpointStats, Manifest, OperatorEntry, StoredTable};
@@ -120,7 +119,7 @@ impl Workers {
 /// # Errors
 /// When the stored state does not fit the plan, or can't be read.
 pub fn begin(job: &mut Job) -> Result<Start> {
-    fail_point("start::before_read")?;
+    fail_point!("start::before_read")?;
     let new_id = format!("{:016x}", job.random);
     let Some(state) = &job.state else {
         check_sinks(job)?;
@@ -143,7 +142,7 @@ pub fn begin(job: &mut Job) -> Result<Start> {
             };
             // Stored as this job's newest checkpoint, so that a restart goes on from it, too.
             let manifest = Manifest { epoch: next_epoch, attempt, ended: false, ..manifest };
-            fail_point("start::before_import")?;
+            fail_point!("start::before_import")?;
             let prefix = format!("{next_epoch}-{attempt}-{:016x}", job.random);
             let manifest = state.checkpoints.import(store, &manifest, &prefix).context("take over a checkpoint")?;
             state.checkpoints.write_manifest(&manifest).context("take over a checkpoint")?;
@@ -168,7 +167,7 @@ pub fn begin(job: &mut Job) -> Result<Start> {
 
 /// What the next attempt of the same run begins with, after `failed`.
 pub fn resume(job: &mut Job, failed: &Start) -> Result<Start> {
-    fail_point("start::before_read")?;
+    fail_point!("start::before_read")?;
     let Some(state) = &job.state else {
         return Ok(Start::new(failed.job_id.clone(), failed.attempt + 1, 1, None));
     };
@@ -189,7 +188,7 @@ fn check_sinks(job: &Job) -> Result<()> {
 
 fn record_start(job: &Job, start: &Start) -> Result<()> {
     let Some(state) = &job.state else { return Ok(()) };
-    fail_point("start::before_record")?;
+    fail_point!("start::before_record")?;
     state.dir.write_job(&JobRecord {
         version: JOB_RECORD_VERSION,
         job_id: start.job_id.clone(),
@@ -199,7 +198,7 @@ fn record_start(job: &Job, start: &Start) -> Result<()> {
         script: job.name.clone(),
         finished: false,
     })?;
-    fail_point("start::after_record")
+    fail_point!("start::after_record")
 }
 
 impl Start {
@@ -268,7 +267,7 @@ fn decode(text: &str) -> Result<Blob> {
 
 /// Commits what the manifest lists as pending and removes what later epochs left behind.
 pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
-    fail_point("recover_sinks::before")?;
+    fail_point!("recover_sinks::before")?;
     let epoch = start.manifest.as_ref().map_or(0, |m| m.epoch);
     for (id, sink) in &job.sinks {
         let mut committer = sink.committer_of(&id_in_job(&start.job_id, id))?;
@@ -278,10 +277,10 @@ pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
                 .commit(manifest.epoch, &pending, manifest.ended)
                 .context(format!("commit what checkpoint {epoch} left pending in sink {id}"))?;
         }
-        fail_point("recover_sinks::between")?;
+        fail_point!("recover_sinks::between")?;
         committer.abort_after(epoch).context(format!("clean up after checkpoint {epoch} in sink {id}"))?;
     }
-    fail_point("recover_sinks::after")
+    fail_point!("recover_sinks::after")
 }
 
 /// Writes a checkpoint's manifest; when this returns it is durable. Gives the bytes of state that it names.
@@ -367,12 +366,12 @@ pub(crate) fn tolerate<T>(failures: u64, mut step: impl FnMut() -> Result<T>) ->
 /// Notes that a job that has read all its input is done, so that the next run starts anew.
 pub fn finish(job: &Job, start: &Start, ended: bool) -> Result<()> {
     let Some(state) = &job.state else { return Ok(()) };
-    fail_point("finish::before")?;
+    fail_point!("finish::before")?;
     if let (true, Some(record)) = (ended, state.dir.read_job()?) {
         assert!(record.job_id == start.job_id, "the state directory is locked, so its record is this job's");
         state.dir.write_job(&JobRecord { finished: true, ..record })?;
     }
-    fail_point("finish::after")
+    fail_point!("finish::after")
 }
 
 /// Refuses state that the plan can't take over.
@@ -418,7 +417,7 @@ pub struct Restore {
 impl Restore {
     /// Of the manifest of that epoch.
     pub fn open(store: Arc<CheckpointStore>, epoch: u64) -> Result<Restore> {
-        fail_point("worker::before_restore")?;
+        fail_point!("worker::before_restore")?;
         let manifest = store.load(epoch)?;
         Ok(Restore { store, manifest })
     }
@@ -435,11 +434,11 @@ impl RestoreProvider for Restore {
         let Some(stored) = self.manifest.table(node_id, &table.name) else { return Ok(()) };
         let mut each = |rows| {
             each(rows)?;
-            fail_point("worker::mid_restore")
+            fail_point!("worker::mid_restore")
         };
         restore_table(&self.store, stored, table, range, &mut each)
             .context(format!("restore table '{}' of operator {node_id}", table.name))?;
-        fail_point("worker::after_restore")
+        fail_point!("worker::after_restore")
     }
     fn instances(&self, node_id: &str) -> Result<Vec<Vec<u8>>> {
         let blobs = self.manifest.operator(node_id).map(|o| o.instances.as_slice()).unwrap_or_default();

@@ -3,12 +3,12 @@
 
 use crate::compactor::Compactor;
 use crate::coordinator::{Action, Checkpoint, Coordinator, Pace};
-use crate::fail_point;
 use crate::heartbeat::Heartbeats;
 use crate::protocol::{self, FromWorker, Progress, Sender, ToWorker};
 use crate::restart::RestartStrategy;
 use crate::store;
 use millstream_core::error::{Error, Result, ResultExt};
+use millstream_core::fail_point;
 use millstream_core::settings::{self, Settings};
 use millstream_core::sink::Sink;
 use millstream_core::time::ClockRef;
@@ -214,10 +214,10 @@ fn attempt(
     let _door = accept(listener, address, token, events.clone());
     let mut children = Children(Vec::new());
     for process in 0..job.processes {
-        fail_point("supervisor::before_spawn")?;
+        fail_point!("supervisor::before_spawn")?;
         children.0.push((job.spawn)(process, address, token)?);
     }
-    fail_point("supervisor::after_spawn")?;
+    fail_point!("supervisor::after_spawn")?;
     let senders = rendezvous(job, start, &events, &inbox, &mut children)?;
     let pace = Pace {
         interval_ms: if job.state.is_some() {
@@ -235,7 +235,7 @@ fn attempt(
     let heartbeats = Heartbeats::new(job.settings.duration(settings::HEARTBEAT_TIMEOUT), job.processes);
     let mut run = Run { job, start, status, senders, coordinator, compactor, heartbeats };
     let ended = run.events(&inbox, &mut children)?;
-    fail_point("supervisor::before_exit")?;
+    fail_point!("supervisor::before_exit")?;
     for sender in &run.senders {
         // A process that is already gone needs no goodbye.
         let _ = sender.send(&ToWorker::Exit);
@@ -354,7 +354,7 @@ fn rendezvous(
         started_ms: job.clock.now_ms(),
     };
     for sender in &senders {
-        fail_point("supervisor::before_start")?;
+        fail_point!("supervisor::before_start")?;
         sender.send(&message)?;
     }
     Ok(senders)
@@ -463,7 +463,7 @@ impl Run<'_> {
         match message {
             FromWorker::EpochStored(ack) => Ok(self.coordinator.on_stored_by(*ack)),
             FromWorker::Committed(epoch) => {
-                fail_point("coordinator::on_committed")?;
+                fail_point!("coordinator::on_committed")?;
                 Ok(self.coordinator.on_committed_by(process, epoch, self.job.clock.now_ms()))
             }
             FromWorker::Progress(progress) => {
@@ -481,21 +481,21 @@ impl Run<'_> {
         while let Some(next) = action.take() {
             match next {
                 Action::EndEpoch { epoch, stop } => {
-                    fail_point("coordinator::before_trigger")?;
-                    self.broadcast(&ToWorker::EndEpoch { epoch, stop }, || fail_point("coordinator::mid_trigger"))?;
+                    fail_point!("coordinator::before_trigger")?;
+                    self.broadcast(&ToWorker::EndEpoch { epoch, stop }, || fail_point!("coordinator::mid_trigger"))?;
                 }
                 Action::TimedOut { epoch } => {
                     let timeout_ms = self.job.settings.duration(settings::CHECKPOINT_TIMEOUT).as_millis();
                     (self.job.notify)(&format!("checkpoint {epoch} did not complete within {timeout_ms} ms"));
                 }
                 Action::Store(checkpoint) => {
-                    fail_point("coordinator::before_manifest")?;
+                    fail_point!("coordinator::before_manifest")?;
                     self.store(&checkpoint)?;
-                    fail_point("coordinator::after_manifest")?;
+                    fail_point!("coordinator::after_manifest")?;
                     action = self.coordinator.stored();
                 }
                 Action::Commit { epoch, last } => {
-                    self.broadcast(&ToWorker::Commit { epoch, last }, || fail_point("coordinator::mid_commit"))?;
+                    self.broadcast(&ToWorker::Commit { epoch, last }, || fail_point!("coordinator::mid_commit"))?;
                 }
                 Action::Finish { ended } => return Ok(Some(ended)),
             }

@@ -1,11 +1,11 @@
 //! The worker process's side of the protocol: runs the data plane, stores its epochs, commits its sinks' output.
 
-use crate::fail_point;
 use crate::protocol::{self, EpochAck, FromWorker, NodeProgress, Progress, Sender, ToWorker, WireError};
 use crate::store::tolerate;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millstream_core::error::{Error, Result, ResultExt};
+use millstream_core::fail_point;
 use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::settings::{self, Settings};
 use millstream_core::sink::Committer;
@@ -55,7 +55,7 @@ pub struct WorkerJob {
 /// What made the job fail; the supervisor has been told.
 pub fn work(job: WorkerJob) -> Result<()> {
     die_of_panics();
-    fail_point("worker::before_hello")?;
+    fail_point!("worker::before_hello")?;
     let stream = TcpStream::connect(job.supervisor).context("reach the supervisor")?;
     let (sender, receiver) = protocol::split(stream)?;
     let outcome = run(job, sender.clone(), receiver);
@@ -196,7 +196,7 @@ fn listen(mut receiver: protocol::Receiver, control: WorkerControl, work: std::s
                 Ok(Some(ToWorker::Start { .. })) => {}
                 // All is stored and committed: nothing is lost by ending here.
                 Ok(Some(ToWorker::Exit)) => {
-                    let failed = fail_point("worker::before_exit").is_err();
+                    let failed = fail_point!("worker::before_exit").is_err();
                     std::process::exit(i32::from(failed))
                 }
                 Ok(None) | Err(_) => std::process::exit(LOST_PEER_EXIT_CODE),
@@ -346,13 +346,13 @@ impl<P: Fn() -> Progress> Storer<P> {
         }
         // The counters first, so that those of the last epoch are known when the job ends.
         self.sender.send(&FromWorker::Progress((self.progress)()))?;
-        fail_point("worker::before_ack")?;
+        fail_point!("worker::before_ack")?;
         self.sender.send(&FromWorker::EpochStored(Box::new(ack)))?;
-        fail_point("worker::after_ack")
+        fail_point!("worker::after_ack")
     }
 
     fn commit(&mut self, epoch: u64, last: bool) -> Result<()> {
-        fail_point("worker::before_commit")?;
+        fail_point!("worker::before_commit")?;
         let later = self.prepared.split_off(&(epoch + 1));
         let mut due = std::mem::replace(&mut self.prepared, later);
         for (node, committer) in &mut self.committers {
@@ -361,9 +361,9 @@ impl<P: Fn() -> Progress> Storer<P> {
                 committables.extend(prepared.remove(node).unwrap_or_default());
             }
             committer.commit(epoch, &committables, last).context(format!("commit epoch {epoch} of sink {node}"))?;
-            fail_point("worker::between_commits")?;
+            fail_point!("worker::between_commits")?;
         }
-        fail_point("worker::before_committed")?;
+        fail_point!("worker::before_committed")?;
         self.sender.send(&FromWorker::Committed(epoch))
     }
 }

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod connector;
 pub mod error;
 pub mod expr;
+pub mod fail_point;
 pub mod format;
 pub mod graph;
 pub mod key;

@@ -1,12 +1,11 @@
 //! Merging a table's segments in the background, so that restore reads few of them.
 
-use crate::fail_point;
 use crate::manifest::{Manifest, Segment, StoredTable};
 use crate::merge::{Layout, merge};
 use crate::segment::{EncodedSegment, SegmentMeta, SegmentWriter, UPSERT, pack};
 use crate::store::CheckpointStore;
 use millstream_core::key::HashRange;
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, fail_point};
 
 /// Segments of fewer epochs than this are not worth a merge.
 const MIN_EPOCHS: usize = 4;
@@ -143,10 +142,10 @@ fn merge_from(
     let (mut segments, object) = pack(encoded, &name, policy.inline_below);
     segments.retain(|s| !s.is_empty());
     if let Some(bytes) = object {
-        fail_point("compact::before_put")?;
+        fail_point!("compact::before_put")?;
         store.put_segment_object(&name, bytes)?;
     }
-    fail_point("compact::after_put")?;
+    fail_point!("compact::after_put")?;
     Ok(segments)
 }
 

@@ -1,7 +1,6 @@
 //! Files of the local disk, written so that a crash leaves the old file, the new one, or none.
 
-use crate::fail_point;
-use millstream_core::{Error, Place, Result};
+use millstream_core::{Error, Place, Result, fail_point};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -62,7 +61,7 @@ fn write_durably(temp: &Path, bytes: &[u8], fail_mid: &'static str) -> Result<()
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(temp).map_err(place)?;
     let (first, second) = bytes.split_at(bytes.len() / 2);
     file.write_all(first).map_err(place)?;
-    fail_point(fail_mid)?;
+    fail_point!(fail_mid)?;
     file.write_all(second).map_err(place)?;
     file.sync_all().map_err(place)
 }

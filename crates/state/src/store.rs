@@ -1,11 +1,11 @@
 //! The folder of checkpoints, on a local disk or in an object store.
 
+use crate::local;
 use crate::manifest::{DAMAGED_HINT, Location, Manifest};
-use crate::{fail_point, local};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use millstream_core::error::ResultExt;
-use millstream_core::{Error, Place, Result};
+use millstream_core::{Error, Place, Result, fail_point};
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,12 +119,12 @@ impl CheckpointStore {
     /// Stores an object of segments, durably. Names are never used twice: that an object of this
     /// name and other content exists is an error.
     pub fn put_segment_object(&self, name: &str, bytes: Bytes) -> Result<()> {
-        fail_point("checkpoint::before_object_put")?;
+        fail_point!("checkpoint::before_object_put")?;
         let path = data_path(name);
         if !self.create(&path, &bytes, "checkpoint::mid_object").context("store a segment object")? {
             return Err(Error::internal("an object of this name was stored before").at(self.place(&path)));
         }
-        fail_point("checkpoint::after_object_put")
+        fail_point!("checkpoint::after_object_put")
     }
 
     /// Reads bytes `range` of an object of segments. One that is missing or too short is a State error.
@@ -147,7 +147,7 @@ impl CheckpointStore {
 
     /// Stores a manifest, durably. That another manifest of the same epoch exists is a State error.
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        fail_point("checkpoint::before_manifest")?;
+        fail_point!("checkpoint::before_manifest")?;
         let path = manifest_name(manifest.epoch);
         let bytes = Bytes::from(manifest.encode()?);
         if !self.create(&path, &bytes, "checkpoint::mid_manifest").context("write the manifest")? {
@@ -157,7 +157,7 @@ impl CheckpointStore {
         }
         let named = manifest.objects();
         self.unnamed().retain(|name| !named.contains(name.as_str()));
-        fail_point("checkpoint::after_manifest")
+        fail_point!("checkpoint::after_manifest")
     }
 
     /// The epochs of the stored manifests, ascending.
@@ -229,7 +229,7 @@ impl CheckpointStore {
                 );
             }
             names.insert(name.to_string(), new);
-            fail_point("import::mid")?;
+            fail_point!("import::mid")?;
         }
         for segment in copy.operators.iter_mut().flat_map(|o| &mut o.tables).flat_map(|t| &mut t.segments) {
             if let Location::Object { name, .. } = &mut segment.location
@@ -266,7 +266,7 @@ impl CheckpointStore {
         for epoch in old {
             self.delete(&manifest_name(*epoch))?;
         }
-        fail_point("retain::mid")?;
+        fail_point!("retain::mid")?;
         for name in self.names(Some("data")).context("list segment objects")? {
             let dead = object_epoch(&name).is_some_and(|epoch| epoch <= newest);
             if dead && !named.contains(&name) && !self.unnamed().contains(&name) {
@@ -309,7 +309,7 @@ impl CheckpointStore {
         let created = match &self.0.backend {
             Backend::Local(folder) => local::write_atomic(&folder.join(path), bytes, fail_mid, false)?,
             Backend::Remote { store, prefix, runtime } => {
-                fail_point(fail_mid)?;
+                fail_point!(fail_mid)?;
                 let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
                 let payload = PutPayload::from_bytes(bytes.clone());
                 match runtime.block_on(store.put_opts(&join(prefix, path), payload, options)) {

@@ -2,10 +2,9 @@
 
 use super::Plan;
 use super::storage::{self, block_on, io_error, object_error, sync_folder};
-use crate::fail_point;
 use crate::filesystem::store::{Location, Objects};
 use millstream_core::sink::Committer;
-use millstream_core::{Error, Place, Result};
+use millstream_core::{Error, Place, Result, fail_point};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
 use serde::{Deserialize, Serialize};
@@ -50,7 +49,7 @@ impl FileCommitter {
         let mut folders = BTreeSet::new();
         for (i, file) in files.iter().enumerate() {
             if i > 0 {
-                fail_point("commit::between_files")?;
+                fail_point!("commit::between_files")?;
             }
             match (file, &self.plan.target) {
                 (Published::File { temp, path }, Location::Local(root)) => {
@@ -110,7 +109,7 @@ impl Committer for FileCommitter {
             self.job = Some(first.job.clone());
         }
         let files: Vec<Published> = committables.into_iter().flat_map(|c| c.files).collect();
-        fail_point("commit::before")?;
+        fail_point!("commit::before")?;
         self.publish(&files)?;
         if last
             && self.plan.overwrite
@@ -118,7 +117,7 @@ impl Committer for FileCommitter {
         {
             self.remove_old(job)?;
         }
-        fail_point("commit::after")
+        fail_point!("commit::after")
     }
 
     /// Local files only: uploads that are never completed are what a store's lifecycle rules are for.
@@ -137,7 +136,7 @@ impl Committer for FileCommitter {
                         Err(e) if e.kind() != IoErrorKind::NotFound => {
                             return Err(io_error("remove unfinished file", &path, e));
                         }
-                        _ => fail_point("abort::after_remove")?,
+                        _ => fail_point!("abort::after_remove")?,
                     }
                 }
             }

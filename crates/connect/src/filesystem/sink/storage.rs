@@ -2,10 +2,9 @@
 
 use super::Plan;
 use super::commit::{Committable, Published};
-use crate::fail_point;
 use crate::filesystem::store::{Location, Objects};
 use millstream_core::source::Waker;
-use millstream_core::{Error, ErrorKind, Place, Result};
+use millstream_core::{Error, ErrorKind, Place, Result, fail_point};
 use object_store::path::Path as ObjectPath;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -233,7 +232,7 @@ impl Thread<'_> {
         Ok(())
     }
     fn prepare(&mut self, epoch: u64) -> Result<Vec<Published>> {
-        fail_point("sink::before_fsync")?;
+        fail_point!("sink::before_fsync")?;
         let mut published = Vec::new();
         let mut folders = Vec::new();
         for open in std::mem::take(&mut self.finished) {
@@ -248,7 +247,7 @@ impl Thread<'_> {
                         path: self.relative(&folder.join(name)),
                     });
                     folders.push(folder);
-                    fail_point("sink::mid_prepare")?;
+                    fail_point!("sink::mid_prepare")?;
                 }
                 Open::Object { key, mut upload, mut parts, buffer } => {
                     if !buffer.is_empty() || parts.is_empty() {

@@ -9,7 +9,7 @@ use arrow::array::UInt32Array;
 use millstream_core::format::Encoder;
 use millstream_core::sink::{SinkContext, SinkWriter};
 use millstream_core::time::ClockRef;
-use millstream_core::{Batch, Error, Result};
+use millstream_core::{Batch, Error, Result, fail_point};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeMap;
@@ -163,7 +163,7 @@ impl SinkWriter for FileWriter {
     fn prepare_commit(&mut self, epoch: u64, ended: bool) -> Result<Vec<Vec<u8>>> {
         self.end_parts()?;
         let published = self.storage.prepare(epoch)?;
-        crate::fail_point("sink::after_prepare")?;
+        fail_point!("sink::after_prepare")?;
         // An overwrite that wrote nothing still has to empty the table: its end is told even without a file.
         if published.is_empty() && !(ended && self.plan.overwrite) {
             return Ok(Vec::new());
