@@ -4,6 +4,7 @@
 pub mod compactor;
 pub mod coordinator;
 pub mod heartbeat;
+pub mod meaning;
 pub mod protocol;
 pub mod restart;
 pub mod store;

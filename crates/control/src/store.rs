@@ -5,12 +5,13 @@
 
 use crate::compactor::Compactor;
 use crate::coordinator::Checkpoint;
+use crate::meaning::meaning;
 use crate::protocol::EpochAck;
 use crate::supervisor::{From, Job};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millstream_core::error::{Error, ErrorKind, Result, ResultExt};
-use millstream_core::graph::{AggregateCall, JobGraph, NodeKind, OperatorSpec, WindowSpec};
+use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::key::HashRange;
 use millstream_core::operator::TableSpec;
 use millstream_core::sink::id_in_job;
@@ -52,34 +53,11 @@ impl OperatorInfo {
                 NodeKind::Operator(spec) => millstream_runtime::operators::tables(spec, &graph.connections(node))?,
                 NodeKind::Source(_) | NodeKind::Sink(_) => vec![],
             };
-            let meaning = match &node.kind {
-                NodeKind::Operator(spec) => meaning(spec),
-                NodeKind::Source(_) | NodeKind::Sink(_) => String::new(),
-            };
+            let meaning = meaning(graph, node);
             let source = matches!(node.kind, NodeKind::Source(_));
             Ok(OperatorInfo { id: node.id.clone(), name: node.name.clone(), source, meaning, tables })
         };
         graph.nodes.iter().map(info).collect()
-    }
-}
-
-fn meaning(spec: &OperatorSpec) -> String {
-    let windows = |w: &WindowSpec| format!("{:?} in {:?}", w.shape, w.zone);
-    match spec {
-        OperatorSpec::WindowAssign { window, .. } => windows(window),
-        OperatorSpec::WindowAggregate(a) => {
-            let call = |c: &AggregateCall| {
-                let types = c.arg_types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let distinct = if c.distinct { "DISTINCT " } else { "" };
-                let filter = if c.filter.is_some() { " FILTER" } else { "" };
-                format!("{:?}({distinct}{types}){filter}", c.function)
-            };
-            let calls = a.aggregates.iter().map(call).collect::<Vec<_>>().join(", ");
-            format!("[{calls}] over {}", windows(&a.window))
-        }
-        OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union | OperatorSpec::Custom(_) => {
-            String::new()
-        }
     }
 }
 

@@ -86,7 +86,7 @@ pub struct OperatorEntry {
     pub id: String,
     /// Its name, for people.
     pub name: String,
-    /// What its state is about (windows, aggregates), as text: an operator of another meaning can't go on
+    /// What its state is about (aggregates of what, keys, windows), as text: an operator of another meaning can't go on
     /// with it. Empty: its tables' shapes say enough.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub meaning: String,

@@ -121,6 +121,57 @@ fn after_damage_the_ways_out_that_the_hint_names_work() {
 }
 
 #[test]
+fn state_of_other_aggregates_keys_or_windows_is_refused_with_what_differs() {
+    let script = interrupted(SETTINGS, libc::SIGTERM);
+    let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+    let cases = [
+        ("SUM(CAST(v AS BIGINT))", "SUM(CAST(k AS BIGINT))", ["Sum(CAST(v AS BIGINT))", "Sum(CAST(k AS BIGINT))"]),
+        ("COUNT(*)", "COUNT(*) FILTER (WHERE v > 9)", ["Count(*), ", "Count(*) FILTER (v > 9)"]),
+        ("GROUP BY window_start, window_end, k", "GROUP BY window_start, window_end, v", ["by (k)", "by (v)"]),
+        ("INTERVAL '1' SECOND)", "INTERVAL '2' SECOND)", ["size_ms: 1000", "size_ms: 2000"]),
+    ];
+    for (was, now, parts) in cases {
+        assert!(text.contains(was), "{was}");
+        let mut changed = text.replace(was, now);
+        if now.ends_with(", v") {
+            changed =
+                changed.replace("SELECT window_start, k,", "SELECT window_start, v AS k,").replace("MOD(k", "MOD(v");
+        }
+        std::fs::write(script.path("job.sql"), changed).unwrap();
+        for args in [["--parallelism", "1"], ["--parallelism", "2"]] {
+            let fits_not = ["no longer fits the state", "operator sink:totals/aggregate was [", "--from none"];
+            check_refused(&script, &args, &[&fits_not[..], &parts[..]].concat());
+        }
+    }
+    std::fs::write(script.path("job.sql"), &text).unwrap();
+    stdout_of(&script.run(&[]));
+    job().check_output(&script).unwrap();
+}
+
+#[test]
+fn state_fits_after_edits_that_leave_its_meaning_alone() {
+    let script = interrupted(SETTINGS, libc::SIGTERM);
+    let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+    // A view with other names in another order and a filter that rows pass, an alias, and one more INSERT.
+    let edited = text
+        .replace(
+            "INSERT INTO totals",
+            "CREATE VIEW seen AS SELECT ts AS seen_at, v AS amount, k AS who FROM events WHERE v >= 0;
+             CREATE TABLE other (v INT) WITH ('connector' = 'blackhole');
+             INSERT INTO other SELECT v FROM events WHERE k = 1;
+             INSERT INTO totals",
+        )
+        .replace("SELECT window_start, k, COUNT(*)", "SELECT window_start, who AS k, COUNT(*) AS n")
+        .replace("CAST(v AS BIGINT)", "CAST(amount AS BIGINT)")
+        .replace("MOD(k", "MOD(who")
+        .replace("TABLE events, DESCRIPTOR(ts)", "TABLE seen, DESCRIPTOR(seen_at)")
+        .replace("window_end, k;", "window_end, who;");
+    std::fs::write(script.path("job.sql"), edited).unwrap();
+    stdout_of(&script.run(&["--parallelism", "1"]));
+    job().check_output(&script).unwrap();
+}
+
+#[test]
 fn a_state_directory_in_use_is_told_with_the_process() {
     let script = job().script(200, "");
     let mut running = Running::start(&script, &["--parallelism", "2"]);

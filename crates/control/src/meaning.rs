@@ -1,0 +1,120 @@
+//! What an operator's state is about, as a text that a later run of a changed script is compared with.
+//!
+//! The text tells what is computed (aggregates with their arguments and filters, keys, windows) and from what: a column is
+//! followed down the graph to the expression or the table's column that it comes from, so that an alias, a view or an
+//! edit elsewhere in the script changes nothing. Which rows arrive, by a WHERE or by another source, is not part of it:
+//! state goes on with the rows to come, as in Flink. The texts are stored in manifests: they are part of the state format.
+
+use millstream_core::ExprRef;
+use millstream_core::graph::{
+    AggregateCall, AggregatePhase, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec, WindowAggregate, WindowShape,
+    WindowSpec, WindowTime,
+};
+
+/// Of a node's state; empty if it has none, or the shapes of its tables say enough.
+pub fn meaning(graph: &JobGraph, node: &Node) -> String {
+    let NodeKind::Operator(spec) = &node.kind else { return String::new() };
+    match (spec, node.inputs.first()) {
+        (OperatorSpec::WindowAssign { window, session_keys }, Some(input)) => {
+            format!("rows by ({}) in {}", columns(graph, input.from, session_keys), windows(graph, input.from, window))
+        }
+        (OperatorSpec::WindowAggregate(aggregate), Some(_)) => {
+            let (input, keys) = rows_of(graph, node, aggregate);
+            let calls = aggregate.aggregates.iter().map(|c| call(graph, input, c)).collect::<Vec<_>>().join(", ");
+            let window = windows(graph, input, &aggregate.window);
+            format!("[{calls}] by ({}) in {window}", columns(graph, input, keys))
+        }
+        (
+            OperatorSpec::WindowAssign { .. }
+            | OperatorSpec::WindowAggregate(_)
+            | OperatorSpec::Calc { .. }
+            | OperatorSpec::Expand { .. }
+            | OperatorSpec::Union
+            | OperatorSpec::Custom(_),
+            _,
+        ) => String::new(),
+    }
+}
+
+/// The node whose rows are aggregated, and the keys among its columns: the same whether in one phase or in two.
+fn rows_of<'a>(graph: &'a JobGraph, node: &Node, aggregate: &'a WindowAggregate) -> (NodeIndex, &'a [usize]) {
+    let input = node.inputs[0].from;
+    match &graph.nodes[input].kind {
+        NodeKind::Operator(OperatorSpec::WindowAggregate(local)) if aggregate.phase == AggregatePhase::Global => {
+            (graph.nodes[input].inputs[0].from, &local.keys)
+        }
+        _ => (input, &aggregate.keys),
+    }
+}
+
+fn call(graph: &JobGraph, input: NodeIndex, call: &AggregateCall) -> String {
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let args = if call.args.is_empty() { "*".to_string() } else { columns(graph, input, &call.args) };
+    let filter = call.filter.map_or(String::new(), |f| format!(" FILTER {}", column(graph, input, f)));
+    format!("{:?}({distinct}{args}){filter}", call.function)
+}
+
+fn windows(graph: &JobGraph, input: NodeIndex, window: &WindowSpec) -> String {
+    let time = match (window.shape, window.time) {
+        (WindowShape::Attached { end, .. }, _) => return column(graph, input, end),
+        (_, WindowTime::Event { column: time }) => column(graph, input, time),
+        (_, WindowTime::Processing) => "processing time".to_string(),
+    };
+    format!("{:?} on {time} in {:?}", window.shape, window.zone)
+}
+
+fn columns(graph: &JobGraph, node: NodeIndex, indices: &[usize]) -> String {
+    indices.iter().map(|i| column(graph, node, *i)).collect::<Vec<_>>().join(", ")
+}
+
+/// Where a node's column comes from.
+fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
+    let node = &graph.nodes[at];
+    let name = || node.schema.fields.get(index).map_or_else(|| format!("${index}"), |field| field.name.clone());
+    let (NodeKind::Operator(spec), Some(input)) = (&node.kind, node.inputs.first()) else { return name() };
+    let below = input.from;
+    match spec {
+        OperatorSpec::Calc { project, .. } => project.get(index).map_or_else(name, |e| expression(graph, below, e)),
+        OperatorSpec::Expand { projections } => {
+            let texts = projections.iter().filter_map(|p| p.get(index)).map(|e| expression(graph, below, e));
+            one_of(texts.collect()).unwrap_or_else(|texts| texts.join(" / "))
+        }
+        // By its name, if the inputs differ: they may come and go.
+        OperatorSpec::Union => {
+            let texts = node.inputs.iter().map(|input| column(graph, input.from, index)).collect();
+            one_of(texts).unwrap_or_else(|_| name())
+        }
+        OperatorSpec::WindowAssign { .. } if index < graph.nodes[below].schema.len() => column(graph, below, index),
+        OperatorSpec::WindowAssign { window, .. } => format!("{} of {}", name(), windows(graph, below, window)),
+        OperatorSpec::WindowAggregate(aggregate) => {
+            let (input, keys) = rows_of(graph, node, aggregate);
+            let after_keys = index.checked_sub(keys.len());
+            match (keys.get(index), after_keys.map(|i| (aggregate.aggregates.get(i), i))) {
+                (Some(key), _) => column(graph, input, *key),
+                (None, Some((Some(aggregate), _))) => call(graph, input, aggregate),
+                (None, Some((None, i))) => {
+                    let property = aggregate.properties.get(i - aggregate.aggregates.len());
+                    let property = property.map_or_else(name, |p| format!("{p:?}"));
+                    format!("{property} of {}", windows(graph, input, &aggregate.window))
+                }
+                (None, None) => name(),
+            }
+        }
+        OperatorSpec::Custom(_) => name(),
+    }
+}
+
+fn expression(graph: &JobGraph, input: NodeIndex, expression: &ExprRef) -> String {
+    match expression.as_column() {
+        Some(index) => column(graph, input, index),
+        None => expression.to_string(),
+    }
+}
+
+/// The one text that all are, or all of them.
+fn one_of(mut texts: Vec<String>) -> Result<String, Vec<String>> {
+    match texts.split_first() {
+        Some((first, rest)) if rest.iter().all(|t| t == first) => Ok(texts.swap_remove(0)),
+        _ => Err(texts),
+    }
+}
