@@ -24,6 +24,9 @@ pub const FAIL_POINTS: &[&str] = &[
     "commit::before",
     "commit::between_files",
     "commit::after",
+    "overwrite::after_hold",
+    "overwrite::after_remove",
+    "overwrite::after_publish",
     "abort::after_remove",
 ];
 

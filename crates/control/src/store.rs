@@ -112,6 +112,7 @@ pub fn begin(job: &mut Job) -> Result<Start> {
             let manifest = manifest.as_ref();
             check_fits(manifest, &job.operators)?;
             check_sinks(job)?;
+            job.sinks.iter().try_for_each(|(id, sink)| sink.check_take_over().context(format!("open sink {id}")))?;
             // A copy of another job's state: its pending output is not ours to commit.
             let own = record.as_ref().is_some_and(|r| r.job_id == manifest.job_id);
             let manifest = match own {

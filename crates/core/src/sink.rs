@@ -16,6 +16,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// Called once by the coordinator before a job that starts anew runs: checks that the target can
     /// be written. Creates nothing that a reader would see.
     fn check(&self) -> Result<()>;
+    /// Called before a job goes on from a checkpoint that isn't its own last one: an error if output of epochs before it
+    /// still waits to be made visible, under the name of the job that wrote it.
+    fn check_take_over(&self) -> Result<()> {
+        Ok(())
+    }
     /// Opens the writer of one instance.
     fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>>;
     /// Opens a committer; one in each worker process, and one for recovery.

@@ -1,6 +1,6 @@
 //! Plans a whole script: statements change the catalog and the settings, inserts and a last SELECT become the job.
 
-use crate::bind::place::{Placed, parts, unsupported};
+use crate::bind::place::{At, Placed, at_name, parts, unsupported};
 use crate::bind::query::QueryBinder;
 use crate::catalog::{Catalog, Relation};
 use crate::parser::ast::{Insert, ObjectKind, Statement, StatementKind};
@@ -102,6 +102,8 @@ struct Root {
     rel: RelRef,
     sink: Arc<dyn Sink>,
     is_select: bool,
+    /// Of an INSERT OVERWRITE: where its table is named.
+    overwrite: Option<At>,
 }
 
 struct Planner<'a> {
@@ -176,7 +178,8 @@ impl Planner<'_> {
                 let Some(sink) = self.options.select_sink.clone() else {
                     return Err(Error::unsupported("a SELECT here").hint("write INSERT INTO a table"));
                 };
-                self.roots.push(Root { role: "select".into(), name: "select".into(), rel, sink, is_select: true });
+                let (role, name) = ("select".into(), "select".into());
+                self.roots.push(Root { role, name, rel, sink, is_select: true, overwrite: None });
                 Ok(())
             }
             StatementKind::Explain { statement, .. } => {
@@ -241,7 +244,9 @@ impl Planner<'_> {
             rel = Rel::new(RelOp::Calc { input: rel, filter: None, project }, columns);
         }
         let role = format!("sink:{}", bound.table.name);
-        self.roots.push(Root { role, name: bound.table.name.clone(), rel, sink: bound.sink, is_select: false });
+        let overwrite = insert.overwrite.then(|| at_name(&insert.table));
+        let name = bound.table.name.clone();
+        self.roots.push(Root { role, name, rel, sink: bound.sink, is_select: false, overwrite });
         Ok(())
     }
 
@@ -260,6 +265,14 @@ impl Planner<'_> {
             let rel = simplify(&pruner.prune(plan)?, &zone)?;
             let rel = Arc::new(Rel { op: rel.op.clone(), columns: root.rel.columns.clone() });
             let node = emitter.sink(&root.role, &root.name, &rel, root.sink.clone(), root.is_select)?;
+            if let (Some(at), Some(source)) = (root.overwrite, emitter.endless(node)) {
+                return Err(Error::script(
+                    "INSERT OVERWRITE needs a query that ends, since it replaces the table then",
+                )
+                .detail(format!("{source} never ends"))
+                .hint("INSERT INTO adds rows as they come")
+                .at_place(at));
+            }
             output = match root.is_select {
                 true => Output::Select { schema: rel.schema(), node },
                 false => Output::Inserts,

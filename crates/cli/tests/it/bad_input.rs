@@ -160,6 +160,16 @@ fn wrong_options_and_settings_are_told_with_what_they_take() {
 }
 
 #[test]
+fn an_overwrite_of_what_never_ends_is_told() {
+    refused(
+        "CREATE TABLE g (id INT) WITH ('connector' = 'datagen');
+         CREATE TABLE o (id INT) WITH ('connector' = 'filesystem', 'path' = '${DIR}/o', 'format' = 'json');
+         INSERT OVERWRITE o SELECT id FROM t UNION ALL SELECT id FROM g WHERE id > 5;",
+        &["INSERT OVERWRITE needs a query that ends", "line 5, column 27", "Source(g) never ends", "INSERT INTO"],
+    );
+}
+
+#[test]
 fn wrong_time_attributes_and_windows_are_told() {
     let table = |columns: &str| format!("CREATE TABLE x ({columns}) WITH ('connector' = 'datagen'); SELECT * FROM x;");
     refused(&table("a STRING, WATERMARK FOR a AS a"), &["'a' is STRING", "line 3, column 41", "TO_TIMESTAMP_LTZ"]);

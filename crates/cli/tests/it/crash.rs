@@ -104,6 +104,17 @@ const WORKERS: &[Case] = &[
     at("worker::before_exit", &[1]),
 ];
 
+/// The points that an INSERT OVERWRITE passes, in the roles that commit.
+const OVERWRITE: &[(&str, Case)] = &[
+    ("worker", at("overwrite::after_hold", &[1, 3])),
+    ("worker", at("overwrite::after_remove", &[1])),
+    ("worker", at("commit::between_files", &[1, 3])),
+    ("worker", at("overwrite::after_publish", &[1])),
+    ("supervisor", after("worker overwrite::after_hold crash 5", "overwrite::after_hold", &[1, 2])),
+    ("supervisor", after("worker overwrite::after_remove crash 1", "overwrite::after_remove", &[1, 2])),
+    ("supervisor", after("worker commit::between_files crash 2", "overwrite::after_publish", &[1, 2])),
+];
+
 /// The points that are passed when a checkpoint of another job is taken over.
 const TAKE_OVER: &[Case] = &[at("start::before_import", &[1, 2]), at("import::mid", &[1, 2])];
 
@@ -245,8 +256,30 @@ fn crashes_while_a_checkpoint_is_taken_over_lose_and_double_nothing() {
 }
 
 #[test]
+fn crashes_while_a_table_is_overwritten_leave_the_old_rows_or_the_new() {
+    for (role, case) in OVERWRITE {
+        let list = case.hits.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let before = case.before.map_or(String::new(), |before| format!("{before};"));
+        let plans = format!("{before}{role} {} crash {list}", case.point);
+        let script = JOB.script(ROWS_PER_SECOND, SETTINGS);
+        let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+        std::fs::write(script.path("job.sql"), text.replace("INSERT INTO", "INSERT OVERWRITE")).unwrap();
+        for part in 0..JOB.partitions {
+            let folder = script.path(&format!("out/part={part}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("old.json"), "{\"ws\":\"2023-01-01 00:00:00\",\"k\":1,\"c\":1,\"s\":1}\n")
+                .unwrap();
+        }
+        run_to_the_end(&script, &["--processes", "2", "--parallelism", "2"], &plans, None).unwrap();
+        JOB.check_output(&script).unwrap_or_else(|e| panic!("{plans}: {e}"));
+        assert!(hits(&script, role, case.point) >= *case.hits.last().unwrap(), "{plans}");
+    }
+}
+
+#[test]
 fn every_fail_point_is_crashed_at() {
-    let crashed: BTreeSet<&str> = [SUPERVISOR, WORKERS, TAKE_OVER].into_iter().flatten().map(|c| c.point).collect();
+    let mut crashed: BTreeSet<&str> = [SUPERVISOR, WORKERS, TAKE_OVER].into_iter().flatten().map(|c| c.point).collect();
+    crashed.extend(OVERWRITE.iter().map(|(_, case)| case.point));
     let lists = [millstream_state::FAIL_POINTS, millstream_connect::FAIL_POINTS, millstream_control::FAIL_POINTS];
     let all: BTreeSet<&str> = lists.into_iter().flatten().copied().collect();
     assert_eq!(crashed, all);

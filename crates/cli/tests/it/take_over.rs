@@ -55,6 +55,23 @@ fn a_killed_job_goes_on_from_its_own_manifest_and_commits_what_is_pending() {
 }
 
 #[test]
+fn what_an_overwrite_has_held_back_is_not_taken_over() {
+    let script = JOB.script(2_000, SETTINGS);
+    let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+    std::fs::write(script.path("job.sql"), text.replace("INSERT INTO", "INSERT OVERWRITE")).unwrap();
+    let mut job = Running::start(&script, &["--parallelism", "2"]);
+    job.wait_for_checkpoints(&script, 5);
+    job.signal(libc::SIGTERM);
+    job.wait();
+    JOB.at_full_speed(&script);
+    let args = ["--state-dir", "new", "--from", ".millstream/job"];
+    refused(&script, &args, 1, &["from its own last checkpoint only", "--from none"]);
+    assert_eq!(crate::windows::read_output(&script.path("out")), [], "nothing is seen before the end");
+    stdout_of(&script.run(&["--parallelism", "3"]));
+    JOB.check_output(&script).unwrap();
+}
+
+#[test]
 fn another_job_goes_on_from_a_copy_that_it_does_not_need_afterwards() {
     for inner in ["", "/checkpoints"] {
         let script = interrupted(SETTINGS, libc::SIGTERM);

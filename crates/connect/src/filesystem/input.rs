@@ -1,6 +1,6 @@
 //! Where files are: listing and reading them, locally or in an object store.
 
-use super::store::{Location, Objects};
+use super::store::{Location, Objects, block_on};
 use millstream_core::{Error, ErrorKind, Place, Result};
 use object_store::ObjectStoreExt;
 use std::fs::File;
@@ -42,11 +42,6 @@ fn shorter(path: &str, had: u64, has: u64) -> Error {
     Error::data("the file has become shorter since it was first seen")
         .detail(format!("it had {had} bytes, now it has {has}"))
         .at(place)
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(future))
 }
 
 /// Whether readers skip a file or folder of this name, as Flink does.
@@ -106,9 +101,8 @@ impl Location {
             Location::Objects { store, .. } => {
                 let location = object_store::path::Path::parse(&file.path)
                     .map_err(|e| Error::data(e.to_string()).at(Place::File { path: file.path.clone(), line: None }))?;
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                size = runtime.block_on(store.head(&location)).map_err(|e| store_error(e, &file.path))?.size;
-                Bytes::Object(store.clone(), location, runtime)
+                size = block_on(store.head(&location))?.map_err(|e| store_error(e, &file.path))?.size;
+                Bytes::Object(store.clone(), location)
             }
         };
         if size < file.size {
@@ -130,9 +124,11 @@ fn walk(path: &Path, meta: std::fs::Metadata, found: &mut Vec<InputFile>) -> Res
     for entry in std::fs::read_dir(path).map_err(|e| file_error(e, &shown))? {
         let entry = entry.map_err(|e| file_error(e, &shown))?;
         if !is_hidden(&entry.file_name().to_string_lossy()) {
-            // A file that vanishes while the folder is read was never there.
-            if let Ok(meta) = std::fs::metadata(entry.path()) {
-                walk(&entry.path(), meta, found)?;
+            match std::fs::metadata(entry.path()) {
+                Ok(meta) => walk(&entry.path(), meta, found)?,
+                // A file that vanishes while the folder is read was never there.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(file_error(e, &entry.path().display().to_string())),
             }
         }
     }
@@ -141,7 +137,7 @@ fn walk(path: &Path, meta: std::fs::Metadata, found: &mut Vec<InputFile>) -> Res
 
 enum Bytes {
     Local(File),
-    Object(Arc<dyn Objects>, object_store::path::Path, tokio::runtime::Runtime),
+    Object(Arc<dyn Objects>, object_store::path::Path),
 }
 
 /// An open file; what was appended after it was first seen is not read.
@@ -173,9 +169,8 @@ impl OpenFile {
                 file.seek(SeekFrom::Start(start)).map_err(|e| file_error(e, &self.path))?;
                 file.take(length).read_to_end(out).map_err(|e| file_error(e, &self.path))?;
             }
-            Bytes::Object(store, location, runtime) => {
-                let bytes = runtime
-                    .block_on(store.get_range(location, start..start + length))
+            Bytes::Object(store, location) => {
+                let bytes = block_on(store.get_range(location, start..start + length))?
                     .map_err(|e| store_error(e, &self.path))?;
                 out.extend_from_slice(&bytes);
             }

@@ -1,6 +1,7 @@
 //! The file sink: parts of an epoch, written aside and published when the epoch's checkpoint is durable.
 
 mod commit;
+mod overwrite;
 #[cfg(test)]
 mod read_back_tests;
 mod storage;
@@ -195,8 +196,17 @@ impl Sink for FileSink {
     fn check(&self) -> Result<()> {
         match &self.0.target {
             Location::Local(folder) => check_local(folder),
-            Location::Objects { store, prefix } => check_objects(store.clone(), prefix.clone(), &self.0.path),
+            Location::Objects { store, prefix } => check_objects(store.as_ref(), prefix, &self.0.path),
         }
+    }
+    fn check_take_over(&self) -> Result<()> {
+        if !self.0.overwrite {
+            return Ok(());
+        }
+        Err(Error::state("an INSERT OVERWRITE goes on from its own last checkpoint only")
+            .at(Place::Named(self.0.path.clone()))
+            .detail("what was written before another one lies hidden until the end of the job that wrote it")
+            .hint("start it anew with --from none"))
     }
     fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(writer::FileWriter::open(self.0.clone(), ctx)?))
@@ -226,16 +236,15 @@ fn check_local(folder: &Path) -> Result<()> {
 }
 
 /// Proves that the bucket is there and answers; that it takes objects shows only when one is written.
-fn check_objects(store: Arc<dyn Objects>, prefix: object_store::path::Path, path: &str) -> Result<()> {
+fn check_objects(store: &dyn Objects, prefix: &object_store::path::Path, path: &str) -> Result<()> {
     use futures::TryStreamExt;
     let place = Place::File { path: path.to_string(), line: None };
-    storage::block_on(async move {
-        store.list(Some(&prefix)).try_next().await.map(|_| ()).map_err(|e| {
-            Error::data("the bucket can't be listed")
-                .at(place)
-                .detail(e.to_string())
-                .hint("its address and credentials come from the s3.* settings or the environment")
-        })
+    let first = store::block_on(async { store.list(Some(prefix)).try_next().await })?;
+    first.map(|_| ()).map_err(|e| {
+        Error::data("the bucket can't be listed")
+            .at(place)
+            .detail(e.to_string())
+            .hint("its address and credentials come from the s3.* settings or the environment")
     })
 }
 

@@ -7,8 +7,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// An object store with multipart uploads whose parts survive the process.
 pub(super) trait Objects: ObjectStore + MultipartStore {}
@@ -70,6 +71,23 @@ pub(super) fn open(path: &str, session: &SessionInfo) -> Result<Location> {
     Ok(Location::Objects { store, prefix })
 }
 
+/// Waits for a request to an object store; not from within a runtime.
+///
+/// All requests share a runtime that never stands still: a store keeps connections for the requests to come, and one that
+/// was opened on a runtime which nobody drives would never answer.
+pub(super) fn block_on<F: Future>(request: F) -> Result<F::Output> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = match RUNTIME.get() {
+        Some(runtime) => runtime,
+        None => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let runtime = runtime.map_err(|e| Error::from(e).context("start the object stores' runtime"))?;
+            RUNTIME.get_or_init(|| runtime)
+        }
+    };
+    Ok(runtime.block_on(request))
+}
+
 fn wrong(path: &str, e: impl fmt::Display) -> Error {
     Error::script(format!("'{path}' can't be opened")).detail(e.to_string())
 }
@@ -88,7 +106,9 @@ fn retry() -> RetryConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::input::InputFile;
     use super::*;
+    use std::io::{BufRead, BufReader, Write};
 
     fn check_local(path: &str, expected: &str) {
         let session = SessionInfo { base_dir: "/base".into(), time_zone: "UTC".into(), storage: vec![] };
@@ -115,5 +135,38 @@ mod tests {
         }
         let error = open("s4://bucket/a", &session).expect_err("no such scheme").to_string();
         assert!(error.contains("s4://") && error.contains("s3://"), "{error}");
+    }
+
+    /// Answers any request for an object with `hello`, and keeps connections open.
+    fn serve(connection: std::net::TcpStream) {
+        let mut reader = BufReader::new(connection);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
+            let body = if line.starts_with("HEAD") { "" } else { "hello" };
+            while reader.read_line(&mut line).is_ok_and(|n| n > 2) {}
+            let range = if body.is_empty() { "200 OK" } else { "206 Partial Content\r\nContent-Range: bytes 0-4/5" };
+            let head = format!("HTTP/1.1 {range}\r\nETag: \"1\"\r\nLast-Modified: Sat, 01 Jan 2000 00:00:00 GMT");
+            write!(reader.get_mut(), "{head}\r\nContent-Length: 5\r\n\r\n{body}").unwrap();
+            line.clear();
+        }
+    }
+
+    #[test]
+    fn a_connection_is_of_use_to_all_who_read() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || listener.incoming().for_each(|c| drop(std::thread::spawn(|| serve(c.unwrap())))));
+        let storage = [("endpoint", endpoint.as_str()), ("allow_http", "true"), ("skip_signature", "true")];
+        let storage = storage.map(|(k, v)| (format!("aws_{k}"), v.to_string())).to_vec();
+        let session = SessionInfo { base_dir: ".".into(), time_zone: "UTC".into(), storage };
+        let location = open("s3://bucket/a", &session).unwrap();
+        let file = InputFile { path: "a/b".into(), size: 5, modified_ms: 0 };
+        // Each finds the connection that the one before left open; none of them is being read meanwhile.
+        let mut opened: Vec<_> = (0..3).map(|_| location.open(&file).unwrap()).collect();
+        for file in &mut opened {
+            let mut bytes = vec![];
+            file.read_at(0, 5, &mut bytes).unwrap();
+            assert_eq!(bytes, b"hello");
+        }
     }
 }

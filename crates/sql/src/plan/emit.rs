@@ -58,6 +58,15 @@ impl<'a> Emitter<'a> {
         Ok(self.nodes.len() - 1)
     }
 
+    /// A source without an end that feeds a node: its name.
+    pub fn endless(&self, node: NodeIndex) -> Option<&str> {
+        let node = &self.nodes[node];
+        match &node.kind {
+            NodeKind::Source(source) if !source.source.is_bounded() => Some(&node.name),
+            _ => node.inputs.iter().find_map(|input| self.endless(input.from)),
+        }
+    }
+
     /// The job.
     pub fn finish(mut self, name: String) -> Result<JobGraph> {
         settle(&mut self.nodes)?;

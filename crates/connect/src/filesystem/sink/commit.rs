@@ -1,14 +1,14 @@
-//! The committer: prepared files get their names, uploads are completed, an overwrite removes the old.
+//! The committer: prepared files get their names, uploads are completed.
 
 use super::Plan;
-use super::storage::{self, block_on, io_error, object_error, sync_folder};
-use crate::filesystem::store::{Location, Objects};
+use super::storage::{self, io_error, object_error, sync_folder};
+use crate::filesystem::store::{Location, Objects, block_on};
 use millstream_core::sink::Committer;
 use millstream_core::{Error, Place, Result, fail_point};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Committable {
 }
 
 /// A file that the commit makes visible.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Published {
     /// Renamed from `temp` to `path`, both relative to the table's folder.
@@ -36,7 +36,7 @@ pub(super) enum Published {
 }
 
 pub(super) struct FileCommitter {
-    plan: Arc<Plan>,
+    pub(super) plan: Arc<Plan>,
     job: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl FileCommitter {
         FileCommitter { plan, job }
     }
 
-    fn publish(&self, files: &[Published]) -> Result<()> {
+    pub(super) fn publish(&self, files: &[Published]) -> Result<()> {
         let mut folders = BTreeSet::new();
         for (i, file) in files.iter().enumerate() {
             if i > 0 {
@@ -58,8 +58,7 @@ impl FileCommitter {
                     folders.extend(path.parent().map(Path::to_path_buf));
                 }
                 (Published::Object { key, upload, parts }, Location::Objects { store, .. }) => {
-                    let store = store.clone();
-                    block_on(async move { publish_object(store.as_ref(), key, upload, parts).await })?;
+                    block_on(publish_object(store.as_ref(), key, upload, parts))??;
                 }
                 _ => {
                     return Err(Error::state("the checkpoint's files belong to another kind of storage")
@@ -69,36 +68,6 @@ impl FileCommitter {
             }
         }
         folders.iter().try_for_each(|folder| sync_folder(folder))
-    }
-
-    /// Removes what was there before this job: the visible files of others, in the whole table or, if
-    /// it is partitioned, in the partitions that this job wrote (as Flink's dynamic overwrite).
-    fn remove_old(&self, job: &str) -> Result<()> {
-        let partitioned = !self.plan.partitions.is_empty();
-        match &self.plan.target {
-            Location::Local(root) => {
-                for (folder, names) in visible_files(root, partitioned)? {
-                    let mut removed = false;
-                    for name in old_names(&names, job, partitioned) {
-                        let path = folder.join(name);
-                        match std::fs::remove_file(&path) {
-                            Ok(()) => removed = true,
-                            // Another process of this job was faster.
-                            Err(e) if e.kind() == IoErrorKind::NotFound => {}
-                            Err(e) => return Err(io_error("remove the overwritten file", &path, e)),
-                        }
-                    }
-                    if removed {
-                        sync_folder(&folder)?;
-                    }
-                }
-                Ok(())
-            }
-            Location::Objects { store, prefix } => {
-                let (store, prefix) = (store.clone(), prefix.clone());
-                block_on(async move { remove_old_objects(store.as_ref(), &prefix, job, partitioned).await })
-            }
-        }
     }
 }
 
@@ -110,12 +79,10 @@ impl Committer for FileCommitter {
         }
         let files: Vec<Published> = committables.into_iter().flat_map(|c| c.files).collect();
         fail_point!("commit::before")?;
-        self.publish(&files)?;
-        if last
-            && self.plan.overwrite
-            && let Some(job) = &self.job
-        {
-            self.remove_old(job)?;
+        match &self.job {
+            Some(job) if self.plan.overwrite && last => self.overwrite(job, files)?,
+            Some(job) if self.plan.overwrite => self.hold(job, files)?,
+            _ => self.publish(&files)?,
         }
         fail_point!("commit::after")
     }
@@ -155,7 +122,7 @@ fn is_left_over(name: &str, epoch: u64) -> bool {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Committable> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Committable> {
     let damaged = |e: serde_json::Error| Error::state(format!("a commit of the file sink can't be read: {e}"));
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
     match value.get("version").and_then(serde_json::Value::as_u64) {
@@ -200,69 +167,13 @@ async fn publish_object(store: &dyn Objects, key: &str, upload: &str, parts: &[S
     }
 }
 
-async fn remove_old_objects(store: &dyn Objects, prefix: &ObjectPath, job: &str, partitioned: bool) -> Result<()> {
-    use futures::TryStreamExt;
-    let all: Vec<_> =
-        store.list(Some(prefix)).try_collect().await.map_err(|e| object_error("list the table", prefix, e))?;
-    let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for object in all {
-        let names: Vec<String> =
-            object.location.prefix_match(prefix).into_iter().flatten().map(|p| p.as_ref().to_string()).collect();
-        let Some((name, folder)) = names.split_last() else { continue };
-        if names.iter().all(|n| is_visible(n)) && (partitioned || folder.is_empty()) {
-            folders.entry(folder.join("/")).or_default().push(name.clone());
-        }
-    }
-    for (folder, names) in folders {
-        for name in old_names(&names, job, partitioned) {
-            let path = match folder.as_str() {
-                "" => format!("{prefix}/{name}"),
-                folder => format!("{prefix}/{folder}/{name}"),
-            };
-            let path = ObjectPath::parse(path.trim_start_matches('/'))
-                .map_err(|e| Error::internal(format!("a listed object has no path: {e}")))?;
-            match store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(object_error("remove the overwritten object", &path, e)),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The files of one folder that an overwrite by `job` removes.
-fn old_names<'a>(names: &'a [String], job: &str, partitioned: bool) -> Vec<&'a String> {
-    let own = format!("part-{job}-");
-    if partitioned && !names.iter().any(|n| n.starts_with(&own)) {
-        return Vec::new();
-    }
-    names.iter().filter(|n| !n.starts_with(&own)).collect()
-}
-
 /// Whether a reader looks at files and folders of this name.
-fn is_visible(name: &str) -> bool {
+pub(super) fn is_visible(name: &str) -> bool {
     !name.starts_with('.') && !name.starts_with('_')
 }
 
-/// The visible files of each folder: the table's own, and those below it if `deep`.
-fn visible_files(root: &Path, deep: bool) -> Result<BTreeMap<PathBuf, Vec<String>>> {
-    let mut found: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for (name, path, is_folder) in list(&folder)? {
-            // A partition's value may begin with an underscore only after its `name=`.
-            match (is_visible(&name), is_folder) {
-                (true, true) if deep => folders.push(path),
-                (true, false) => found.entry(folder.clone()).or_default().push(name),
-                _ => {}
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// The entries of a folder (name, path, whether it is a folder); none if there is no such folder.
-fn list(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>> {
+pub(super) fn list(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>> {
     let failed = |e| storage::io_error("list folder", folder, e);
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == IoErrorKind::NotFound => return Ok(Vec::new()),

@@ -2,7 +2,7 @@
 
 use super::Plan;
 use super::commit::{Committable, Published};
-use crate::filesystem::store::{Location, Objects};
+use crate::filesystem::store::{Location, Objects, block_on};
 use millstream_core::source::Waker;
 use millstream_core::{Error, ErrorKind, Place, Result, fail_point};
 use object_store::path::Path as ObjectPath;
@@ -130,13 +130,12 @@ enum Open {
 
 struct Thread<'a> {
     plan: &'a Plan,
-    runtime: Option<tokio::runtime::Runtime>,
     open: HashMap<FileId, Open>,
     finished: Vec<Open>,
 }
 
 fn run(plan: &Plan, queue: &Receiver<Command>, wants_wake: &AtomicBool, failed: &Mutex<Option<Error>>, waker: &Waker) {
-    let mut thread = Thread { plan, runtime: None, open: HashMap::new(), finished: Vec::new() };
+    let mut thread = Thread { plan, open: HashMap::new(), finished: Vec::new() };
     while let Ok(command) = queue.recv() {
         if let Err(error) = thread.handle(command) {
             if let Ok(mut failed) = failed.lock() {
@@ -221,13 +220,13 @@ impl Thread<'_> {
         part: Vec<u8>,
     ) -> Result<()> {
         let store = self.store()?;
-        let id = self.runtime()?.block_on(async {
+        let id = block_on(async {
             let id = match &*upload {
                 Some(id) => id.clone(),
                 None => upload.insert(store.create_multipart(key).await?).clone(),
             };
             store.put_part(key, &id, parts.len(), part.into()).await
-        });
+        })?;
         parts.push(id.map_err(|e| object_error("upload", key, e))?.content_id);
         Ok(())
     }
@@ -280,12 +279,6 @@ impl Thread<'_> {
             Location::Local(_) => Err(Error::internal("a local file in an object store")),
         }
     }
-    fn runtime(&mut self) -> Result<&tokio::runtime::Runtime> {
-        if self.runtime.is_none() {
-            self.runtime = Some(new_runtime()?);
-        }
-        self.runtime.as_ref().ok_or_else(|| Error::internal("no runtime"))
-    }
     /// Removes what was not prepared; best effort, since hidden names and open uploads hurt nobody.
     fn discard(&mut self) {
         let left: Vec<Open> = self.open.drain().map(|(_, o)| o).chain(std::mem::take(&mut self.finished)).collect();
@@ -293,8 +286,8 @@ impl Thread<'_> {
             match open {
                 Open::Local { temp, .. } => drop(std::fs::remove_file(temp)),
                 Open::Object { key, upload: Some(upload), .. } => {
-                    if let (Ok(store), Ok(runtime)) = (self.store(), self.runtime()) {
-                        drop(runtime.block_on(store.abort_multipart(&key, &upload)));
+                    if let Ok(store) = self.store() {
+                        drop(block_on(store.abort_multipart(&key, &upload)));
                     }
                 }
                 Open::Object { upload: None, .. } => {}
@@ -325,19 +318,4 @@ pub(super) fn object_error(doing: &str, key: &ObjectPath, e: object_store::Error
         _ => ErrorKind::Retry,
     };
     Error::new(kind, e.to_string()).at(Place::File { path: key.to_string(), line: None }).context(doing)
-}
-
-fn new_runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::from(e).context("start the object store's runtime"))
-}
-
-/// Runs a future to its end on a thread of its own, so that the caller may be in any runtime.
-pub(super) fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| new_runtime()?.block_on(future));
-        thread.join().unwrap_or_else(|_| Err(Error::internal("the object store's thread panicked")))
-    })
 }

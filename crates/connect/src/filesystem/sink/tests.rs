@@ -40,7 +40,10 @@ impl Place {
     /// Every file that a reader sees, and its bytes: no part of its path begins with `.` or `_`.
     fn visible(&self) -> Vec<(String, Vec<u8>)> {
         let is_visible = |path: &String| !path.split('/').any(|part| part.starts_with(['.', '_']));
-        let all = match self {
+        self.all().into_iter().filter(|(path, _)| is_visible(path)).collect()
+    }
+    fn all(&self) -> Vec<(String, Vec<u8>)> {
+        match self {
             Place::Local(_) => {
                 let mut found = Vec::new();
                 walk(&self.root(), "", &mut found);
@@ -56,8 +59,7 @@ impl Place {
                 }
                 found
             }),
-        };
-        all.into_iter().filter(|(path, _)| is_visible(path)).collect()
+        }
     }
 }
 
@@ -390,6 +392,43 @@ fn check_life(place: Place, format: &str, partitioned: bool, steps: Vec<Step>) {
     }
 }
 
+/// Whatever happens, a reader sees the rows of before until the job's end, and then those of the job in their place.
+fn check_overwrite(place: Place, partitioned: bool, steps: Vec<Step>) {
+    let by: &[&str] = if partitioned { &["p"] } else { &[] };
+    let old = [row(-1, Some("a")), row(-2, None), row(-3, Some("not written to"))];
+    run(&place, "old", WriteMode::Append, by, &old);
+    let before = read(&place, "json", partitioned);
+    let plan = plan(schema(), &place, WriteMode::Overwrite, &[("format", "json")], by).unwrap();
+    let mut world = World::start(FileSink(Arc::new(plan)));
+    for step in steps {
+        let shown = format!("{step:?}");
+        world.step(step);
+        assert_eq!(read(&place, "json", partitioned), before, "after {shown}");
+    }
+    world.prepare(true);
+    while !world.prepared.is_empty() {
+        assert_eq!(read(&place, "json", partitioned), before, "before the end");
+        world.commit(world.prepared.len() == 1);
+    }
+    let mut expected = world.visible.clone();
+    if partitioned {
+        let written: Vec<&Option<String>> = world.visible.values().map(|(_, p)| p).collect();
+        expected.extend(before.into_iter().filter(|(_, (_, p))| !written.contains(&p)));
+    }
+    let mut committer = world.sink.committer_of(JOB).unwrap();
+    for _ in 0..2 {
+        assert_eq!(read(&place, "json", partitioned), expected, "at the end, also when the end is committed again");
+        let (epoch, all) = world.committed.as_ref().unwrap();
+        committer.commit(*epoch, all, true).unwrap();
+    }
+    world.writers.clear();
+    if let Place::Local(_) = place {
+        committer.abort_after(world.epoch).unwrap();
+    }
+    let hidden = place.all().into_iter().filter(|(path, _)| path.split('/').any(|part| part.starts_with('.')));
+    assert_eq!(hidden.count(), 0, "nothing hidden is left");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -412,6 +451,14 @@ proptest! {
     #[test]
     fn csv_in_an_object_store_shows_what_is_committed(steps in steps(), partitioned: bool) {
         check_life(Place::Objects(Arc::default()), "csv", partitioned, steps);
+    }
+    #[test]
+    fn an_overwrite_on_disk_shows_nothing_before_its_end(steps in steps(), partitioned: bool) {
+        check_overwrite(Place::local(), partitioned, steps);
+    }
+    #[test]
+    fn an_overwrite_in_an_object_store_shows_nothing_before_its_end(steps in steps(), partitioned: bool) {
+        check_overwrite(Place::Objects(Arc::default()), partitioned, steps);
     }
     #[test]
     fn parquet_in_an_object_store_shows_what_is_committed(steps in steps(), partitioned: bool) {
