@@ -40,11 +40,35 @@ pub(super) struct Layout {
     left: VecDeque<ChunkId>,
     /// Where partly read chunks go on.
     resume: BTreeMap<ChunkId, u64>,
-    /// Of a watched folder, the files that have been read to their end.
-    done: BTreeSet<String>,
+    done: Done,
 }
 
-const VERSION: u32 = 2;
+/// Of a watched folder, what has been read.
+#[derive(Debug, Default)]
+struct Done {
+    /// The files that have been read to their end and are remembered, and when they were last written.
+    files: BTreeMap<String, i64>,
+    /// Those of them that the last listing didn't have.
+    gone: BTreeSet<String>,
+    /// Older files that have been read but are not remembered.
+    older: Vec<Older>,
+}
+
+/// What an instance had read without remembering it: of the files that were its own, those last written before a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Older {
+    instance: usize,
+    instances: usize,
+    below_ms: i64,
+}
+
+impl Older {
+    fn covers(&self, file: &InputFile) -> bool {
+        file.modified_ms < self.below_ms && owns(self.instance, self.instances, &file.path)
+    }
+}
+
+const VERSION: u32 = 3;
 
 /// What is persisted of an instance.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,8 +79,10 @@ struct Position {
     chunk: u64,
     /// The files that have something left, in order.
     files: Vec<FileLeft>,
-    /// Of a watched folder, the files that have been read to their end.
-    done: Vec<String>,
+    /// Of a watched folder, the files that have been read to their end: path and modification time.
+    done: Vec<(String, i64)>,
+    /// And those that have been, but are not remembered.
+    older: Vec<Older>,
 }
 
 /// What is left of one file.
@@ -73,7 +99,7 @@ struct FileLeft {
 impl Layout {
     /// Nothing to read yet.
     pub fn empty(setup: Setup, whole: bool) -> Layout {
-        Layout { setup, whole, files: vec![], left: VecDeque::new(), resume: BTreeMap::new(), done: BTreeSet::new() }
+        Layout { setup, whole, files: vec![], left: VecDeque::new(), resume: BTreeMap::new(), done: Done::default() }
     }
 
     /// Adds files to what is to be read, all of them.
@@ -111,8 +137,12 @@ impl Layout {
                 }
                 chunks.extend(resume.into_iter().map(|(chunk, at)| (chunk, Some(at))));
             }
-            layout.done.extend(position.done);
+            layout.done.files.extend(position.done);
+            layout.done.older.extend(position.older);
         }
+        // Instances that went on from the same position hand over the same.
+        layout.done.older.sort_unstable();
+        layout.done.older.dedup();
         for (file, chunks) in merged.into_values() {
             let index = layout.files.len();
             for (chunk, resume) in chunks {
@@ -161,8 +191,9 @@ impl Layout {
             entry.resume.extend(at.or_else(|| self.resume.get(id).copied()).map(|at| (number, at)));
         }
         let Setup { first_chunk, chunk } = self.setup;
-        let done = self.done.iter().cloned().collect();
-        serde_json::to_vec(&Position { version: VERSION, first_chunk, chunk, files, done })
+        let done = self.done.files.iter().map(|(path, modified_ms)| (path.clone(), *modified_ms)).collect();
+        let older = self.done.older.clone();
+        serde_json::to_vec(&Position { version: VERSION, first_chunk, chunk, files, done, older })
             .map_err(|e| Error::internal(e.to_string()))
     }
 
@@ -191,16 +222,58 @@ impl Layout {
         self.left.pop_front();
         self.resume.remove(&id);
         if remember && let Some(file) = self.files.get(id.file) {
-            self.done.insert(file.path.clone());
+            self.done.files.insert(file.path.clone(), file.modified_ms);
         }
     }
-    /// The paths of all files, read or not, of a watched folder.
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|f| f.path.as_str()).chain(self.done.iter().map(String::as_str))
+    /// Of a watched folder: keeps what is known of the files of one instance.
+    pub fn keep_own(&mut self, instance: usize, instances: usize) {
+        self.share(|_, file| owns(instance, instances, &file.path));
+        self.done.files.retain(|path, _| owns(instance, instances, path));
+    }
+    /// Whether a file of a watched folder has been read.
+    pub fn has_read(&self) -> bool {
+        !self.done.files.is_empty()
     }
     /// Whether a file is to be read or has been.
-    pub fn knows(&self, path: &str) -> bool {
-        self.done.contains(path) || self.left.iter().any(|id| self.file(*id).is_some_and(|f| f.path == path))
+    pub fn knows(&self, file: &InputFile) -> bool {
+        self.done.files.contains_key(&file.path)
+            || self.left.iter().any(|id| self.file(*id).is_some_and(|f| f.path == file.path))
+            || self.done.older.iter().any(|older| older.covers(file))
+    }
+    /// Forgets what need not be remembered of the files that have been read, when nothing is left to read: files that
+    /// two listings in a row don't have and, with `lateness_ms`, those last written so long before the newest. The
+    /// newest is never forgotten, so that an instance that has had files is known by it. `is_listed`: whether a listing
+    /// would have the file, if it were there.
+    pub fn forget(
+        &mut self,
+        listed: &[InputFile],
+        is_listed: impl Fn(&str) -> bool,
+        lateness_ms: Option<i64>,
+        (instance, instances): (usize, usize),
+    ) {
+        self.files.clear();
+        let done = &mut self.done;
+        let Some((newest, newest_ms)) = done.files.iter().max_by_key(|(path, ms)| (**ms, path.as_str())) else {
+            return;
+        };
+        let (newest, newest_ms) = (newest.clone(), *newest_ms);
+        // A folder without a file may be one that is not mounted.
+        if !listed.is_empty() {
+            let there: BTreeSet<&str> = listed.iter().map(|file| file.path.as_str()).collect();
+            let is_gone = |path: &str| path != newest && !there.contains(path) && is_listed(path);
+            let gone: BTreeSet<String> = done.files.keys().filter(|path| is_gone(path)).cloned().collect();
+            done.files.retain(|path, _| !(gone.contains(path) && done.gone.contains(path)));
+            done.gone = gone;
+        }
+        if let Some(lateness_ms) = lateness_ms {
+            let below_ms = newest_ms.saturating_sub(lateness_ms);
+            let before = done.files.len();
+            done.files.retain(|_, modified_ms| *modified_ms >= below_ms);
+            if done.files.len() < before {
+                done.older.retain(|older| older.below_ms > below_ms);
+                done.older.push(Older { instance, instances, below_ms });
+            }
+        }
     }
 
     fn is_whole(&self, file: &InputFile) -> bool {
@@ -235,4 +308,11 @@ impl Layout {
         };
         Some((file, start, (start + size).min(file.size)))
     }
+}
+
+/// Whether a file of a watched folder belongs to this instance: all of them agree, whatever they have seen so far.
+pub(super) fn owns(instance: usize, instances: usize, path: &str) -> bool {
+    // FNV-1a.
+    let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    hash % instances as u64 == instance as u64
 }

@@ -19,8 +19,13 @@ use millstream_core::source::Source;
 use std::sync::Arc;
 
 /// Keys that only reading uses; a sink takes and ignores them, since a table may be both.
-const SOURCE_KEYS: [&str; 4] =
-    ["source.monitor-interval", "source.path.regex-pattern", "scan.rate-limit.rows-per-second", "dead-letter.path"];
+const SOURCE_KEYS: [&str; 5] = [
+    "source.monitor-interval",
+    "source.monitor-lateness",
+    "source.path.regex-pattern",
+    "scan.rate-limit.rows-per-second",
+    "dead-letter.path",
+];
 
 /// The value of a partition column that stands for NULL in the names of folders.
 fn default_partition<'a>(options: &Options<'a>) -> &'a str {

@@ -1,7 +1,7 @@
 //! One instance of the `filesystem` source: chunks of files, read here or by a thread of its own, and decoded here.
 
 use super::input::{InputFile, OpenFile};
-use super::layout::{ChunkId, Layout, Setup};
+use super::layout::{ChunkId, Layout, Setup, owns};
 use super::metadata::FileMetadata;
 use super::partition::{escaped, value_text};
 use super::source::Plan;
@@ -166,7 +166,7 @@ impl FileReader {
         let layout = match (&ctx.restored, plan.monitor_interval) {
             (Some(positions), Some(_)) => {
                 let mut layout = Layout::restore(positions, setup, true, &plan.path)?;
-                layout.share(|_, file| owns(instance, instances, &file.path));
+                layout.keep_own(instance, instances);
                 layout
             }
             (None, Some(_)) => Layout::empty(setup, true),
@@ -199,6 +199,12 @@ impl FileReader {
         })
     }
 
+    /// Whether a listing is under way.
+    #[cfg(test)]
+    pub(super) fn is_listing(&self) -> bool {
+        self.listing.is_some()
+    }
+
     /// Looks for files that were not there before, in a watched folder; how long to wait if there are none.
     fn discover(&mut self, interval: Duration) -> Result<Option<Duration>> {
         let now_ms = self.ctx.clock.now_ms();
@@ -228,10 +234,14 @@ impl FileReader {
                     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
                     self.next_listing_ms = now_ms.saturating_add(interval_ms);
                     let (instance, instances) = (self.ctx.instance, self.ctx.instances.max(1));
-                    let mut new: Vec<InputFile> = files?
-                        .into_iter()
-                        .filter(|f| f.size > 0 && owns(instance, instances, &f.path) && !self.layout.knows(&f.path))
-                        .collect();
+                    let files = files?;
+                    let lateness_ms =
+                        self.plan.monitor_lateness.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+                    self.lines = None;
+                    self.layout.forget(&files, |path| self.plan.is_read(path), lateness_ms, (instance, instances));
+                    let is_new =
+                        |f: &InputFile| f.size > 0 && owns(instance, instances, &f.path) && !self.layout.knows(f);
+                    let mut new: Vec<InputFile> = files.into_iter().filter(is_new).collect();
                     new.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
                     self.layout.add(new);
                 }
@@ -431,10 +441,8 @@ impl SourceReader for FileReader {
                 self.pieces = None;
                 let Some(interval) = self.plan.monitor_interval else { return Ok(SourcePoll::End) };
                 if let Some(wait) = self.discover(interval)? {
-                    let (instance, instances) = (self.ctx.instance, self.ctx.instances.max(1));
                     let listed = self.next_listing_ms > 0;
-                    let has_split = self.layout.paths().any(|path| owns(instance, instances, path));
-                    let nothing = if listed && !has_split { SourcePoll::Idle } else { SourcePoll::Wait };
+                    let nothing = if listed && !self.layout.has_read() { SourcePoll::Idle } else { SourcePoll::Wait };
                     return Ok(nothing(Some(wait)));
                 }
             }
@@ -458,13 +466,6 @@ impl SourceReader for FileReader {
     fn snapshot(&mut self) -> Result<Vec<u8>> {
         self.layout.position(self.current.as_ref().map(|(piece, at)| (piece.id, piece.base + *at as u64)))
     }
-}
-
-/// Whether a file of a watched folder belongs to this instance: all of them agree, whatever they have seen so far.
-fn owns(instance: usize, instances: usize, path: &str) -> bool {
-    // FNV-1a.
-    let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    hash % instances as u64 == instance as u64
 }
 
 /// The reading thread: sends the pieces of all orders, then ends; also when nobody listens any more.

@@ -9,7 +9,7 @@ use flate2::{Compression, write::GzEncoder};
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::options::Options;
 use millstream_core::source::{Source, SourceContext, SourcePoll, SourceReader};
-use millstream_core::time::ManualClock;
+use millstream_core::time::{Clock, ManualClock};
 use millstream_core::{Field, Result, Schema, TypeKind};
 use std::io::Write;
 use std::path::Path;
@@ -254,6 +254,120 @@ fn a_watched_folder_gives_each_file_once_in_the_order_of_change_over_restarts_an
     seen.extend(read(&mut rest, next_id as usize - seen.len(), 1).unwrap());
     seen.sort();
     assert_eq!(seen, (0..next_id).collect::<Vec<_>>());
+}
+
+/// Reads what is there until three listings in a row gave nothing new; the ids in order.
+fn read_what_is_there(readers: &mut [FileReader], clock: &ManualClock) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for reader in readers {
+        let mut waits = 0;
+        while waits < 3 {
+            match reader.poll(10).unwrap() {
+                SourcePoll::Rows { batch, .. } => {
+                    ids.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+                    waits = 0;
+                }
+                SourcePoll::Wait(Some(_)) | SourcePoll::Idle(Some(_)) if !reader.is_listing() => {
+                    clock.set(clock.now_ms() + 10);
+                    waits += 1;
+                }
+                _ => std::thread::yield_now(),
+            }
+        }
+    }
+    ids.sort();
+    ids
+}
+
+fn watch(
+    source: &FileSource,
+    instances: usize,
+    clock: &Arc<ManualClock>,
+    from: Option<Vec<Vec<u8>>>,
+) -> Vec<FileReader> {
+    let open = |instance| {
+        let ctx = SourceContext {
+            instance,
+            instances,
+            restored: from.clone(),
+            waker: Arc::new(|| {}),
+            metrics: Default::default(),
+            clock: clock.clone(),
+        };
+        FileReader::open(source.plan(), Setup::default(), ctx).unwrap()
+    };
+    (0..instances).map(open).collect()
+}
+
+fn positions(readers: &mut [FileReader]) -> Vec<Vec<u8>> {
+    readers.iter_mut().map(|r| r.snapshot().unwrap()).collect()
+}
+
+/// How many names of files the positions hold.
+fn remembered(positions: &[Vec<u8>]) -> usize {
+    positions.iter().map(|p| String::from_utf8_lossy(p).matches(".json").count()).sum()
+}
+
+#[test]
+fn files_that_were_removed_are_forgotten_and_read_again_if_they_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let watched = source(dir.path(), ".", &[("source.monitor-interval", "1 ms")]);
+    let clock = Arc::new(ManualClock::at(1));
+    let mut from = None;
+    for (round, instances) in [2, 1, 3].into_iter().enumerate() {
+        let path = |i: i64| dir.path().join(format!("{i}.json"));
+        for i in 0..40 {
+            write_at(&path(i), round as i64 * 100 + i, i as u64);
+        }
+        let mut readers = watch(&watched, instances, &clock, from);
+        let ids: Vec<i64> = (0..40).map(|i| round as i64 * 100 + i).collect();
+        let found = read_what_is_there(&mut readers, &clock);
+        // Of the rounds before, each instance remembers the newest of its files.
+        assert!(found.iter().all(|id| ids.contains(id)), "{found:?}");
+        assert!(found.len() + round * 3 >= 40, "{found:?}");
+        assert_eq!(remembered(&positions(&mut readers)), 40);
+        for i in 0..39 {
+            std::fs::remove_file(path(i)).unwrap();
+        }
+        read_what_is_there(&mut readers, &clock);
+        let kept = remembered(&positions(&mut readers));
+        assert!(kept <= 2 * instances, "{kept} names are remembered");
+        // A folder without a file tells nothing.
+        std::fs::remove_file(path(39)).unwrap();
+        read_what_is_there(&mut readers, &clock);
+        let last = positions(&mut readers);
+        assert_eq!(remembered(&last), kept);
+        from = Some(last);
+    }
+}
+
+#[test]
+fn old_files_need_no_memory_with_a_bound_on_lateness_at_any_number_of_instances() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = [("source.monitor-interval", "1 ms"), ("source.monitor-lateness", "5 min")];
+    let watched = source(dir.path(), ".", &options);
+    let clock = Arc::new(ManualClock::at(1));
+    let mut from = None;
+    let mut next = 0;
+    for instances in [2, 3, 1, 2, 2, 5] {
+        let mut readers = watch(&watched, instances, &clock, from);
+        for _ in 0..3 {
+            let new: Vec<i64> = (next..next + 30).collect();
+            for id in &new {
+                // Up to four minutes late.
+                write_at(&dir.path().join(format!("{id}.json")), *id, (10 + id - id * 7 % 5) as u64);
+            }
+            next += 30;
+            assert_eq!(read_what_is_there(&mut readers, &clock), new, "each once, at {instances} instances");
+        }
+        let last = positions(&mut readers);
+        assert!(remembered(&last) <= 20 * instances, "{} names are remembered", remembered(&last));
+        assert!(last.iter().all(|p| p.len() < 4000));
+        from = Some(last);
+    }
+    let mut readers = watch(&watched, 2, &clock, from);
+    write_at(&dir.path().join("late.json"), -1, 0);
+    assert_eq!(read_what_is_there(&mut readers, &clock), [] as [i64; 0], "too late: taken for read");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(super) struct Plan {
     pub default_partition: String,
     pub pattern: Option<regex::Regex>,
     pub monitor_interval: Option<Duration>,
+    /// Files of a watched folder that come with a modification time so long before the newest are taken for read.
+    pub monitor_lateness: Option<Duration>,
     pub rows_per_second: Option<f64>,
     pub dead_letters: Option<PathBuf>,
     /// What a job that starts anew reads, if that has been decided.
@@ -73,6 +75,13 @@ impl FileSource {
         if monitor_interval == Some(Duration::ZERO) {
             return Err(options.error("source.monitor-interval", "'source.monitor-interval' must be above 0"));
         }
+        let key = "source.monitor-lateness";
+        let monitor_lateness = options.duration(key)?;
+        if monitor_lateness.is_some() && monitor_interval.is_none() {
+            return Err(options
+                .error(key, format!("'{key}' is for a folder that is watched"))
+                .hint("'source.monitor-interval' watches it"));
+        }
         Ok(FileSource(Arc::new(Plan {
             path: path.to_string(),
             input,
@@ -83,6 +92,7 @@ impl FileSource {
             default_partition: super::default_partition(options).to_string(),
             pattern,
             monitor_interval,
+            monitor_lateness,
             rows_per_second,
             dead_letters,
             start: None,
@@ -130,10 +140,12 @@ impl Plan {
     /// The files that belong to the table now, by name.
     pub fn files(&self) -> Result<Vec<InputFile>> {
         let mut files = self.input.list()?;
-        if let Some(pattern) = &self.pattern {
-            files.retain(|f| pattern.is_match(&f.path));
-        }
+        files.retain(|file| self.is_read(&file.path));
         Ok(files)
+    }
+    /// Whether a file of this path is one of the table's.
+    pub fn is_read(&self, path: &str) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(path))
     }
 }
 
