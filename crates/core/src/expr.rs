@@ -51,6 +51,16 @@ impl Columnar {
 pub struct EvalContext {
     /// Processing time, milliseconds since 1970 UTC: what `PROCTIME()` and `CURRENT_TIMESTAMP` give.
     pub now_ms: i64,
+    /// The watermark that the operator which evaluates has reached, milliseconds; `None` before the first. What
+    /// `CURRENT_WATERMARK` gives.
+    pub watermark_ms: Option<i64>,
+}
+
+impl EvalContext {
+    /// At this processing time, before the first watermark.
+    pub fn at(now_ms: i64) -> Self {
+        EvalContext { now_ms, watermark_ms: None }
+    }
 }
 
 /// A typed expression over the columns of a batch.

@@ -95,7 +95,7 @@ impl Context<'_> {
     }
     /// For evaluating expressions.
     pub fn eval(&self) -> EvalContext {
-        EvalContext { now_ms: self.now_ms }
+        EvalContext::at(self.now_ms)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arrow::array::*;
 use arrow::datatypes::{DataType as ArrowType, TimeUnit};
-use millstream_core::expr::Columnar;
+use millstream_core::expr::{Columnar, EvalContext};
 use millstream_core::{DataType, Error, Result};
 use std::sync::Arc;
 
@@ -160,16 +160,16 @@ pub(crate) struct Args<'a> {
     views: Vec<(Arg<'a>, bool)>,
     /// Rows to give.
     pub rows: usize,
-    /// Processing time, milliseconds.
-    pub now_ms: i64,
+    /// What is asked of the surroundings.
+    pub ctx: EvalContext,
     /// The type to give.
     pub out: &'a DataType,
 }
 
 impl<'a> Args<'a> {
-    pub fn new(columns: &'a [Columnar], rows: usize, now_ms: i64, out: &'a DataType) -> Result<Self> {
+    pub fn new(columns: &'a [Columnar], rows: usize, ctx: EvalContext, out: &'a DataType) -> Result<Self> {
         let views = columns.iter().map(|c| Ok((view(c.array())?, c.is_scalar()))).collect::<Result<_>>()?;
-        Ok(Args { columns, views, rows, now_ms, out })
+        Ok(Args { columns, views, rows, ctx, out })
     }
     pub fn len(&self) -> usize {
         self.views.len()

@@ -200,7 +200,7 @@ pub fn fold(expr: ExprRef) -> Result<ExprRef> {
         return Ok(expr);
     }
     let batch = Batch::from_columns(Schema::new(vec![]).arrow().clone(), vec![], 1)?;
-    match expr.evaluate(&batch, &EvalContext { now_ms: 0 }) {
+    match expr.evaluate(&batch, &EvalContext::at(0)) {
         Ok(value) => Ok(Arc::new(Literal { value: value.into_array(1)?, data_type: expr.data_type().clone() })),
         Err(_) if lazy => Ok(expr),
         Err(e) => {

@@ -128,7 +128,7 @@ impl Expr for Call {
         let columns = self.args.iter().map(|a| a.evaluate(batch, ctx)).collect::<Result<Vec<_>>>()?;
         let constant = self.pure && !columns.is_empty() && columns.iter().all(Columnar::is_scalar);
         let rows = if constant { 1 } else { batch.num_rows() };
-        let args = Args::new(&columns, rows, ctx.now_ms, &self.data_type)?;
+        let args = Args::new(&columns, rows, *ctx, &self.data_type)?;
         let result = (self.kernel)(&args).map_err(|e| e.detail(format!("in the expression {self}")))?;
         Ok(if constant { Columnar::Scalar(result) } else { Columnar::Array(result) })
     }

@@ -165,7 +165,7 @@ impl SourceDriver {
         let batch = match &self.columns {
             None => batch,
             Some(columns) => {
-                let ctx = EvalContext { now_ms };
+                let ctx = EvalContext::at(now_ms);
                 let column = |e: &ExprRef| e.evaluate(&batch, &ctx)?.into_array(rows);
                 let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
                 Batch::from_columns(self.schema.clone(), columns, rows)?.with_kinds(batch.kinds)

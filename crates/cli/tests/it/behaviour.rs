@@ -69,6 +69,26 @@ fn late_rows_are_dropped_and_counted() {
 }
 
 #[test]
+fn rows_behind_the_current_watermark_can_be_told_from_the_others() {
+    for (condition, expected) in [
+        ("CURRENT_WATERMARK(ts) IS NULL OR ts > CURRENT_WATERMARK(ts)", &[1, 2][..]),
+        ("ts <= CURRENT_WATERMARK(ts)", &[3]),
+    ] {
+        let script = script(&format!("INSERT INTO a SELECT id FROM t WHERE {condition};"));
+        let summary = summary_of(&script.run(&["--parallelism", "1"]));
+        assert!(summary.starts_with("finished: 3 rows in"), "{summary}");
+        assert_eq!(lines_of(&script.path("a")), ids(expected), "{condition}");
+    }
+    let shown = script("SELECT id, CURRENT_WATERMARK(ts) AS w FROM t WHERE ts <= CURRENT_WATERMARK(ts);");
+    let output = shown.run(&["--parallelism", "1", "--format", "jsonl"]);
+    assert_eq!(stdout_of(&output), "{\"op\":\"+I\",\"row\":{\"id\":3,\"w\":\"2024-01-01 00:00:20.000\"}}\n");
+    let refused = script("SELECT CURRENT_WATERMARK(CAST(ts AS TIMESTAMP(0))) FROM t;").run(&[]);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("event-time attribute") && stderr.contains("WATERMARK FOR"), "{stderr}");
+}
+
+#[test]
 fn a_finished_job_starts_anew_and_appends_or_replaces() {
     let append = script("INSERT INTO a SELECT id FROM t;");
     for copies in 1..=2 {
@@ -80,6 +100,26 @@ fn a_finished_job_starts_anew_and_appends_or_replaces() {
     for _ in 0..2 {
         stdout_of(&replace.run(&[]));
         assert_eq!(lines_of(&replace.path("a")), ids(&[1, 2, 3]));
+    }
+}
+
+#[test]
+fn several_columns_are_counted_by_their_distinct_combinations_without_nulls() {
+    let script = Script::new(
+        "CREATE TABLE p (x INT, y STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+           WITH ('connector' = 'filesystem', 'path' = '${DIR}/p.json', 'format' = 'json');
+         SELECT COUNT(DISTINCT x, y) AS n, COUNT(DISTINCT y, x) FILTER (WHERE x < 3) AS f, COUNT(*) AS c
+         FROM TABLE(TUMBLE(TABLE p, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;",
+    );
+    let rows = ["1,\"a\"", "1,\"b\"", "1,\"a\"", "2,\"a\"", "2,null", "null,\"a\"", "null,null", "3,\"c\"", "3,\"c\""];
+    let line = |row: &str| {
+        let (x, y) = row.split_once(',').unwrap();
+        format!("{{\"x\":{x},\"y\":{y},\"ts\":\"2024-01-01 00:00:01\"}}\n")
+    };
+    std::fs::write(script.path("p.json"), rows.map(line).concat()).unwrap();
+    for parallelism in ["1", "2"] {
+        let output = script.run(&["--parallelism", parallelism, "--format", "csv"]);
+        assert_eq!(stdout_of(&output), "op,n,f,c\n+I,4,3,9\n");
     }
 }
 

@@ -83,8 +83,7 @@ fn all() -> Vec<Function> {
 /// Functions that [`crate::build::call`] makes itself.
 const BUILT_IN: [&str; 5] = ["COALESCE", "IF", "IFNULL", "MOD", "NULLIF"];
 /// Functions of Flink that there are not, with the reason.
-const REFUSED: [(&str, &str); 6] = [
-    ("CURRENT_WATERMARK", "an expression sees the rows of a batch, not the watermark"),
+const REFUSED: [(&str, &str); 5] = [
     ("PARSE_JSON", "there is no type VARIANT; JSON_VALUE and JSON_QUERY read JSON text"),
     ("TRY_PARSE_JSON", "there is no type VARIANT; JSON_VALUE and JSON_QUERY read JSON text"),
     ("OBJECT_OF", "there are no structured types"),
@@ -92,7 +91,7 @@ const REFUSED: [(&str, &str); 6] = [
     ("ML_PREDICT", "there are no models"),
 ];
 /// Functions that don't give the same for equal arguments.
-const IMPURE: [&str; 14] = [
+const IMPURE: [&str; 13] = [
     "RAND",
     "RAND_INTEGER",
     "UUID",
@@ -105,7 +104,6 @@ const IMPURE: [&str; 14] = [
     "LOCALTIME",
     "LOCALTIMESTAMP",
     "UNIX_TIMESTAMP",
-    "CURRENT_WATERMARK",
     "CURRENT_DATABASE",
 ];
 

@@ -7,15 +7,28 @@ use super::{Function, fit, plain, special};
 use crate::args::{Args, Compiled, Kernel, boolean, int, int_with, text_with};
 use crate::calendar::{self, DAY_MS};
 use crate::cast::pack;
-use crate::node::call;
+use crate::node::{Call, call};
 use crate::{arithmetic, parse};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result, TypeKind};
+use std::sync::Arc;
 
 /// The text of a constant, in capitals: a word argument.
 pub(super) fn word(e: &ExprRef) -> Option<String> {
     let value = e.as_literal()?;
     Some(crate::args::view(value).ok()?.str(0)?.to_ascii_uppercase())
+}
+
+/// The watermark that the operator has reached, in the time attribute's type; NULL before the first.
+fn current_watermark(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
+    let [x] = args else { return None };
+    let out = match x.data_type().kind {
+        TypeKind::Timestamp(_) => TypeKind::Timestamp(3),
+        TypeKind::TimestampLtz(_) => TypeKind::TimestampLtz(3),
+        _ => return None,
+    };
+    let kernel = int(|a, _| a.ctx.watermark_ms);
+    Some(Arc::new(Call { name: name.into(), args: vec![x.clone()], data_type: out.nullable(), kernel, pure: false }))
 }
 
 /// The shift from what a value carries to local time.
@@ -228,7 +241,7 @@ fn overlaps(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<E
 
 fn now(shift: fn(&SessionZone, i64) -> i64, zone: &SessionZone) -> Kernel {
     let zone = *zone;
-    int(move |a, _| Some(shift(&zone, a.now_ms)))
+    int(move |a, _| Some(shift(&zone, a.ctx.now_ms)))
 }
 
 pub(super) fn functions() -> Vec<Function> {
@@ -267,7 +280,7 @@ pub(super) fn functions() -> Vec<Function> {
             let zone = *zone;
             int_with(move |from: &mut Compiled<SimpleDate>, a, i| {
                 if a.len() == 0 {
-                    return Some(a.now_ms.div_euclid(1000));
+                    return Some(a.ctx.now_ms.div_euclid(1000));
                 }
                 let format = if a.len() > 1 { a.str(1, i)? } else { TIMESTAMP };
                 let s = a.str(0, i)?;
@@ -284,6 +297,7 @@ pub(super) fn functions() -> Vec<Function> {
                 Some(())
             })
         }),
+        special("CURRENT_WATERMARK", "(time attribute)", |n, a, _| Ok(current_watermark(n, a))),
         special("OVERLAPS", "(start, end or interval, start, end or interval)", overlaps),
         plain("LOCALTIMESTAMP", &[""], "TIMESTAMP!", |z| now(SessionZone::to_local_ms, z)),
         plain("CURRENT_DATE", &[""], "DATE!", |z| now(|z, ms| z.to_local_ms(ms).div_euclid(DAY_MS), z)),

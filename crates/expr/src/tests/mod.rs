@@ -38,7 +38,7 @@ fn c(name: &str, args: Vec<ExprRef>) -> ExprRef {
 }
 fn try_eval(e: &ExprRef) -> Result<String> {
     let batch = Batch::from_columns(Schema::new(vec![]).arrow().clone(), vec![], 1)?;
-    let array = e.evaluate(&batch, &EvalContext { now_ms: 0 })?.into_array(1)?;
+    let array = e.evaluate(&batch, &EvalContext::at(0))?.into_array(1)?;
     assert_eq!(array.data_type(), &e.data_type().arrow(), "{e}");
     Ok(format_value(&array, 0, e.data_type(), &UTC))
 }
@@ -134,7 +134,7 @@ fn a_failing_branch_runs_only_for_the_rows_that_take_it() {
     let case = c("CASE", vec![c("=", vec![x(), i(0)]), i(-1), quotient()]);
     let and = c("AND", vec![c("<>", vec![x(), i(0)]), c(">", vec![quotient(), i(1)])]);
     for (e, expect) in [(case, ["-1", "5", "NULL"]), (and, ["FALSE", "TRUE", "NULL"])] {
-        let array = e.evaluate(&batch, &EvalContext { now_ms: 0 }).expect("no error").into_array(3).expect("rows");
+        let array = e.evaluate(&batch, &EvalContext::at(0)).expect("no error").into_array(3).expect("rows");
         let got: Vec<String> = (0..3).map(|r| format_value(&array, r, e.data_type(), &UTC)).collect();
         assert_eq!(got, expect, "{e}");
     }
@@ -285,7 +285,7 @@ fn over(e: &ExprRef, x: ArrayRef, data_type: &DataType) -> Vec<String> {
     let schema = Schema::new(vec![Field::new("x", data_type.clone())]);
     let rows = x.len();
     let batch = Batch::from_columns(schema.arrow().clone(), vec![x], rows).expect("a batch");
-    let array = e.evaluate(&batch, &EvalContext { now_ms: 0 }).and_then(|c| c.into_array(rows)).expect("a column");
+    let array = e.evaluate(&batch, &EvalContext::at(0)).and_then(|c| c.into_array(rows)).expect("a column");
     assert_eq!(array.data_type(), &e.data_type().arrow(), "{e}");
     (0..rows).map(|r| format_value(&array, r, e.data_type(), &UTC)).collect()
 }

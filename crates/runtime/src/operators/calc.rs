@@ -6,7 +6,7 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use millstream_core::expr::{Columnar, EvalContext};
 use millstream_core::operator::Context;
-use millstream_core::{Batch, ExprRef, Result, Schema};
+use millstream_core::{Batch, ExprRef, Result, Schema, Watermark};
 
 /// Drops the rows for which the filter is not TRUE and computes a column from each expression.
 pub(super) struct Calc {
@@ -15,6 +15,7 @@ pub(super) struct Calc {
     schema: SchemaRef,
     /// The input columns that the projection reads; the filter copies no others.
     used: Vec<usize>,
+    watermark_ms: Option<i64>,
 }
 
 impl Calc {
@@ -23,7 +24,7 @@ impl Calc {
         project.iter().for_each(|e| collect_columns(e, &mut used));
         used.sort_unstable();
         used.dedup();
-        Calc { filter, project, schema: output.arrow().clone(), used }
+        Calc { filter, project, schema: output.arrow().clone(), used, watermark_ms: None }
     }
 
     /// The rows that pass; columns that the projection doesn't read are left as they are, cut to length.
@@ -61,8 +62,11 @@ pub(super) fn project(exprs: &[ExprRef], schema: &SchemaRef, batch: &Batch, eval
 }
 
 impl MapBatch for Calc {
+    fn advance(&mut self, watermark: Watermark) {
+        self.watermark_ms = Some(watermark.0);
+    }
     fn map(&self, mut batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
-        let eval = ctx.eval();
+        let eval = EvalContext { watermark_ms: self.watermark_ms, ..ctx.eval() };
         if let Some(filter) = &self.filter {
             match filter.evaluate(&batch, &eval)? {
                 Columnar::Scalar(value) => {

@@ -7,6 +7,8 @@ use millstream_core::{Batch, Result, Watermark};
 pub(super) trait MapBatch: Send {
     /// Emits the rows that `batch` becomes.
     fn map(&self, batch: Batch, ctx: &mut Context<'_>) -> Result<()>;
+    /// Notes how far event time has come, for those whose expressions may ask.
+    fn advance(&mut self, _watermark: Watermark) {}
 }
 
 /// An operator that maps batches and passes watermarks on.
@@ -20,6 +22,7 @@ impl<M: MapBatch> Operator for Stateless<M> {
         self.0.map(batch, ctx)
     }
     fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
+        self.0.advance(watermark);
         ctx.emit_watermark(watermark)?;
         Ok(Progress::Done)
     }

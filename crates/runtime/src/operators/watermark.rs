@@ -78,7 +78,7 @@ impl WatermarkGenerator {
             return Ok(());
         }
         let times = column_ms(batch.column(self.spec.column), "the time attribute of a watermark")?;
-        let eval = EvalContext { now_ms };
+        let eval = EvalContext::at(now_ms);
         let marks = self.spec.expression.evaluate(&batch, &eval)?.into_array(rows)?;
         let marks = to_ms(&marks)?;
         self.add_split(split, now_ms);

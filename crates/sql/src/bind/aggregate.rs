@@ -375,8 +375,9 @@ impl Grouping {
         if !(takes.0..=takes.1).contains(&args.len()) {
             return Err(Error::script(format!("{name} takes {} argument(s), but got {}", takes.0, args.len())));
         }
-        if name == "COUNT" && args.len() > 1 {
-            return Err(Error::unsupported("COUNT of several columns"));
+        if name == "COUNT" && args.len() > 1 && !distinct {
+            return Err(Error::script("COUNT of several columns needs DISTINCT")
+                .hint("COUNT(DISTINCT a, b) counts the combinations in which none is NULL"));
         }
         let mut kind = match name {
             "COUNT" => AggregateFunction::Count,

@@ -340,6 +340,14 @@ impl<'a> ExprBinder<'a> {
             let down = self.between(x.clone(), b.clone(), a.clone())?;
             return self.call("OR", vec![up, down]);
         }
+        if name == "CURRENT_WATERMARK" {
+            let role = args.first().map_or(Role::Plain, |arg| self.role_of(arg, &self.scope.columns));
+            if !matches!(role, Role::RowTime | Role::WindowTime(_)) {
+                return Err(Error::script("CURRENT_WATERMARK takes a column that is an event-time attribute")
+                    .hint("declare WATERMARK FOR the column in CREATE TABLE")
+                    .at_place(at));
+            }
+        }
         self.call(&name, args)
     }
 

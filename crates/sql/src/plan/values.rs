@@ -63,7 +63,7 @@ impl SourceReader for ValuesReader {
         let source = &self.source;
         let num_rows = source.rows.len();
         let one = Batch::from_columns(Schema::new(vec![]).arrow().clone(), vec![], 1)?;
-        let ctx = EvalContext { now_ms: self.clock.now_ms() };
+        let ctx = EvalContext::at(self.clock.now_ms());
         let mut columns = vec![];
         for (i, field) in source.schema.fields.iter().enumerate() {
             let mut cells = vec![];
