@@ -230,3 +230,34 @@ fn a_full_disk_fails_the_job_and_leaves_nothing_half_written() {
     stdout_of(&script.run(&["--parallelism", "2"]));
     job().check_output(&script).unwrap();
 }
+
+/// A disk of a few pages, in a mount namespace of the test's own; where that may not be made, the test says so.
+#[test]
+fn a_disk_without_room_fails_the_job_which_goes_on_when_there_is_some() {
+    let script = job().script(4_000, SETTINGS);
+    let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+    job().at_full_speed(&script);
+    std::fs::rename(script.path("job.sql"), script.path("fast.sql")).unwrap();
+    std::fs::write(script.path("job.sql"), text).unwrap();
+    std::fs::create_dir(script.path("disk")).unwrap();
+    let steps = "mount -t tmpfs -o size=20k none disk || exit 77
+        \"$0\" run job.sql --parallelism 1 --state-dir disk/state 2> first; echo $? > code; find disk > left
+        mount -o remount,size=64m disk && mv fast.sql job.sql
+        exec \"$0\" run job.sql --parallelism 2 --state-dir disk/state";
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", steps, env!("CARGO_BIN_EXE_millstream")])
+        .current_dir(script.folder())
+        .output()
+        .unwrap();
+    let said = |name: &str| std::fs::read_to_string(script.path(name)).unwrap_or_default();
+    if said("code").is_empty() {
+        eprintln!("skipped: no disk can be mounted here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    assert_eq!(said("code"), "1\n", "{}", said("first"));
+    assert!(said("first").starts_with("error: the disk is full: "), "{}", said("first"));
+    assert!(said("first").contains("\n  hint: free some space"), "{}", said("first"));
+    assert!(!said("left").contains(".tmp"), "{}", said("left"));
+    stdout_of(&output);
+    job().check_output(&script).unwrap();
+}
