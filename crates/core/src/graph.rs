@@ -169,6 +169,10 @@ impl Connections {
         let stream = |schema: &Schema| Stream { schema: schema.clone(), changelog: ChangelogMode::INSERT_ONLY };
         Connections { inputs: inputs.iter().map(stream).collect(), output: stream(output) }
     }
+    /// Whether rows that arrived on a port are changed or taken back later.
+    pub fn retracts(&self, port: usize) -> bool {
+        self.inputs.get(port).is_some_and(|stream| !stream.changelog.is_insert_only())
+    }
     /// The columns that arrive on a port.
     pub fn input(&self, port: usize) -> Result<&Schema> {
         let missing = || Error::internal(format!("an operator without its input {port}"));
@@ -212,6 +216,8 @@ pub enum OperatorSpec {
     },
     /// A windowed aggregate.
     WindowAggregate(WindowAggregate),
+    /// An aggregate that is kept up to date.
+    GroupAggregate(GroupAggregate),
     /// An operator that the graph's author brings along.
     Custom(Arc<dyn OperatorFactory>),
 }
@@ -224,11 +230,15 @@ pub mod state_tables {
     pub const SESSIONS: &str = "sessions";
     /// The rows that wait for their session to end.
     pub const ROWS: &str = "rows";
+    /// The aggregates of each group.
+    pub const GROUPS: &str = "groups";
+    /// How often each value of an aggregate's argument occurs in each group; with the aggregate's number behind it.
+    pub const VALUES: &str = "values";
 }
 
 impl OperatorSpec {
     /// The names of its state tables; none if it keeps no state.
-    pub fn state_tables(&self) -> Vec<String> {
+    pub fn state_tables(&self, connections: &Connections) -> Vec<String> {
         let is_session = |window: &WindowSpec| matches!(window.shape, WindowShape::Session { .. });
         match self {
             OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
@@ -239,6 +249,11 @@ impl OperatorSpec {
                 _ if is_session(&aggregate.window) => vec![state_tables::SESSIONS.into()],
                 AggregatePhase::Single | AggregatePhase::Global => vec![state_tables::SLICES.into()],
             },
+            OperatorSpec::GroupAggregate(aggregate) => {
+                let values = aggregate.counted(connections.retracts(0));
+                let values = values.map(|number| format!("{}{number}", state_tables::VALUES));
+                std::iter::once(state_tables::GROUPS.to_string()).chain(values).collect()
+            }
             OperatorSpec::Custom(factory) => factory.tables().into_iter().map(|table| table.name).collect(),
         }
     }
@@ -339,6 +354,29 @@ pub struct WindowAggregate {
     pub phase: AggregatePhase,
 }
 
+/// An aggregate without a window: output columns are the keys, then the aggregates. Each batch updates the groups that
+/// it has rows of; what has not changed is not emitted.
+#[derive(Clone, Debug)]
+pub struct GroupAggregate {
+    /// The group's columns in the input; also what the input is partitioned by. None: one group, of all rows, which
+    /// is there once a row was.
+    pub keys: Vec<usize>,
+    /// The aggregates, one output column each.
+    pub aggregates: Vec<AggregateCall>,
+    /// A group without rows for this long is forgotten; milliseconds, `None`: never.
+    pub ttl_ms: Option<i64>,
+}
+
+impl GroupAggregate {
+    /// The calls whose values are counted in state tables of their own, given whether rows may be taken back.
+    pub fn counted(&self, retracts: bool) -> impl Iterator<Item = usize> + '_ {
+        let is_counted = move |call: &AggregateCall| {
+            call.distinct || retracts && matches!(call.function, AggregateFunction::Min | AggregateFunction::Max)
+        };
+        self.aggregates.iter().enumerate().filter(move |(_, call)| is_counted(call)).map(|(number, _)| number)
+    }
+}
+
 /// How an aggregate is shared out around an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AggregatePhase {
@@ -395,15 +433,21 @@ impl AggregateCall {
             )
     }
 
+    /// The column of a partial result that is the list of the arguments' rows.
+    pub fn row_state_types(&self) -> Vec<DataType> {
+        use crate::TypeKind::*;
+        let field = |(i, t): (usize, &DataType)| crate::Field::new(format!("f{i}"), t.clone().with_nullable(true));
+        let fields = self.arg_types.iter().enumerate().map(field).collect();
+        vec![Array(Box::new(Row(fields).nullable())).nullable()]
+    }
+
     /// The columns of its partial result: what a `Local` phase emits and what state tables store.
     pub fn state_types(&self) -> Vec<DataType> {
         use crate::TypeKind::*;
         use AggregateFunction::*;
         let count = || BigInt.nullable();
         if self.keeps_rows() {
-            let field = |(i, t): (usize, &DataType)| crate::Field::new(format!("f{i}"), t.clone().with_nullable(true));
-            let fields = self.arg_types.iter().enumerate().map(field).collect();
-            return vec![Array(Box::new(Row(fields).nullable())).nullable()];
+            return self.row_state_types();
         }
         match self.function {
             Count => vec![count()],

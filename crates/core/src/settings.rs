@@ -55,6 +55,8 @@ macro_rules! settings {
 use SettingKind::{Boolean, Choice, Count, Fraction, Memory, Number, Text, TimeZone};
 
 settings! {
+    STATE_TTL: "table.exec.state.ttl", SettingKind::Duration, "0 ms",
+        "State of a join, aggregate or the like that was not used for this long is forgotten; `0`: never.";
     CHECKPOINT_INTERVAL: "execution.checkpointing.interval", SettingKind::Duration, "1 s",
         "Time between the starts of two checkpoints; `0` turns periodic checkpoints off.";
     CHECKPOINT_MIN_PAUSE: "execution.checkpointing.min-pause", SettingKind::Duration, "0 ms",

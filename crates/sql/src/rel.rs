@@ -1,7 +1,7 @@
 //! The logical plan: relational operators over typed columns that know which of them carry time.
 
 use crate::catalog::Table;
-use millstream_core::graph::{WindowAggregate, WindowSpec};
+use millstream_core::graph::{AggregateCall, WindowAggregate, WindowSpec};
 use millstream_core::source::Source;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
@@ -114,6 +114,15 @@ pub enum RelOp {
         /// What is computed.
         aggregate: WindowAggregate,
     },
+    /// An aggregate without a window: keys, then aggregates.
+    GroupAggregate {
+        /// The rows.
+        input: RelRef,
+        /// The columns that make a group.
+        keys: Vec<usize>,
+        /// What is computed.
+        aggregates: Vec<AggregateCall>,
+    },
 }
 
 impl Column {
@@ -152,7 +161,8 @@ impl Rel {
             RelOp::Calc { input, .. }
             | RelOp::Expand { input, .. }
             | RelOp::Window { input, .. }
-            | RelOp::Aggregate { input, .. } => *input = change(input)?,
+            | RelOp::Aggregate { input, .. }
+            | RelOp::GroupAggregate { input, .. } => *input = change(input)?,
             RelOp::Union { inputs } => {
                 for input in inputs {
                     *input = change(input)?;

@@ -219,6 +219,11 @@ impl GroupTable {
         Ok(GroupTable { types, slots: Slots::default(), keys })
     }
 
+    /// A table for the same keys, without any.
+    pub(super) fn emptied(&self) -> Result<Self> {
+        GroupTable::new(self.types.clone())
+    }
+
     /// The number of groups.
     pub(super) fn len(&self) -> usize {
         match &self.keys {

@@ -3,6 +3,7 @@
 mod aggregate;
 mod calc;
 mod expand;
+mod group_aggregate;
 mod groups;
 mod local_aggregate;
 mod session_aggregate;
@@ -15,6 +16,7 @@ mod stateless;
 #[cfg(test)]
 mod testing;
 mod union;
+mod value_counts;
 pub mod watermark;
 mod window_aggregate;
 mod window_assign;
@@ -59,6 +61,9 @@ pub fn create(
                 Box::new(window_aggregate::WindowAggregate::new(aggregate, first()?, output)?)
             }
         },
+        OperatorSpec::GroupAggregate(aggregate) => {
+            Box::new(group_aggregate::GroupAggregate::new(aggregate, connections)?)
+        }
         OperatorSpec::Custom(factory) => factory.create(instance, instances)?,
     })
 }
@@ -79,6 +84,7 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
                 vec![slices::Plan::new(aggregate, first()?)?.table()]
             }
         },
+        OperatorSpec::GroupAggregate(aggregate) => group_aggregate::tables(aggregate, connections)?,
         OperatorSpec::Custom(factory) => factory.tables(),
     })
 }

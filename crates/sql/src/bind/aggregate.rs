@@ -67,10 +67,10 @@ pub struct Grouping {
     keys: Vec<(ExprRef, Column)>,
     /// The grouping sets, each a list of keys by number; one with all keys for a plain GROUP BY.
     sets: Vec<Vec<usize>>,
-    window: WindowSpec,
-    info: WindowInfo,
-    /// The group function's arguments, by which its `_START` finds it; `None` for windows of a table function.
-    group_function: Option<(String, ExprRef, String)>,
+    /// The windows that all is grouped by.
+    window: Option<(WindowSpec, WindowInfo)>,
+    /// The group function's name and arguments, by which its `_START` finds it.
+    group_function: Option<(String, String)>,
     /// The input's columns that the window function appended, if grouped by.
     attached: Option<(usize, usize, Vec<usize>)>,
     calls: Vec<PendingCall>,
@@ -97,12 +97,8 @@ const TIME: usize = usize::MAX - 2;
 impl Grouping {
     /// Reads GROUP BY.
     pub fn bind(exprs: &[Expr], scope: &Scope, zone: SessionZone, at: At) -> Result<Grouping> {
-        let mut keys: Vec<(ExprRef, Column)> = vec![];
-        let mut sets: Vec<Vec<usize>> = vec![vec![]];
         let mut group_window_found = None;
-        let mut starts = vec![];
-        let mut ends = vec![];
-        let mut times = vec![];
+        let mut elements: Vec<Vec<Vec<(ExprRef, &Expr)>>> = vec![];
         for expr in exprs {
             let alternatives: Vec<Vec<&Expr>> = match expr {
                 Expr::GroupingSets(list) => list.iter().map(|set| set.iter().collect()).collect(),
@@ -128,40 +124,57 @@ impl Grouping {
                 Expr::Tuple(items) => vec![items.iter().collect()],
                 other => vec![vec![other]],
             };
+            let bind = |key: &&'_ Expr| {
+                if contains_aggregate(key) {
+                    return error(at_expr(key), "an aggregate can't stand in GROUP BY");
+                }
+                Ok(ExprBinder::new(scope, zone).bind(key)?)
+            };
+            let mut element = vec![];
+            for set in alternatives {
+                let bound = set.iter().map(bind).collect::<Result<Vec<_>>>()?;
+                element.push(bound.into_iter().zip(set).collect());
+            }
+            elements.push(element);
+        }
+        let role_of = |bound: &ExprRef| bound.as_column().map(|c| (c, scope.columns[c].role));
+        // The windows that all of it is grouped by, if the rows have them.
+        let attached = {
+            let all = || elements.iter().flatten().flatten().filter_map(|(bound, _)| role_of(bound));
+            let starts =
+                all().filter_map(|(c, role)| if let Role::WindowStart(i) = role { Some((c, i)) } else { None });
+            let end_of = |info| all().find(|(_, role)| *role == Role::WindowEnd(info)).map(|(c, _)| c);
+            let mut pairs = starts.filter_map(|(start, info)| Some((start, end_of(info)?, info)));
+            if group_window_found.is_none() { pairs.next() } else { None }
+        };
+        let property_of = |bound: &ExprRef| match (role_of(bound)?, attached) {
+            ((_, Role::WindowStart(of)), Some((.., info))) if of == info => Some(START),
+            ((_, Role::WindowEnd(of)), Some((.., info))) if of == info => Some(END),
+            ((_, Role::WindowTime(of)), Some((.., info))) if of == info => Some(TIME),
+            _ => None,
+        };
+        let mut keys: Vec<(ExprRef, Column)> = vec![];
+        let mut sets: Vec<Vec<usize>> = vec![vec![]];
+        let mut times = vec![];
+        for element in elements {
             let mut expanded = vec![];
-            for set in &alternatives {
+            for set in element {
                 let mut numbers = vec![];
-                for key in set {
-                    if contains_aggregate(key) {
-                        return error(at_expr(key), "an aggregate can't stand in GROUP BY");
+                for (bound, key) in set {
+                    if let Some(property) = property_of(&bound) {
+                        times.extend(bound.as_column().filter(|_| property == TIME));
+                        numbers.push(property);
+                        continue;
                     }
-                    let bound = ExprBinder::new(scope, zone).bind(key)?;
-                    let column = bound.as_column();
-                    match column.map(|c| scope.columns[c].role) {
-                        Some(Role::WindowStart(info)) => {
-                            starts.push((column.unwrap_or(0), info));
-                            numbers.push(START);
-                        }
-                        Some(Role::WindowEnd(info)) => {
-                            ends.push((column.unwrap_or(0), info));
-                            numbers.push(END);
-                        }
-                        Some(Role::WindowTime(_)) => {
-                            times.push(column.unwrap_or(0));
-                            numbers.push(TIME);
-                        }
-                        _ => {
-                            let number = keys.iter().position(|(k, _)| build::same(k, &bound));
-                            numbers.push(number.unwrap_or_else(|| {
-                                let named = match column {
-                                    Some(c) => Column { role: Role::Plain, ..scope.columns[c].clone() },
-                                    None => Column::plain(key.to_string(), bound.data_type().clone()),
-                                };
-                                keys.push((bound, named));
-                                keys.len() - 1
-                            }));
-                        }
-                    }
+                    let number = keys.iter().position(|(k, _)| build::same(k, &bound));
+                    numbers.push(number.unwrap_or_else(|| {
+                        let named = match bound.as_column() {
+                            Some(c) => Column { role: Role::Plain, ..scope.columns[c].clone() },
+                            None => Column::plain(key.to_string(), bound.data_type().clone()),
+                        };
+                        keys.push((bound, named));
+                        keys.len() - 1
+                    }));
                 }
                 for before in &sets {
                     let mut all = before.clone();
@@ -187,23 +200,17 @@ impl Grouping {
                 }
             }
         }
+        let mut grouping = Grouping { keys, sets, window: None, group_function: None, attached: None, calls: vec![] };
         if let Some((name, window, info, signature)) = group_window_found {
-            let group_function = Some((name, build::bigint(0), signature));
-            return Ok(Grouping { keys, sets, window, info, group_function, attached: None, calls: vec![] });
+            grouping.window = Some((window, info));
+            grouping.group_function = Some((name, signature));
+        } else if let Some((start, end, info)) = attached {
+            let time = if info.event_time { WindowTime::Event { column: end } } else { WindowTime::Processing };
+            let window = WindowSpec { shape: WindowShape::Attached { start, end }, time, zone: info.zone };
+            grouping.window = Some((window, info));
+            grouping.attached = Some((start, end, times));
         }
-        let pair = starts.iter().find_map(|(s, i)| ends.iter().find(|(_, j)| i == j).map(|(e, _)| (*s, *e, *i)));
-        let Some((start, end, info)) = pair else {
-            let hint = if starts.is_empty() && ends.is_empty() {
-                "group by a window: TUMBLE, HOP, CUMULATE or SESSION"
-            } else {
-                "group by both window_start and window_end"
-            };
-            return Err(Error::unsupported("GROUP BY without a window").hint(hint).at_place(at));
-        };
-        let time = if info.event_time { WindowTime::Event { column: end } } else { WindowTime::Processing };
-        let window = WindowSpec { shape: WindowShape::Attached { start, end }, time, zone: info.zone };
-        let attached = Some((start, end, times));
-        Ok(Grouping { keys, sets, window, info, group_function: None, attached, calls: vec![] })
+        Ok(grouping)
     }
 
     /// A column that is neither a key nor in an aggregate.
@@ -216,7 +223,9 @@ impl Grouping {
         let (name, kind) = match number {
             0 => ("window_start", TypeKind::Timestamp(3)),
             1 => ("window_end", TypeKind::Timestamp(3)),
-            _ if self.info.local_time_zone => ("window_time", TypeKind::TimestampLtz(3)),
+            _ if self.window.as_ref().is_some_and(|(_, info)| info.local_time_zone) => {
+                ("window_time", TypeKind::TimestampLtz(3))
+            }
             _ => ("window_time", TypeKind::Timestamp(3)),
         };
         exprs::column(PROPERTY_BASE + number, kind.not_null(), name)
@@ -287,10 +296,10 @@ impl Grouping {
         }
         let signature = call_signature(function, scope, zone)?;
         match &self.group_function {
-            Some((name, _, known)) if name == window && *known == signature => {}
+            Some((name, known)) if name == window && *known == signature => {}
             _ => return error(at, format!("{name} needs the same {window}(..) in GROUP BY")),
         }
-        if number == 2 && !self.info.event_time {
+        if number == 2 && self.window.as_ref().is_some_and(|(_, info)| !info.event_time) {
             return error(at, format!("{name} needs a window on event time; use {window}_PROCTIME"));
         }
         Ok(Some(number))
@@ -418,7 +427,7 @@ impl Grouping {
 
     /// Builds the aggregate below `outputs` (expressions that this grouping has bound, HAVING among them) and puts
     /// their columns right.
-    pub fn finish(self, input: RelRef, outputs: Vec<ExprRef>, zone: SessionZone) -> Result<(RelRef, Vec<ExprRef>)> {
+    pub fn finish(self, input: RelRef, outputs: Vec<ExprRef>) -> Result<(RelRef, Vec<ExprRef>)> {
         let mut project: Vec<ExprRef> = vec![];
         let mut columns: Vec<Column> = vec![];
         let mut add = |expr: &ExprRef, column: Column, reuse: bool| -> usize {
@@ -459,14 +468,16 @@ impl Grouping {
             let column = input.columns[index].clone();
             add(&build::column(index, &column), column, true)
         };
-        if let WindowShape::Attached { start, end } = &mut window.shape {
-            *start = keep(*start);
-            *end = keep(*end);
-            if let WindowTime::Event { column } = &mut window.time {
-                *column = *end;
+        if let Some((window, _)) = &mut window {
+            if let WindowShape::Attached { start, end } = &mut window.shape {
+                *start = keep(*start);
+                *end = keep(*end);
+                if let WindowTime::Event { column } = &mut window.time {
+                    *column = *end;
+                }
+            } else if let WindowTime::Event { column } = &mut window.time {
+                *column = keep(*column);
             }
-        } else if let WindowTime::Event { column } = &mut window.time {
-            *column = keep(*column);
         }
         // A key may share its column with the time attribute; the aggregate reads both by number.
         let mut input = Rel::new(RelOp::Calc { input, filter: None, project }, columns.clone());
@@ -490,35 +501,37 @@ impl Grouping {
             keys.push(columns.len() - 1);
             input = Rel::new(RelOp::Expand { input, projections }, columns);
         }
-        let properties = vec![
-            WindowProperty::Start,
-            WindowProperty::End,
-            WindowProperty::RowTime { local_time_zone: self.info.local_time_zone },
-        ];
         let mut output = key_columns;
         let (num_keys, num_calls) = (keys.len(), calls.len());
         for (number, call) in calls.iter().enumerate() {
             output.push(Column::plain(format!("$agg{number}"), call.result.clone()));
         }
-        let time = if self.info.local_time_zone { TypeKind::TimestampLtz(3) } else { TypeKind::Timestamp(3) };
-        for (name, kind, role) in [
-            ("window_start", TypeKind::Timestamp(3), Role::WindowStart(self.info)),
-            ("window_end", TypeKind::Timestamp(3), Role::WindowEnd(self.info)),
-            ("window_time", time, Role::WindowTime(self.info)),
-        ] {
-            output.push(Column { name: name.into(), data_type: kind.not_null(), role });
-        }
-        let session_keys = keys.len();
-        let aggregate = WindowAggregate {
-            window,
-            keys,
-            session_keys,
-            aggregates: calls,
-            properties,
-            phase: AggregatePhase::Single,
+        let rel = match window {
+            None => Rel::new(RelOp::GroupAggregate { input, keys, aggregates: calls }, output),
+            Some((window, info)) => {
+                let time = if info.local_time_zone { TypeKind::TimestampLtz(3) } else { TypeKind::Timestamp(3) };
+                for (name, kind, role) in [
+                    ("window_start", TypeKind::Timestamp(3), Role::WindowStart(info)),
+                    ("window_end", TypeKind::Timestamp(3), Role::WindowEnd(info)),
+                    ("window_time", time, Role::WindowTime(info)),
+                ] {
+                    output.push(Column { name: name.into(), data_type: kind.not_null(), role });
+                }
+                let aggregate = WindowAggregate {
+                    window,
+                    session_keys: keys.len(),
+                    keys,
+                    aggregates: calls,
+                    properties: vec![
+                        WindowProperty::Start,
+                        WindowProperty::End,
+                        WindowProperty::RowTime { local_time_zone: info.local_time_zone },
+                    ],
+                    phase: AggregatePhase::Single,
+                };
+                Rel::new(RelOp::Aggregate { input, aggregate }, output)
+            }
         };
-        let rel = Rel::new(RelOp::Aggregate { input, aggregate }, output);
-        let _ = zone;
         let outputs = outputs
             .iter()
             .map(|expr| {
@@ -537,8 +550,16 @@ impl Grouping {
     }
 }
 
-/// The distinct rows of each window; `None` unless the rows have their window's start and end.
-pub fn distinct(input: RelRef) -> Option<RelRef> {
+/// The distinct rows; of each window, if the rows have their window's start and end.
+pub fn distinct(input: RelRef) -> RelRef {
+    distinct_in_windows(&input).unwrap_or_else(|| {
+        let columns = input.columns.iter().map(|c| Column { role: Role::Plain, ..c.clone() }).collect();
+        let keys = (0..input.columns.len()).collect();
+        Rel::new(RelOp::GroupAggregate { input, keys, aggregates: vec![] }, columns)
+    })
+}
+
+fn distinct_in_windows(input: &RelRef) -> Option<RelRef> {
     let find = |wanted: &dyn Fn(Role) -> bool| input.columns.iter().position(|c| wanted(c.role));
     let start = find(&|role| matches!(role, Role::WindowStart(_)))?;
     let Role::WindowStart(info) = input.columns[start].role else { return None };
@@ -575,7 +596,7 @@ pub fn distinct(input: RelRef) -> Option<RelRef> {
         phase: AggregatePhase::Single,
     };
     let (output, num_keys) = (input.columns.clone(), aggregate.keys.len());
-    let rel = Rel::new(RelOp::Aggregate { input, aggregate }, columns);
+    let rel = Rel::new(RelOp::Aggregate { input: input.clone(), aggregate }, columns);
     let project = places
         .into_iter()
         .map(|(is_property, place)| {

@@ -97,9 +97,11 @@ impl<'a> QueryBinder<'a> {
                         let right = self.set_expr(right)?;
                         self.union(left, right, right_at)
                     }
-                    (SetOperator::Union, _) => Err(Error::unsupported("UNION without ALL")
-                        .hint("write UNION ALL, which keeps duplicates")
-                        .at_place(right_at)),
+                    (SetOperator::Union, SetQuantifier::None | SetQuantifier::Distinct) => {
+                        let left = self.set_expr(left)?;
+                        let right = self.set_expr(right)?;
+                        Ok(distinct(self.union(left, right, right_at)?))
+                    }
                     (op, _) => unsupported(right_at, op.to_string()),
                 }
             }
@@ -370,16 +372,11 @@ impl<'a> QueryBinder<'a> {
             SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => contains_aggregate(e),
             _ => false,
         });
-        if group_by.is_empty() && (aggregated || select.having.is_some()) {
-            return Err(Error::unsupported("an aggregate without GROUP BY a window")
-                .hint("group by a window: TUMBLE, HOP, CUMULATE or SESSION")
-                .at_place(at));
-        }
         let mut grouping = match group_by {
-            [] => None,
-            [first, ..] => {
+            [] if !aggregated && select.having.is_none() => None,
+            _ => {
                 let resolved = self.group_exprs(group_by, select, &scope);
-                Some(Grouping::bind(&resolved, &scope, self.zone, at_expr(first))?)
+                Some(Grouping::bind(&resolved, &scope, self.zone, group_by.first().map_or(at, at_expr))?)
             }
         };
         let mut names = vec![];
@@ -419,7 +416,7 @@ impl<'a> QueryBinder<'a> {
             bound.push(binder.bind_condition(having, "HAVING")?);
         }
         if let Some(grouping) = grouping {
-            (input, bound) = grouping.finish(input, bound, zone)?;
+            (input, bound) = grouping.finish(input, bound)?;
         }
         let filter = if select.having.is_some() { bound.pop() } else { None };
         let columns = names
@@ -431,14 +428,7 @@ impl<'a> QueryBinder<'a> {
             })
             .collect();
         let rel = Rel::new(RelOp::Calc { input, filter, project: bound }, columns);
-        if !matches!(select.distinct, Some(Distinct::Distinct)) {
-            return Ok(rel);
-        }
-        distinct(rel).ok_or_else(|| {
-            Error::unsupported("SELECT DISTINCT beyond a window")
-                .hint("select window_start and window_end too: then the rows are distinct in each window")
-                .at_place(at)
-        })
+        Ok(if matches!(select.distinct, Some(Distinct::Distinct)) { distinct(rel) } else { rel })
     }
 
     /// GROUP BY's expressions, with aliases of SELECT put in (where no column has that name).

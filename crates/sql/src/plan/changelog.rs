@@ -27,6 +27,12 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             _ => Ok(all),
         },
         OperatorSpec::WindowAggregate(_) => Ok(ChangelogMode::INSERT_ONLY),
+        // Without an aggregate it is a DISTINCT, whose rows don't change.
+        OperatorSpec::GroupAggregate(aggregate) => Ok(ChangelogMode {
+            update: !aggregate.aggregates.is_empty(),
+            update_before: !aggregate.aggregates.is_empty(),
+            delete: !all.is_insert_only(),
+        }),
         OperatorSpec::Custom(_) => append_only("an operator of the program's own"),
     }
 }
@@ -36,6 +42,7 @@ fn makes_updates(kind: &NodeKind) -> bool {
     match kind {
         NodeKind::Source(_) | NodeKind::Sink(_) => false,
         NodeKind::Operator(spec) => match spec {
+            OperatorSpec::GroupAggregate(_) => true,
             OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
@@ -58,7 +65,7 @@ fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
             | OperatorSpec::WindowAssign { .. } => wanted,
-            OperatorSpec::WindowAggregate(_) | OperatorSpec::Custom(_) => true,
+            OperatorSpec::WindowAggregate(_) | OperatorSpec::GroupAggregate(_) | OperatorSpec::Custom(_) => true,
         },
     }
 }

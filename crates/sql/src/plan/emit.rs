@@ -5,10 +5,10 @@ use super::prune::{project_source, scan_key};
 use super::values::ValuesSource;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
-    AggregateFunction, AggregatePhase, ChangelogMode, Edge, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec,
-    Partitioning, SourceNode, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
+    AggregateFunction, AggregatePhase, ChangelogMode, Edge, GroupAggregate, JobGraph, Node, NodeIndex, NodeKind,
+    OperatorSpec, Partitioning, SourceNode, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
 };
-use millstream_core::settings::{IDLE_TIMEOUT, Settings, TWO_PHASE, WATERMARK_INTERVAL};
+use millstream_core::settings::{IDLE_TIMEOUT, STATE_TTL, Settings, TWO_PHASE, WATERMARK_INTERVAL};
 use millstream_core::sink::Sink;
 use millstream_core::{Error, Field, Result, Schema, TypeKind};
 use std::collections::BTreeMap;
@@ -184,6 +184,17 @@ impl<'a> Emitter<'a> {
                 };
                 let spec = OperatorSpec::WindowAssign { window: window.clone(), session_keys: session_keys.clone() };
                 self.operator("window", "WindowAssign", spec, inputs, schema)
+            }
+            RelOp::GroupAggregate { input, keys, aggregates } => {
+                let from = self.rel(input)?;
+                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
+                let spec = OperatorSpec::GroupAggregate(GroupAggregate {
+                    keys: keys.clone(),
+                    aggregates: aggregates.clone(),
+                    ttl_ms: (ttl > 0).then_some(ttl),
+                });
+                let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
+                self.operator("aggregate", "GroupAggregate", spec, vec![edge], schema)
             }
             RelOp::Aggregate { input, aggregate } => {
                 let from = self.rel(input)?;

@@ -128,11 +128,27 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 }
                 lines
             }
+            OperatorSpec::GroupAggregate(aggregate) => {
+                let mut lines = vec![];
+                if !aggregate.keys.is_empty() {
+                    lines.push(format!("keys: {}", names(&aggregate.keys, input)));
+                }
+                if !aggregate.aggregates.is_empty() {
+                    let calls = aggregate.aggregates.iter().map(|c| show_call(c, Some(input)));
+                    lines.push(format!("aggregates: {}", calls.collect::<Vec<_>>().join(", ")));
+                }
+                if let Some(ttl) = aggregate.ttl_ms {
+                    lines.push(format!("state is forgotten after {ttl} ms without use"));
+                }
+                lines
+            }
             OperatorSpec::Custom(factory) => vec![factory.describe()],
         },
     };
     if let NodeKind::Operator(spec) = &node.kind {
-        lines.extend(spec.state_tables().iter().map(|table| format!("state: {}/{table}", node.id)));
+        lines.extend(
+            spec.state_tables(&graph.connections(node)).iter().map(|table| format!("state: {}/{table}", node.id)),
+        );
     }
     lines
 }

@@ -90,7 +90,11 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
             let input = Rel::new(RelOp::Expand { input: below.input, projections }, columns);
             Some(Stripped { input, map, window, session_keys })
         }
-        RelOp::Scan { .. } | RelOp::Values { .. } | RelOp::Union { .. } | RelOp::Aggregate { .. } => None,
+        RelOp::Scan { .. }
+        | RelOp::Values { .. }
+        | RelOp::Union { .. }
+        | RelOp::Aggregate { .. }
+        | RelOp::GroupAggregate { .. } => None,
     }
 }
 

@@ -251,6 +251,28 @@ impl Pruner {
                 let op = RelOp::Window { input: input.rel, window, session_keys };
                 Ok(Pruned { rel: Rel::new(op, columns), map })
             }
+            RelOp::GroupAggregate { input, keys, aggregates } => {
+                let (mut keys, mut aggregates) = (keys.clone(), aggregates.clone());
+                let num_keys = keys.len();
+                let keep = |i: usize| i < num_keys || needs.contains_key(&i);
+                let kept: Vec<usize> = (0..rel.columns.len()).filter(|i| keep(*i)).collect();
+                let mut number = 0;
+                aggregates.retain(|_| {
+                    number += 1;
+                    keep(num_keys + number - 1)
+                });
+                let mut below = Needs::new();
+                let mut used: Vec<&mut usize> = keys.iter_mut().collect();
+                for call in &mut aggregates {
+                    used.extend(call.args.iter_mut().chain(call.filter.as_mut()));
+                }
+                used.iter().for_each(|i| add(&mut below, **i, Need::All));
+                let input = self.walk(input, &below)?;
+                used.into_iter().for_each(|i| *i = input.at(*i));
+                let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
+                let op = RelOp::GroupAggregate { input: input.rel, keys, aggregates };
+                Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
+            }
             RelOp::Aggregate { input, aggregate } => {
                 let mut aggregate = aggregate.clone();
                 let (num_keys, num_calls) = (aggregate.keys.len(), aggregate.aggregates.len());

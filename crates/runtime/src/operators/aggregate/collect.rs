@@ -196,6 +196,12 @@ impl Accumulator for Collect {
             }
         }
     }
+    fn clear(&mut self, group: u32) {
+        self.groups[group as usize] = Bag::default();
+    }
+    fn keep(&mut self, groups: &[u32]) {
+        self.groups = super::kept(&self.groups, groups);
+    }
 }
 
 impl Collect {

@@ -2,6 +2,7 @@
 
 mod collect;
 mod numeric;
+mod ordered;
 mod pick;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -23,6 +24,15 @@ pub(crate) trait Accumulator: Send {
     fn state(&self, groups: &[u32]) -> Result<Vec<ArrayRef>>;
     /// The results.
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef>;
+    /// Forgets what a group has taken.
+    fn clear(&mut self, group: u32);
+    /// Keeps only these groups, which are numbered from 0 in this order from now on.
+    fn keep(&mut self, groups: &[u32]);
+}
+
+/// The values of these groups, in their order.
+fn kept<T: Clone>(values: &[T], groups: &[u32]) -> Vec<T> {
+    groups.iter().map(|group| values[*group as usize].clone()).collect()
 }
 
 /// The accumulator of a call.
@@ -31,6 +41,20 @@ pub(crate) fn accumulator(call: &AggregateCall) -> Result<Box<dyn Accumulator>> 
         return Ok(Box::new(collect::Collect::new(call)?));
     }
     plain(call)
+}
+
+/// The accumulator of a call without its DISTINCT over rows that may be taken back, and the types of its state.
+///
+/// The one of MIN and MAX has no state of its own: it has to be told each value once, whoever counts how often it
+/// occurs.
+pub(crate) fn retractable(call: &AggregateCall) -> Result<(Box<dyn Accumulator>, Vec<millstream_core::DataType>)> {
+    use AggregateFunction::*;
+    let call = AggregateCall { distinct: false, ..call.clone() };
+    match call.function {
+        Min | Max => Ok((Box::new(ordered::Ordered::new(&call)?), vec![])),
+        FirstValue | LastValue => Ok((Box::new(collect::Collect::new(&call)?), call.row_state_types())),
+        _ => Ok((accumulator(&call)?, call.state_types())),
+    }
 }
 
 /// The accumulator of a call without its DISTINCT, for functions that don't keep rows.

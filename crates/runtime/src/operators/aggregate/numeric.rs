@@ -1,6 +1,6 @@
 //! COUNT, SUM, AVG, MIN, MAX, and the variances, over numbers and timestamps.
 
-use super::{Accumulator, argument, for_each, no_retraction, state_column};
+use super::{Accumulator, argument, for_each, kept, no_retraction, state_column};
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::array::{Decimal128Array, Float64Array, Int64Array};
 use arrow::compute;
@@ -32,6 +32,12 @@ impl Accumulator for Count {
     }
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|g| self.counts[*g as usize]))))
+    }
+    fn clear(&mut self, group: u32) {
+        self.counts[group as usize] = 0;
+    }
+    fn keep(&mut self, groups: &[u32]) {
+        self.counts = kept(&self.counts, groups);
     }
 }
 
@@ -144,6 +150,12 @@ impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         Ok(self.values(groups, self.zero_for_none))
     }
+    fn clear(&mut self, group: u32) {
+        (self.sums[group as usize], self.counts[group as usize]) = (T::Native::ZERO, 0);
+    }
+    fn keep(&mut self, groups: &[u32]) {
+        (self.sums, self.counts) = (kept(&self.sums, groups), kept(&self.counts, groups));
+    }
 }
 
 /// An average: a wide sum and a count.
@@ -229,6 +241,12 @@ impl<S: Accumulator> Accumulator for Avg<S> {
             }
         }
     }
+    fn clear(&mut self, group: u32) {
+        self.sum.clear(group);
+    }
+    fn keep(&mut self, groups: &[u32]) {
+        self.sum.keep(groups);
+    }
 }
 
 /// MIN or MAX of values that are one number each.
@@ -298,6 +316,12 @@ impl<T: ArrowPrimitiveType> Accumulator for Extremum<T> {
         let value = |g: &u32| self.seen[*g as usize].then(|| self.values[*g as usize]);
         let array = groups.iter().map(value).collect::<PrimitiveArray<T>>();
         Ok(Arc::new(array.with_data_type(self.data_type.clone())))
+    }
+    fn clear(&mut self, group: u32) {
+        self.seen[group as usize] = false;
+    }
+    fn keep(&mut self, groups: &[u32]) {
+        (self.values, self.seen) = (kept(&self.values, groups), kept(&self.seen, groups));
     }
 }
 
@@ -379,5 +403,11 @@ impl Accumulator for Moments {
         };
         let array = groups.iter().map(value).collect::<Float64Array>();
         Ok(compute::cast(&array, &self.result)?)
+    }
+    fn clear(&mut self, group: u32) {
+        self.slots[group as usize] = (0.0, 0.0, 0.0);
+    }
+    fn keep(&mut self, groups: &[u32]) {
+        self.slots = kept(&self.slots, groups);
     }
 }

@@ -64,4 +64,10 @@ impl Accumulator for Pick {
         let mut columns = self.converter.convert_rows(groups.iter().map(row))?;
         columns.pop().ok_or_else(|| Error::internal("a row of one column has none"))
     }
+    fn clear(&mut self, group: u32) {
+        self.kept[group as usize] = None;
+    }
+    fn keep(&mut self, groups: &[u32]) {
+        self.kept = super::kept(&self.kept, groups);
+    }
 }
