@@ -7,7 +7,7 @@
 
 use millstream_core::ExprRef;
 use millstream_core::graph::{
-    AggregateCall, AggregatePhase, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec, WindowAggregate, WindowShape,
+    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, WindowAggregate, WindowShape,
     WindowSpec, WindowTime,
 };
 
@@ -24,9 +24,23 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             let window = windows(graph, input, &aggregate.window);
             format!("[{calls}] by ({}) in {window}", columns(graph, input, keys))
         }
+        (OperatorSpec::GroupAggregate(aggregate), Some(input)) => {
+            let calls = aggregate.aggregates.iter().map(|c| call(graph, input.from, c)).collect::<Vec<_>>().join(", ");
+            format!("[{calls}] by ({})", columns(graph, input.from, &aggregate.keys))
+        }
+        (OperatorSpec::Join(join), _) => {
+            let side = |port: usize, index: usize| node.inputs.get(port).map(|e| column(graph, e.from, index));
+            let key = |k: &JoinKey| {
+                format!("{} = {}", side(0, k.left).unwrap_or_default(), side(1, k.right).unwrap_or_default())
+            };
+            let keys = join.keys.iter().map(key).collect::<Vec<_>>().join(", ");
+            let condition = join.condition.as_ref().map_or(String::new(), |c| format!(" where {c}"));
+            format!("{:?} join on ({keys}){condition}", join.kind)
+        }
         (
             OperatorSpec::WindowAssign { .. }
             | OperatorSpec::WindowAggregate(_)
+            | OperatorSpec::GroupAggregate(_)
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
@@ -100,6 +114,17 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
                 (None, None) => name(),
             }
         }
+        OperatorSpec::GroupAggregate(aggregate) => match aggregate.keys.get(index) {
+            Some(key) => column(graph, below, *key),
+            None => {
+                let aggregate = aggregate.aggregates.get(index - aggregate.keys.len());
+                aggregate.map_or_else(name, |aggregate| call(graph, below, aggregate))
+            }
+        },
+        OperatorSpec::Join(_) => match (index.checked_sub(graph.nodes[below].schema.len()), node.inputs.get(1)) {
+            (Some(index), Some(right)) => column(graph, right.from, index),
+            _ => column(graph, below, index),
+        },
         OperatorSpec::Custom(_) => name(),
     }
 }

@@ -86,6 +86,10 @@ pub trait Expr: Send + Sync + fmt::Debug + fmt::Display {
     fn as_field(&self) -> Option<&str> {
         None
     }
+    /// If it is a call or an operator: its name, in capitals.
+    fn as_call(&self) -> Option<&str> {
+        None
+    }
     /// The expressions it is made of.
     fn children(&self) -> Vec<&ExprRef>;
     /// The same expression over other children (as many, of the same types).

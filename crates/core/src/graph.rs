@@ -218,6 +218,8 @@ pub enum OperatorSpec {
     WindowAggregate(WindowAggregate),
     /// An aggregate that is kept up to date.
     GroupAggregate(GroupAggregate),
+    /// A join of two streams.
+    Join(Join),
     /// An operator that the graph's author brings along.
     Custom(Arc<dyn OperatorFactory>),
 }
@@ -230,6 +232,10 @@ pub mod state_tables {
     pub const SESSIONS: &str = "sessions";
     /// The rows that wait for their session to end.
     pub const ROWS: &str = "rows";
+    /// The rows of a join's first input.
+    pub const LEFT: &str = "left";
+    /// The rows of a join's second input.
+    pub const RIGHT: &str = "right";
     /// The aggregates of each group.
     pub const GROUPS: &str = "groups";
     /// How often each value of an aggregate's argument occurs in each group; with the aggregate's number behind it.
@@ -249,6 +255,7 @@ impl OperatorSpec {
                 _ if is_session(&aggregate.window) => vec![state_tables::SESSIONS.into()],
                 AggregatePhase::Single | AggregatePhase::Global => vec![state_tables::SLICES.into()],
             },
+            OperatorSpec::Join(_) => vec![state_tables::LEFT.into(), state_tables::RIGHT.into()],
             OperatorSpec::GroupAggregate(aggregate) => {
                 let values = aggregate.counted(connections.retracts(0));
                 let values = values.map(|number| format!("{}{number}", state_tables::VALUES));
@@ -352,6 +359,63 @@ pub struct WindowAggregate {
     pub properties: Vec<WindowProperty>,
     /// Whether the rows have been partly aggregated before the exchange.
     pub phase: AggregatePhase,
+}
+
+/// A join: output columns are the first input's, then the second's; of SEMI and ANTI only the first's.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Which rows come out.
+    pub kind: JoinKind,
+    /// Columns that must be equal; also what the inputs are partitioned by. None: all pairs, on one worker.
+    pub keys: Vec<JoinKey>,
+    /// What else must be TRUE of a pair, over the columns of both inputs.
+    pub condition: Option<ExprRef>,
+    /// Set if event time says when rows can't find a match any more: they leave then, and what has found none is told
+    /// then, so that nothing needs to be taken back.
+    pub time: Option<JoinTime>,
+    /// Rows that are not changed for this long are forgotten; milliseconds, `None`: never.
+    pub ttl_ms: Option<i64>,
+}
+
+/// Which rows come out of a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    /// Pairs.
+    Inner,
+    /// Pairs, and rows of the first input without a match, padded with NULLs.
+    Left,
+    /// Pairs, and rows of the second input without a match.
+    Right,
+    /// Pairs, and rows of both without a match.
+    Full,
+    /// Rows of the first input that have a match.
+    Semi,
+    /// Rows of the first input that have none.
+    Anti,
+}
+
+/// Columns, of one type, that must be equal for rows to match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinKey {
+    /// Of the first input.
+    pub left: usize,
+    /// Of the second.
+    pub right: usize,
+    /// Whether NULL matches NULL (IS NOT DISTINCT FROM).
+    pub null_safe: bool,
+}
+
+/// When rows leave a join: once event time, in the zone's local time, has reached a column's plus so many milliseconds.
+#[derive(Clone, Debug)]
+pub struct JoinTime {
+    /// The column of the first input, and how much later.
+    pub left: (usize, i64),
+    /// The column of the second.
+    pub right: (usize, i64),
+    /// Whether a row whose time to leave has passed when it arrives is late, and dropped.
+    pub drops_late: bool,
+    /// Whose local time the columns are in; UTC for instants.
+    pub zone: crate::types::SessionZone,
 }
 
 /// An aggregate without a window: output columns are the keys, then the aggregates. Each batch updates the groups that

@@ -100,6 +100,9 @@ impl Expr for Logic {
     fn is_lazy(&self) -> bool {
         true
     }
+    fn as_call(&self) -> Option<&str> {
+        Some(if self.is_and { "AND" } else { "OR" })
+    }
     fn children(&self) -> Vec<&ExprRef> {
         vec![&self.left, &self.right]
     }

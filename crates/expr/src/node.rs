@@ -132,6 +132,9 @@ impl Expr for Call {
         let result = (self.kernel)(&args).map_err(|e| e.detail(format!("in the expression {self}")))?;
         Ok(if constant { Columnar::Scalar(result) } else { Columnar::Array(result) })
     }
+    fn as_call(&self) -> Option<&str> {
+        Some(&self.name)
+    }
     fn children(&self) -> Vec<&ExprRef> {
         self.args.iter().collect()
     }

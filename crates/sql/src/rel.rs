@@ -1,7 +1,7 @@
 //! The logical plan: relational operators over typed columns that know which of them carry time.
 
 use crate::catalog::Table;
-use millstream_core::graph::{AggregateCall, WindowAggregate, WindowSpec};
+use millstream_core::graph::{AggregateCall, JoinKind, WindowAggregate, WindowSpec};
 use millstream_core::source::Source;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
@@ -114,6 +114,17 @@ pub enum RelOp {
         /// What is computed.
         aggregate: WindowAggregate,
     },
+    /// A join: the columns of both; of SEMI and ANTI those of the first.
+    Join {
+        /// The first relation.
+        left: RelRef,
+        /// The second.
+        right: RelRef,
+        /// Which rows come out.
+        kind: JoinKind,
+        /// What must be TRUE of a pair, over the columns of both.
+        condition: Option<ExprRef>,
+    },
     /// An aggregate without a window: keys, then aggregates.
     GroupAggregate {
         /// The rows.
@@ -163,6 +174,7 @@ impl Rel {
             | RelOp::Window { input, .. }
             | RelOp::Aggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => *input = change(input)?,
+            RelOp::Join { left, right, .. } => (*left, *right) = (change(left)?, change(right)?),
             RelOp::Union { inputs } => {
                 for input in inputs {
                     *input = change(input)?;

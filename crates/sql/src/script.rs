@@ -7,6 +7,7 @@ use crate::parser::ast::{Insert, ObjectKind, Statement, StatementKind};
 use crate::parser::parse_script;
 use crate::plan::emit::Emitter;
 use crate::plan::fuse::fuse;
+use crate::plan::joins::with_plain_keys;
 use crate::plan::not_null::NotNull;
 use crate::plan::prune::Pruner;
 use crate::plan::simplify::{identity, simplify};
@@ -262,7 +263,7 @@ impl Planner<'_> {
         let mut emitter = Emitter::new(&self.settings, self.options.parallelism);
         let mut output = Output::Nothing;
         for (root, plan) in self.roots.iter().zip(&plans) {
-            let rel = simplify(&pruner.prune(plan)?, &zone)?;
+            let rel = simplify(&with_plain_keys(&simplify(&pruner.prune(plan)?, &zone)?, &zone)?, &zone)?;
             let rel = Arc::new(Rel { op: rel.op.clone(), columns: root.rel.columns.clone() });
             let node = emitter.sink(&root.role, &root.name, &rel, root.sink.clone(), root.is_select)?;
             if let (Some(at), Some(source)) = (root.overwrite, emitter.endless(node)) {

@@ -1,14 +1,14 @@
 //! Aggregates without a window: each batch brings the groups that it has rows of up to date.
 
 use super::aggregate::{Accumulator, accumulator, retractable, signs};
-use super::groups::GroupTable;
-use super::value_counts::{MIN_DEAD, ValueCounts};
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt8Array, make_comparator};
+use super::counted::Counted;
+use super::value_counts::ValueCounts;
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt8Array, make_comparator};
 use arrow::compute::{SortOptions, interleave};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use millstream_core::graph::{AggregateFunction, Connections, GroupAggregate as Spec, state_tables};
 use millstream_core::operator::{
-    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableDelta, TableSpec,
+    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
 };
 use millstream_core::{Batch, DataType, Error, Field, Result, RowKind, Schema, TypeKind, Watermark};
 use std::cmp::Ordering;
@@ -35,18 +35,10 @@ pub(super) struct GroupAggregate {
     update_before: bool,
     ttl_ms: Option<i64>,
     schema: SchemaRef,
-    table: SchemaRef,
-    groups: GroupTable,
-    /// Rows of each group; 0: it is not there.
-    rows: Vec<i64>,
-    touched: Vec<i64>,
-    is_changed: Vec<bool>,
-    changed: Vec<u32>,
-    deletes: Vec<RecordBatch>,
-    dead: usize,
+    /// The groups, each with the number of its rows.
+    groups: Counted,
     expired_below: Option<i64>,
     sweep_at: Option<i64>,
-    numbers: Vec<u32>,
     /// The batch that each group was last in.
     batch_of: Vec<u64>,
     batch: u64,
@@ -63,21 +55,14 @@ fn key_types(spec: &Spec, input: &Schema) -> Result<Vec<DataType>> {
 pub(super) fn tables(spec: &Spec, connections: &Connections) -> Result<Vec<TableSpec>> {
     let keys = key_types(spec, connections.input(0)?)?;
     let retracts = connections.retracts(0);
-    let mut fields: Vec<Field> = keys.iter().enumerate().map(|(i, t)| Field::new(format!("k{i}"), t.clone())).collect();
-    fields.push(Field::new("rows", TypeKind::BigInt.not_null()));
-    fields.push(Field::new("touched", TypeKind::BigInt.not_null()));
+    let mut states = vec![];
     for (i, call) in spec.aggregates.iter().enumerate() {
         let types = state_types(call, retracts)?;
-        fields.extend(types.into_iter().enumerate().map(|(j, t)| Field::new(format!("a{i}_{j}"), t)));
+        states.extend(types.into_iter().enumerate().map(|(j, t)| Field::new(format!("a{i}_{j}"), t)));
     }
     let partitioned = spec.keys.len();
-    let mut tables = vec![TableSpec {
-        name: state_tables::GROUPS.into(),
-        schema: Schema::new(fields),
-        key: (0..keys.len()).collect(),
-        partition_by: (0..partitioned).collect(),
-        time: Some(keys.len() + 1),
-    }];
+    let columns = Counted::fields("k", &keys);
+    let mut tables = vec![Counted::table(state_tables::GROUPS.into(), columns, (0..partitioned).collect(), states)];
     for number in spec.counted(retracts) {
         let name = format!("{}{number}", state_tables::VALUES);
         tables.push(ValueCounts::table(name, &keys, &spec.aggregates[number].arg_types, partitioned));
@@ -111,7 +96,6 @@ impl GroupAggregate {
                 skips_nulls: call.function == AggregateFunction::Count && call.args.len() > 1,
             });
         }
-        let types = key_types(spec, connections.input(0)?)?.iter().map(|t| t.arrow()).collect();
         Ok(GroupAggregate {
             keys: spec.keys.clone(),
             calls,
@@ -119,17 +103,9 @@ impl GroupAggregate {
             update_before: connections.output.changelog.update_before,
             ttl_ms: spec.ttl_ms,
             schema: connections.output.schema.arrow().clone(),
-            table: tables[0].schema.arrow().clone(),
-            groups: GroupTable::new(types)?,
-            rows: vec![],
-            touched: vec![],
-            is_changed: vec![],
-            changed: vec![],
-            deletes: vec![],
-            dead: 0,
+            groups: Counted::new(&tables[0])?,
             expired_below: None,
             sweep_at: None,
-            numbers: vec![],
             batch_of: vec![],
             batch: 0,
         })
@@ -144,16 +120,15 @@ impl GroupAggregate {
     }
 
     fn find(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
-        let mut numbers = std::mem::take(&mut self.numbers);
-        self.groups.lookup(keys, rows, &mut numbers)?;
+        let numbers = self.groups.find(keys, rows)?;
+        self.resize();
+        Ok(numbers)
+    }
+
+    fn resize(&mut self) {
         let groups = self.groups.len();
-        self.dead += groups - self.rows.len();
-        self.rows.resize(groups, 0);
-        self.touched.resize(groups, 0);
-        self.is_changed.resize(groups, false);
         self.batch_of.resize(groups, 0);
         self.calls.iter_mut().for_each(|call| call.accumulator.resize(groups));
-        Ok(numbers)
     }
 
     /// The aggregates of groups.
@@ -161,9 +136,7 @@ impl GroupAggregate {
         self.calls.iter().map(|call| call.accumulator.evaluate(groups)).collect()
     }
 
-    fn forget(&mut self, group: u32) {
-        self.rows[group as usize] = 0;
-        self.dead += 1;
+    fn clear(&mut self, group: u32) {
         self.calls.iter_mut().for_each(|call| call.accumulator.clear(group));
     }
 
@@ -171,16 +144,16 @@ impl GroupAggregate {
     /// was) is left out: such rows' signs become 0.
     fn count(&mut self, batch: &Batch, numbers: &[u32]) -> Option<Vec<i8>> {
         if !self.retracts {
-            numbers.iter().for_each(|group| self.rows[*group as usize] += 1);
+            numbers.iter().for_each(|group| self.groups.set(*group, self.groups.count(*group) + 1));
             return None;
         }
         let mut signs = signs(batch, None).unwrap_or_else(|| vec![1; numbers.len()]);
         for (sign, group) in signs.iter_mut().zip(numbers) {
-            let rows = &mut self.rows[*group as usize];
-            if *sign < 0 && *rows == 0 {
+            let rows = self.groups.count(*group);
+            if *sign < 0 && rows == 0 {
                 *sign = 0;
             }
-            *rows += i64::from(*sign);
+            self.groups.set(*group, rows + i64::from(*sign));
         }
         Some(signs)
     }
@@ -226,7 +199,7 @@ impl GroupAggregate {
 
     /// Emits what became of `touched`, of which those that were there have the results `old`.
     fn emit(&self, touched: &[u32], was: &[Option<usize>], old: &[ArrayRef], ctx: &mut Context<'_>) -> Result<()> {
-        let live: Vec<u32> = touched.iter().copied().filter(|g| self.rows[*g as usize] > 0).collect();
+        let live: Vec<u32> = touched.iter().copied().filter(|g| self.groups.count(*g) > 0).collect();
         let new = self.results(&live)?;
         let comparators = old.iter().zip(&new).map(|(old, new)| comparator(old, new)).collect::<Result<Vec<_>>>()?;
         let mut picks: Vec<(usize, usize)> = vec![];
@@ -234,7 +207,7 @@ impl GroupAggregate {
         let mut kinds: Vec<u8> = vec![];
         let mut next = 0;
         for (group, was) in touched.iter().zip(was) {
-            let now = (self.rows[*group as usize] > 0).then(|| {
+            let now = (self.groups.count(*group) > 0).then(|| {
                 next += 1;
                 next - 1
             });
@@ -258,7 +231,7 @@ impl GroupAggregate {
         if groups.is_empty() {
             return Ok(());
         }
-        let mut columns = self.groups.keys(&groups)?;
+        let mut columns = self.groups.columns(&groups)?;
         if self.keys.is_empty() {
             columns.clear();
         }
@@ -277,88 +250,53 @@ impl GroupAggregate {
         let expired = self.ttl_ms.map_or(i64::MIN, |ttl| ctx.now_ms.saturating_sub(ttl));
         let (mut touched, mut was, mut live) = (vec![], vec![], vec![]);
         self.batch += 1;
+        let now = self.ttl_ms.map(|_| ctx.now_ms);
         for group in &numbers {
             let at = *group as usize;
             if std::mem::replace(&mut self.batch_of[at], self.batch) == self.batch {
                 continue;
             }
-            if self.rows[at] > 0 && self.touched[at] < expired {
-                self.forget(*group);
+            let is_there = self.groups.count(*group) > 0;
+            if is_there && (1..expired).contains(&self.groups.touched(*group)) {
+                self.groups.set(*group, 0);
+                self.clear(*group);
             }
             touched.push(*group);
-            was.push((self.rows[at] > 0).then(|| {
+            was.push((self.groups.count(*group) > 0).then(|| {
                 live.push(*group);
                 live.len() - 1
             }));
-            self.touched[at] = if self.ttl_ms.is_some() { ctx.now_ms } else { 0 };
-            if !std::mem::replace(&mut self.is_changed[at], true) {
-                self.changed.push(*group);
-            }
+            self.groups.touch(*group, now);
+            self.groups.mark(*group);
         }
         let old = self.results(&live)?;
         let kinds = self.count(batch, &numbers);
         self.accumulate(batch, &keys, &numbers, kinds.as_deref(), ctx.now_ms)?;
         self.emit(&touched, &was, &old, ctx)?;
-        for (group, was) in touched.iter().zip(&was) {
-            match (was.is_some(), self.rows[*group as usize] > 0) {
-                (false, true) => self.dead -= 1,
-                (true, false) => self.forget(*group),
-                // It came and went within the batch.
-                (false, false) => self.calls.iter_mut().for_each(|call| call.accumulator.clear(*group)),
-                (true, true) => {}
+        for group in touched {
+            if self.groups.count(group) == 0 {
+                self.clear(group);
             }
         }
-        self.numbers = numbers;
+        self.groups.done(numbers);
         if let Some(ttl) = self.ttl_ms {
             self.sweep_at.get_or_insert(ctx.now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
         }
-        if self.dead > MIN_DEAD && self.dead * 2 > self.rows.len() { self.rebuild() } else { Ok(()) }
+        if self.groups.is_sparse() { self.rebuild() } else { Ok(()) }
     }
 
     /// Makes the table anew, without the groups that are gone.
     fn rebuild(&mut self) -> Result<()> {
-        self.keep_deletes()?;
-        let live: Vec<u32> = (0..self.rows.len() as u32).filter(|g| self.rows[*g as usize] > 0).collect();
-        let keys = self.groups.keys(&live)?;
-        let changed: Vec<bool> = live.iter().map(|g| self.is_changed[*g as usize]).collect();
-        self.rows = live.iter().map(|g| self.rows[*g as usize]).collect();
-        self.touched = live.iter().map(|g| self.touched[*g as usize]).collect();
-        self.changed = (0..live.len() as u32).filter(|g| changed[*g as usize]).collect();
-        self.is_changed = changed;
+        let live = self.groups.rebuild()?;
         self.batch_of = vec![0; live.len()];
         self.calls.iter_mut().for_each(|call| call.accumulator.keep(&live));
-        self.groups = self.groups.emptied()?;
-        let mut numbers = std::mem::take(&mut self.numbers);
-        self.groups.lookup(&keys, live.len(), &mut numbers)?;
-        self.numbers = numbers;
-        self.dead = 0;
-        Ok(())
-    }
-
-    /// Notes the changed groups that are gone for the next snapshot.
-    fn keep_deletes(&mut self) -> Result<()> {
-        let (gone, left): (Vec<u32>, Vec<u32>) = self.changed.iter().partition(|g| self.rows[**g as usize] == 0);
-        self.changed = left;
-        gone.iter().for_each(|group| self.is_changed[*group as usize] = false);
-        if !gone.is_empty() {
-            let keys = self.groups.keys(&gone)?;
-            let schema = Arc::new(self.table.project(&(0..keys.len()).collect::<Vec<_>>())?);
-            self.deletes.push(RecordBatch::try_new(schema, keys)?);
-        }
         Ok(())
     }
 
     fn restore_groups(&mut self, rows: &RecordBatch) -> Result<()> {
-        let width = self.keys.len().max(1);
-        let numbers = self.find(&rows.columns()[..width], rows.num_rows())?;
-        let of = |column: usize| rows.column(column).as_primitive::<Int64Type>().values();
-        let (counts, touched) = (of(width), of(width + 1));
-        for (row, group) in numbers.iter().enumerate() {
-            self.rows[*group as usize] = counts[row];
-            self.touched[*group as usize] = touched[row];
-        }
-        self.dead -= rows.num_rows();
-        let mut rest = &rows.columns()[width + 2..];
+        let numbers = self.groups.restore(rows)?;
+        self.resize();
+        let mut rest = &rows.columns()[self.groups.more_at()..];
         for call in &mut self.calls {
             let (own, others) = rest
                 .split_at_checked(call.state_columns)
@@ -368,7 +306,7 @@ impl GroupAggregate {
             }
             rest = others;
         }
-        self.numbers = numbers;
+        self.groups.done(numbers);
         Ok(())
     }
 
@@ -383,7 +321,7 @@ impl GroupAggregate {
         if call.state_columns == 0 {
             call.accumulator.update(&groups, &columns[width..], None)?;
         }
-        self.numbers = groups;
+        self.groups.done(groups);
         Ok(())
     }
 }
@@ -427,17 +365,9 @@ impl Operator for GroupAggregate {
     fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
         let Some(ttl) = self.ttl_ms else { return Ok(Progress::Done) };
         let bound = ctx.now_ms.saturating_sub(ttl);
-        for group in 0..self.rows.len() as u32 {
-            let at = group as usize;
-            if self.rows[at] > 0 && self.touched[at] == 0 {
-                // Stored while nothing expired.
-                self.touched[at] = ctx.now_ms;
-                if !std::mem::replace(&mut self.is_changed[at], true) {
-                    self.changed.push(group);
-                }
-            } else if self.rows[at] > 0 && self.touched[at] < bound {
-                self.forget(group);
-            }
+        for group in self.groups.expired(bound, ctx.now_ms) {
+            self.groups.set(group, 0);
+            self.clear(group);
         }
         self.rebuild()?;
         for call in &mut self.calls {
@@ -446,7 +376,7 @@ impl Operator for GroupAggregate {
             }
         }
         self.expired_below = Some(bound);
-        self.sweep_at = (!self.rows.is_empty()).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
+        self.sweep_at = (self.groups.len() > 0).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
         Ok(Progress::Done)
     }
 
@@ -463,34 +393,21 @@ impl Operator for GroupAggregate {
     }
 
     fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
-        self.keep_deletes()?;
-        let changed = std::mem::take(&mut self.changed);
-        changed.iter().for_each(|group| self.is_changed[*group as usize] = false);
-        let mut delta = TableDelta {
-            table: state_tables::GROUPS.into(),
-            expired_below: self.expired_below,
-            deletes: std::mem::take(&mut self.deletes),
-            upserts: vec![],
-        };
-        if !changed.is_empty() {
-            let mut columns = self.groups.keys(&changed)?;
-            let of = |values: &[i64]| Int64Array::from_iter_values(changed.iter().map(|g| values[*g as usize]));
-            columns.push(Arc::new(of(&self.rows)));
-            columns.push(Arc::new(of(&self.touched)));
-            for call in &self.calls {
-                if call.state_columns > 0 {
-                    columns.extend(call.accumulator.state(&changed)?);
-                }
+        let expired = self.expired_below.take();
+        let GroupAggregate { groups, calls, .. } = self;
+        let delta = groups.take_delta(expired, |changed| {
+            let mut columns = vec![];
+            for call in calls.iter().filter(|call| call.state_columns > 0) {
+                columns.extend(call.accumulator.state(changed)?);
             }
-            delta.upserts.push(RecordBatch::try_new(self.table.clone(), columns)?);
-        }
+            Ok(columns)
+        })?;
         let mut tables = vec![delta];
         for call in &mut self.calls {
             if let Some(values) = &mut call.values {
-                tables.push(values.take_delta(self.expired_below)?);
+                tables.push(values.take_delta(expired)?);
             }
         }
-        self.expired_below = None;
         Ok(StateDelta { tables, instance: None })
     }
 }

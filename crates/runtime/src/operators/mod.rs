@@ -2,9 +2,14 @@
 
 mod aggregate;
 mod calc;
+#[cfg(test)]
+mod changelog_tests;
+mod counted;
 mod expand;
 mod group_aggregate;
 mod groups;
+mod join;
+mod join_side;
 mod local_aggregate;
 mod session_aggregate;
 mod session_assign;
@@ -61,6 +66,7 @@ pub fn create(
                 Box::new(window_aggregate::WindowAggregate::new(aggregate, first()?, output)?)
             }
         },
+        OperatorSpec::Join(join) => Box::new(join::Join::new(join, connections)?),
         OperatorSpec::GroupAggregate(aggregate) => {
             Box::new(group_aggregate::GroupAggregate::new(aggregate, connections)?)
         }
@@ -84,6 +90,7 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
                 vec![slices::Plan::new(aggregate, first()?)?.table()]
             }
         },
+        OperatorSpec::Join(join) => join::tables(join, connections)?,
         OperatorSpec::GroupAggregate(aggregate) => group_aggregate::tables(aggregate, connections)?,
         OperatorSpec::Custom(factory) => factory.tables(),
     })

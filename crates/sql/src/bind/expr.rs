@@ -12,6 +12,7 @@ use sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArguments, Ident, Subscript, UnaryOperator, Value as SqlValue,
 };
+use std::collections::BTreeSet;
 
 /// The columns that names can mean.
 #[derive(Clone, Debug, Default)]
@@ -20,20 +21,32 @@ pub struct Scope {
     pub columns: Vec<Column>,
     /// Named ranges of them: alias, first, end.
     pub tables: Vec<(String, usize, usize)>,
+    /// Columns that are found only under their table's name: the second one of each two that a USING makes equal.
+    pub hidden: BTreeSet<usize>,
 }
 
 impl Scope {
     /// A scope of one relation.
     pub fn of(alias: Option<&str>, columns: &[Column]) -> Self {
         let tables = alias.map(|a| (a.to_string(), 0, columns.len())).into_iter().collect();
-        Scope { columns: columns.to_vec(), tables }
+        Scope { columns: columns.to_vec(), tables, hidden: BTreeSet::new() }
+    }
+    /// The columns and tables of both, the other's behind its own.
+    pub fn joined(mut self, other: Scope) -> Self {
+        let width = self.columns.len();
+        self.columns.extend(other.columns);
+        self.tables.extend(other.tables.into_iter().map(|(name, from, to)| (name, from + width, to + width)));
+        self.hidden.extend(other.hidden.into_iter().map(|index| index + width));
+        self
     }
     /// The range of columns of a table's alias.
     pub fn table(&self, name: &str) -> Option<(usize, usize)> {
         self.tables.iter().find(|(alias, ..)| alias == name).map(|(_, first, end)| (*first, *end))
     }
     fn find(&self, name: &str, (first, end): (usize, usize), at: At) -> Result<Option<usize>> {
-        let mut found = (first..end).filter(|i| self.columns[*i].name == name);
+        let whole = (first, end) == (0, self.columns.len());
+        let mut found = (first..end)
+            .filter(|i| self.columns[*i].name == name && !(whole && self.tables.len() > 1 && self.hidden.contains(i)));
         let index = found.next();
         if found.next().is_some() {
             return error(at, format!("column '{name}' is ambiguous"));

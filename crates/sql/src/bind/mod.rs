@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod build;
 pub mod expr;
 pub mod insert;
+pub mod join;
 pub mod place;
 pub mod query;
 pub mod window;

@@ -7,8 +7,10 @@ use super::place::{At, Placed, at_expr, at_ident, at_name, at_span, error, parts
 use super::window::window_function;
 use crate::catalog::{Catalog, Relation, Table};
 use crate::parser::decode;
+use crate::plan::joins;
 use crate::rel::{Column, Rel, RelOp, RelRef, Role};
 use millstream_core::connector::{ConnectorRegistry, SessionInfo};
+use millstream_core::graph::JoinKind;
 use millstream_core::suggest::did_you_mean;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result};
@@ -204,15 +206,36 @@ impl<'a> QueryBinder<'a> {
                 let rel = Rel::new(RelOp::Values { rows: vec![vec![]] }, vec![]);
                 Ok((rel, Scope::default()))
             }
-            [TableWithJoins { relation, joins }] => {
-                if let Some(join) = joins.first() {
-                    return unsupported(at_factor(&join.relation, at), "a join");
+            [first, rest @ ..] => {
+                let mut bound = self.table_with_joins(first, at)?;
+                for other in rest {
+                    let (rel, scope) = self.table_with_joins(other, at)?;
+                    let both = bound.1.joined(scope);
+                    bound = (joins::join(bound.0, rel, JoinKind::Inner, None, &self.zone)?, both);
                 }
-                let (rel, alias) = self.table(relation, at)?;
+                Ok(bound)
+            }
+        }
+    }
+
+    fn table_with_joins(&mut self, table: &TableWithJoins, at: At) -> Result<(RelRef, Scope)> {
+        let mut bound = self.factor(&table.relation, at)?;
+        for join in &table.joins {
+            bound = self.join(bound, join, at_factor(&join.relation, at))?;
+        }
+        Ok(bound)
+    }
+
+    /// A table, or joins in parentheses, and what names mean in it.
+    pub(super) fn factor(&mut self, factor: &TableFactor, at: At) -> Result<(RelRef, Scope)> {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, alias: None } => self.table_with_joins(table_with_joins, at),
+            TableFactor::NestedJoin { .. } => unsupported(at, "an alias for joins in parentheses"),
+            _ => {
+                let (rel, alias) = self.table(factor, at)?;
                 let scope = Scope::of(alias.as_deref(), &rel.columns);
                 Ok((rel, scope))
             }
-            [_, second, ..] => unsupported(at_factor(&second.relation, at), "a join"),
         }
     }
 
@@ -283,14 +306,6 @@ impl<'a> QueryBinder<'a> {
                 let rel = self.bind_window_function(function, &name, function_at)?;
                 self.aliased(rel, alias.as_ref(), None)
             }
-            TableFactor::NestedJoin { table_with_joins, alias } if table_with_joins.joins.is_empty() => {
-                let (rel, inner) = self.table(&table_with_joins.relation, at)?;
-                match alias {
-                    Some(_) => self.aliased(rel, alias.as_ref(), None),
-                    None => Ok((rel, inner)),
-                }
-            }
-            TableFactor::NestedJoin { .. } => unsupported(at, "a join"),
             TableFactor::MatchRecognize { .. } => unsupported(at, "MATCH_RECOGNIZE"),
             TableFactor::UNNEST { .. } => unsupported(at, "UNNEST"),
             TableFactor::Function { lateral: true, name, .. } => unsupported(at_name(name), "LATERAL TABLE"),
@@ -354,7 +369,7 @@ impl<'a> QueryBinder<'a> {
         if let Some(window) = select.named_window.first() {
             return unsupported(at_ident(&window.0), "WINDOW");
         }
-        let (mut input, scope) = self.from(&select.from, at)?;
+        let (mut input, mut scope) = self.from(&select.from, at)?;
         if let Some(condition) = &select.selection {
             if contains_aggregate(condition) {
                 return Err(Error::script("an aggregate can't stand in WHERE")
@@ -362,7 +377,7 @@ impl<'a> QueryBinder<'a> {
                     .at_place(at_expr(condition)));
             }
             let filter = ExprBinder::new(&scope, self.zone).bind_condition(condition, "WHERE")?;
-            input = Rel::filter(input, filter);
+            input = filtered(input, filter, &mut scope, &self.zone)?;
         }
         let group_by: &[Expr] = match &select.group_by {
             GroupByExpr::All(_) => return unsupported(at, "GROUP BY ALL"),
@@ -450,6 +465,18 @@ impl<'a> QueryBinder<'a> {
     }
 }
 
+/// The rows for which a condition holds. One over a join is part of the join's, which may then be one of intervals of
+/// time, whose columns mean something for time.
+fn filtered(input: RelRef, filter: ExprRef, scope: &mut Scope, zone: &SessionZone) -> Result<RelRef> {
+    let RelOp::Join { left, right, kind: JoinKind::Inner, condition } = &input.op else {
+        return Ok(Rel::filter(input, filter));
+    };
+    let condition = build::and(condition.clone(), Some(filter), zone)?;
+    let joined = joins::join(left.clone(), right.clone(), JoinKind::Inner, condition, zone)?;
+    scope.columns.clone_from(&joined.columns);
+    Ok(joined)
+}
+
 /// Where a query starts. (A span of all its parts would start at what the parser has rewritten.)
 fn at_body(body: &SetExpr) -> At {
     match body {
@@ -479,6 +506,9 @@ fn wildcard(
         return error(at, "SELECT * needs FROM");
     }
     for index in first..end {
+        if end - first == binder.scope.columns.len() && binder.scope.hidden.contains(&index) {
+            continue;
+        }
         let column = &binder.scope.columns[index];
         if binder.grouping.is_some() {
             let ident = sqlparser::ast::Ident::new(column.name.clone());

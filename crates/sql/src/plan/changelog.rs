@@ -1,6 +1,6 @@
 //! Which kinds of rows each node emits: first from its inputs up, then, from the sinks down, whether anyone needs `-U`.
 
-use millstream_core::graph::{ChangelogMode, Node, NodeKind, OperatorSpec, WindowShape};
+use millstream_core::graph::{ChangelogMode, JoinKind, Node, NodeKind, OperatorSpec, WindowShape};
 use millstream_core::{Error, Result};
 
 /// The kinds that a node emits, given those that arrive, as if everyone needed `-U`.
@@ -27,6 +27,16 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             _ => Ok(all),
         },
         OperatorSpec::WindowAggregate(_) => Ok(ChangelogMode::INSERT_ONLY),
+        OperatorSpec::Join(join) => Ok(match (join.kind, &join.time) {
+            (_, Some(_)) => ChangelogMode::INSERT_ONLY,
+            (JoinKind::Inner, None) => all,
+            (JoinKind::Semi, None) => {
+                ChangelogMode { delete: all.delete || inputs.get(1).is_some_and(|m| !m.is_insert_only()), ..all }
+            }
+            (JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::Anti, None) => {
+                ChangelogMode { delete: true, ..all }
+            }
+        }),
         // Without an aggregate it is a DISTINCT, whose rows don't change.
         OperatorSpec::GroupAggregate(aggregate) => Ok(ChangelogMode {
             update: !aggregate.aggregates.is_empty(),
@@ -43,7 +53,8 @@ fn makes_updates(kind: &NodeKind) -> bool {
         NodeKind::Source(_) | NodeKind::Sink(_) => false,
         NodeKind::Operator(spec) => match spec {
             OperatorSpec::GroupAggregate(_) => true,
-            OperatorSpec::Calc { .. }
+            OperatorSpec::Join(_)
+            | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
             | OperatorSpec::WindowAssign { .. }
@@ -65,7 +76,10 @@ fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
             | OperatorSpec::WindowAssign { .. } => wanted,
-            OperatorSpec::WindowAggregate(_) | OperatorSpec::GroupAggregate(_) | OperatorSpec::Custom(_) => true,
+            OperatorSpec::WindowAggregate(_)
+            | OperatorSpec::GroupAggregate(_)
+            | OperatorSpec::Join(_)
+            | OperatorSpec::Custom(_) => true,
         },
     }
 }

@@ -1,14 +1,15 @@
 //! Turns pruned plans into the nodes of a job graph; equal parts of several plans become one.
 
 use super::changelog::{emitted, settle};
+use super::joins;
 use super::prune::{project_source, scan_key};
 use super::values::ValuesSource;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
-    AggregateFunction, AggregatePhase, ChangelogMode, Edge, GroupAggregate, JobGraph, Node, NodeIndex, NodeKind,
+    AggregateFunction, AggregatePhase, ChangelogMode, Edge, GroupAggregate, JobGraph, Join, Node, NodeIndex, NodeKind,
     OperatorSpec, Partitioning, SourceNode, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
 };
-use millstream_core::settings::{IDLE_TIMEOUT, STATE_TTL, Settings, TWO_PHASE, WATERMARK_INTERVAL};
+use millstream_core::settings::{IDLE_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE, WATERMARK_INTERVAL};
 use millstream_core::sink::Sink;
 use millstream_core::{Error, Field, Result, Schema, TypeKind};
 use std::collections::BTreeMap;
@@ -184,6 +185,32 @@ impl<'a> Emitter<'a> {
                 };
                 let spec = OperatorSpec::WindowAssign { window: window.clone(), session_keys: session_keys.clone() };
                 self.operator("window", "WindowAssign", spec, inputs, schema)
+            }
+            RelOp::Join { left, right, kind, condition } => {
+                let zone = self.settings.text(TIME_ZONE).parse()?;
+                let analysis = joins::analyze(&left.columns, &right.columns, *kind, condition.as_ref(), &zone)?;
+                let (from_left, from_right) = (self.rel(left)?, self.rel(right)?);
+                let appends = |node: NodeIndex| self.nodes[node].changelog.is_insert_only();
+                let time = analysis.time.filter(|_| appends(from_left) && appends(from_right));
+                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
+                let name = match &time {
+                    None => "Join",
+                    Some(time) if time.drops_late => "WindowJoin",
+                    Some(_) => "IntervalJoin",
+                };
+                let edge = |from, keys| Edge { from, partitioning: Partitioning::Hash(keys) };
+                let inputs = vec![
+                    edge(from_left, analysis.keys.iter().map(|k| k.left).collect()),
+                    edge(from_right, analysis.keys.iter().map(|k| k.right).collect()),
+                ];
+                let spec = OperatorSpec::Join(Join {
+                    kind: *kind,
+                    keys: analysis.keys,
+                    condition: analysis.rest,
+                    ttl_ms: (ttl > 0 && time.is_none()).then_some(ttl),
+                    time,
+                });
+                self.operator("join", name, spec, inputs, schema)
             }
             RelOp::GroupAggregate { input, keys, aggregates } => {
                 let from = self.rel(input)?;

@@ -1,8 +1,8 @@
 //! The plan as text: a tree from each sink down to its sources.
 
 use millstream_core::graph::{
-    AggregateCall, AggregatePhase, JobGraph, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning, WindowProperty,
-    WindowShape, WindowSpec, WindowTime,
+    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning,
+    WindowProperty, WindowShape, WindowSpec, WindowTime,
 };
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Schema};
@@ -126,6 +126,28 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                     });
                     lines.push(format!("properties: {}", shown.collect::<Vec<_>>().join(", ")));
                 }
+                lines
+            }
+            OperatorSpec::Join(join) => {
+                let right = node.inputs.get(1).map_or(&node.schema, |edge| &graph.nodes[edge.from].schema);
+                let key = |k: &JoinKey| {
+                    let equals = if k.null_safe { "IS NOT DISTINCT FROM" } else { "=" };
+                    format!("{} {equals} {}", names(&[k.left], input), names(&[k.right], right))
+                };
+                let kind = format!("{:?}", join.kind).to_uppercase();
+                let keys = join.keys.iter().map(key).collect::<Vec<_>>().join(", ");
+                let mut lines = vec![format!("{kind} on [{keys}]")];
+                lines.extend(join.condition.iter().map(|c| format!("where: {c}")));
+                if let Some(time) = &join.time {
+                    lines.push(format!(
+                        "rows leave: {} + {} ms, {} + {} ms",
+                        names(&[time.left.0], input),
+                        time.left.1,
+                        names(&[time.right.0], right),
+                        time.right.1
+                    ));
+                }
+                lines.extend(join.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
                 lines
             }
             OperatorSpec::GroupAggregate(aggregate) => {

@@ -93,6 +93,7 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
         RelOp::Scan { .. }
         | RelOp::Values { .. }
         | RelOp::Union { .. }
+        | RelOp::Join { .. }
         | RelOp::Aggregate { .. }
         | RelOp::GroupAggregate { .. } => None,
     }

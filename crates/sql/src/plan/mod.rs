@@ -4,6 +4,7 @@ pub mod changelog;
 pub mod emit;
 pub mod explain;
 pub mod fuse;
+pub mod joins;
 pub mod not_null;
 pub mod prune;
 pub mod simplify;

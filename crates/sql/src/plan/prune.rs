@@ -2,7 +2,7 @@
 
 use crate::bind::build::{column, rebind};
 use crate::rel::{Column, Rel, RelOp, RelRef, schema_of};
-use millstream_core::graph::{WindowShape, WindowTime};
+use millstream_core::graph::{JoinKind, WindowShape, WindowTime};
 use millstream_core::source::Source;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
 use millstream_expr::build::field_path;
@@ -249,6 +249,55 @@ impl Pruner {
                 let mut columns = input.rel.columns.clone();
                 columns.extend(rel.columns[n..].iter().cloned());
                 let op = RelOp::Window { input: input.rel, window, session_keys };
+                Ok(Pruned { rel: Rel::new(op, columns), map })
+            }
+            RelOp::Join { left, right, kind, condition } => {
+                let width = left.columns.len();
+                let (mut left_needs, mut right_needs) = (Needs::new(), Needs::new());
+                let mut both = needs.clone();
+                if let Some(condition) = condition {
+                    needs_of(condition, &Need::All, &mut both);
+                }
+                for (index, need) in both {
+                    match index.checked_sub(width) {
+                        None => add(&mut left_needs, index, need),
+                        Some(index) => add(&mut right_needs, index, need),
+                    }
+                }
+                // Rows are told apart by some column.
+                for needs in [&mut left_needs, &mut right_needs] {
+                    if needs.is_empty() {
+                        add(needs, 0, Need::All);
+                    }
+                }
+                let (left, right) = (self.walk(left, &left_needs)?, self.walk(right, &right_needs)?);
+                let new_width = left.rel.columns.len();
+                let mut map = left.map.clone();
+                map.extend(right.map.iter().map(|to| to.map(|to| to + new_width)));
+                let joined: Vec<Column> = left.rel.columns.iter().chain(&right.rel.columns).cloned().collect();
+                let condition = condition.as_ref().map(|condition| {
+                    rebind(condition, &|index| {
+                        let index = map[index].expect("what is needed is kept");
+                        (index, joined[index].data_type.clone(), joined[index].name.clone())
+                    })
+                });
+                let half = matches!(kind, JoinKind::Semi | JoinKind::Anti);
+                let old = |to: usize| map.iter().position(|place| *place == Some(to));
+                let columns = joined[..if half { new_width } else { joined.len() }]
+                    .iter()
+                    .enumerate()
+                    .map(|(to, column)| match old(to).and_then(|index| rel.columns.get(index)) {
+                        // A side that may be missing has made its columns nullable.
+                        Some(outer) => {
+                            let nullable = column.data_type.nullable || outer.data_type.nullable;
+                            Column { data_type: column.data_type.clone().with_nullable(nullable), ..outer.clone() }
+                        }
+                        None => Column { data_type: column.data_type.clone().with_nullable(true), ..column.clone() },
+                    })
+                    .collect();
+                map.truncate(rel.columns.len());
+                let op =
+                    RelOp::Join { left: left.rel, right: right.rel, kind: *kind, condition: condition.transpose()? };
                 Ok(Pruned { rel: Rel::new(op, columns), map })
             }
             RelOp::GroupAggregate { input, keys, aggregates } => {

@@ -1,10 +1,12 @@
 //! Merges calcs and moves filters towards the sources.
 
+use super::joins;
 use crate::bind::build::{and, column, columns_of, replace_columns};
 use crate::rel::{Rel, RelOp, RelRef};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The simplified plan.
 pub fn simplify(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
@@ -29,6 +31,10 @@ fn push_filter(input: RelRef, filter: Option<ExprRef>, zone: &SessionZone) -> Re
         return Ok((input, Some(filter)));
     }
     match &input.op {
+        RelOp::Join { .. } => {
+            let (pushed, rest) = joins::push_filter(&input, &filter, zone)?;
+            Ok((if Arc::ptr_eq(&pushed, &input) { pushed } else { simplify(&pushed, zone)? }, rest))
+        }
         RelOp::Union { inputs } => {
             let inputs = inputs
                 .iter()

@@ -1,0 +1,219 @@
+//! A table of rows with a count each, which tells what changed since the last snapshot and forgets what is gone.
+
+use super::groups::GroupTable;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use millstream_core::operator::{TableDelta, TableSpec};
+use millstream_core::{DataType, Field, Result, Schema, TypeKind};
+use std::sync::Arc;
+
+/// Distinct rows, numbered, each with a count (0: it is not there) and the time of its last use. Its owner keeps more
+/// columns beside it, by the same numbers.
+pub(super) struct Counted {
+    name: String,
+    schema: SchemaRef,
+    /// The columns that tell rows apart.
+    width: usize,
+    table: GroupTable,
+    counts: Vec<i64>,
+    /// Milliseconds of processing time; 0 if nothing expires.
+    touched: Vec<i64>,
+    is_changed: Vec<bool>,
+    changed: Vec<u32>,
+    deletes: Vec<RecordBatch>,
+    dead: usize,
+    numbers: Vec<u32>,
+}
+
+/// Tables with fewer dead rows than this are not made anew.
+const MIN_DEAD: usize = 4096;
+
+impl Counted {
+    /// The state table: the columns that tell rows apart, `count`, `touched`, and what the owner adds.
+    pub(super) fn table(name: String, columns: Vec<Field>, partition_by: Vec<usize>, more: Vec<Field>) -> TableSpec {
+        let width = columns.len();
+        let mut fields = columns;
+        fields.push(Field::new("count", TypeKind::BigInt.not_null()));
+        fields.push(Field::new("touched", TypeKind::BigInt.not_null()));
+        fields.extend(more);
+        let (schema, key) = (Schema::new(fields), (0..width).collect());
+        TableSpec { name, schema, key, partition_by, time: Some(width + 1) }
+    }
+
+    /// Fields of such types, with a letter for their names.
+    pub(super) fn fields<'a>(letter: &str, types: impl IntoIterator<Item = &'a DataType>) -> Vec<Field> {
+        types.into_iter().enumerate().map(|(i, t)| Field::new(format!("{letter}{i}"), t.clone())).collect()
+    }
+
+    pub(super) fn new(table: &TableSpec) -> Result<Self> {
+        let width = table.key.len();
+        let types = table.schema.fields[..width].iter().map(|f| f.data_type.arrow()).collect();
+        Ok(Counted {
+            name: table.name.clone(),
+            schema: table.schema.arrow().clone(),
+            width,
+            table: GroupTable::new(types)?,
+            counts: vec![],
+            touched: vec![],
+            is_changed: vec![],
+            changed: vec![],
+            deletes: vec![],
+            dead: 0,
+            numbers: vec![],
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many numbers are in use, those of rows that are not there included.
+    pub(super) fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    pub(super) fn count(&self, number: u32) -> i64 {
+        self.counts[number as usize]
+    }
+
+    pub(super) fn touched(&self, number: u32) -> i64 {
+        self.touched[number as usize]
+    }
+
+    /// The numbers of rows; new ones have a count of 0. Give the vector back with [`Counted::done`].
+    pub(super) fn find(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        self.table.lookup(columns, rows, &mut numbers)?;
+        let now = self.table.len();
+        self.dead += now - self.counts.len();
+        self.counts.resize(now, 0);
+        self.touched.resize(now, 0);
+        self.is_changed.resize(now, false);
+        Ok(numbers)
+    }
+
+    pub(super) fn done(&mut self, numbers: Vec<u32>) {
+        self.numbers = numbers;
+    }
+
+    /// Sets a count.
+    pub(super) fn set(&mut self, number: u32, count: i64) {
+        let at = number as usize;
+        self.dead += usize::from(count == 0);
+        self.dead -= usize::from(self.counts[at] == 0);
+        self.counts[at] = count;
+        self.mark(number);
+    }
+
+    /// Notes that a row is used; `None`: nothing expires.
+    pub(super) fn touch(&mut self, number: u32, now_ms: Option<i64>) {
+        if let Some(now) = now_ms {
+            self.touched[number as usize] = now;
+            self.mark(number);
+        }
+    }
+
+    /// Notes that what belongs to a row has changed.
+    pub(super) fn mark(&mut self, number: u32) {
+        if !std::mem::replace(&mut self.is_changed[number as usize], true) {
+            self.changed.push(number);
+        }
+    }
+
+    /// The columns of rows.
+    pub(super) fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.table.keys(numbers)
+    }
+
+    /// The rows that were last used before `bound`. One that was stored while nothing expired counts as used now.
+    pub(super) fn expired(&mut self, bound: i64, now_ms: i64) -> Vec<u32> {
+        let mut expired = vec![];
+        for number in 0..self.counts.len() as u32 {
+            let at = number as usize;
+            if self.counts[at] == 0 {
+                continue;
+            }
+            if self.touched[at] == 0 {
+                self.touch(number, Some(now_ms));
+            } else if self.touched[at] < bound {
+                expired.push(number);
+            }
+        }
+        expired
+    }
+
+    /// Whether so many rows are not there that the table should be made anew.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.dead > MIN_DEAD && self.dead * 2 > self.counts.len()
+    }
+
+    /// Makes the table anew from the rows that are there, and numbers them from 0; gives their old numbers, in order.
+    pub(super) fn rebuild(&mut self) -> Result<Vec<u32>> {
+        self.keep_deletes()?;
+        let live: Vec<u32> = (0..self.counts.len() as u32).filter(|n| self.counts[*n as usize] != 0).collect();
+        let columns = self.table.keys(&live)?;
+        self.is_changed = live.iter().map(|n| self.is_changed[*n as usize]).collect();
+        self.counts = live.iter().map(|n| self.counts[*n as usize]).collect();
+        self.touched = live.iter().map(|n| self.touched[*n as usize]).collect();
+        self.changed = (0..live.len() as u32).filter(|n| self.is_changed[*n as usize]).collect();
+        self.table = self.table.emptied()?;
+        self.dead = 0;
+        let numbers = self.find(&columns, live.len())?;
+        self.dead = 0;
+        self.done(numbers);
+        Ok(live)
+    }
+
+    /// Notes the changed rows that are gone for the next snapshot.
+    fn keep_deletes(&mut self) -> Result<()> {
+        let (gone, left): (Vec<u32>, Vec<u32>) = self.changed.iter().partition(|n| self.counts[**n as usize] == 0);
+        self.changed = left;
+        gone.iter().for_each(|n| self.is_changed[*n as usize] = false);
+        if !gone.is_empty() {
+            let schema = Arc::new(self.schema.project(&(0..self.width).collect::<Vec<_>>())?);
+            self.deletes.push(RecordBatch::try_new(schema, self.table.keys(&gone)?)?);
+        }
+        Ok(())
+    }
+
+    /// What changed since this was last asked; `more` gives the owner's columns of rows.
+    pub(super) fn take_delta(
+        &mut self,
+        expired_below: Option<i64>,
+        more: impl FnOnce(&[u32]) -> Result<Vec<ArrayRef>>,
+    ) -> Result<TableDelta> {
+        self.keep_deletes()?;
+        let changed = std::mem::take(&mut self.changed);
+        changed.iter().for_each(|n| self.is_changed[*n as usize] = false);
+        let mut upserts = vec![];
+        if !changed.is_empty() {
+            let mut columns = self.table.keys(&changed)?;
+            let of = |values: &[i64]| Int64Array::from_iter_values(changed.iter().map(|n| values[*n as usize]));
+            columns.push(Arc::new(of(&self.counts)));
+            columns.push(Arc::new(of(&self.touched)));
+            columns.extend(more(&changed)?);
+            upserts.push(RecordBatch::try_new(self.schema.clone(), columns)?);
+        }
+        let deletes = std::mem::take(&mut self.deletes);
+        Ok(TableDelta { table: self.name.clone(), expired_below, deletes, upserts })
+    }
+
+    /// Takes in stored rows; gives their numbers. The owner's columns start at [`Counted::more_at`].
+    pub(super) fn restore(&mut self, rows: &RecordBatch) -> Result<Vec<u32>> {
+        let numbers = self.find(&rows.columns()[..self.width], rows.num_rows())?;
+        let of = |column: usize| rows.column(column).as_primitive::<Int64Type>().values();
+        let (counts, touched) = (of(self.width), of(self.width + 1));
+        for (row, number) in numbers.iter().enumerate() {
+            let at = *number as usize;
+            self.dead -= usize::from(self.counts[at] == 0 && counts[row] != 0);
+            self.counts[at] = counts[row];
+            self.touched[at] = touched[row];
+        }
+        Ok(numbers)
+    }
+
+    /// Where the owner's columns start in the state table.
+    pub(super) fn more_at(&self) -> usize {
+        self.width + 2
+    }
+}
