@@ -7,8 +7,8 @@
 
 use millstream_core::ExprRef;
 use millstream_core::graph::{
-    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, WindowAggregate, WindowShape,
-    WindowSpec, WindowTime,
+    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, WindowAggregate,
+    WindowShape, WindowSpec, WindowTime,
 };
 
 /// Of a node's state; empty if it has none, or the shapes of its tables say enough.
