@@ -115,22 +115,19 @@ fn mark_wide(block: &[u8; BLOCK]) -> (u64, u64) {
     (bits, seen.into())
 }
 
-/// A block's bits, and a number that is 0 if all its bytes are below 128. For any processor: eight bytes at a time.
+/// A block's bits, and a number that is 0 if all its bytes are below 128. For any processor.
 fn mark(block: &[u8; BLOCK]) -> (u64, u64) {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x80 * LOW;
-    // The high bit of each byte that is zero.
-    let zeros = |word: u64| !(((word & !HIGH) + !HIGH) | word | !HIGH);
-    let (mut bits, mut seen) = (0, 0);
-    for (i, part) in block.as_chunks::<8>().0.iter().enumerate() {
-        let bytes = u64::from_le_bytes(*part);
-        let marked =
-            zeros(bytes ^ (LOW * b'"' as u64)) | zeros(bytes ^ (LOW * b'\\' as u64)) | zeros(bytes & (LOW * 0xE0));
-        // Gathers the eight high bits in the highest byte.
-        bits |= ((marked >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
-        seen |= bytes & HIGH;
+    let (mut marked, mut seen) = ([0; BLOCK], 0);
+    for (marked, byte) in marked.iter_mut().zip(block) {
+        *marked = u8::from(*byte < b' ') | u8::from(*byte == b'"') | u8::from(*byte == b'\\');
+        seen |= byte;
     }
-    (bits, seen)
+    let mut bits = 0;
+    for (i, part) in marked.as_chunks::<8>().0.iter().enumerate() {
+        // The product's highest byte has each factor's byte, which is 0 or 1, as a bit.
+        bits |= (u64::from_le_bytes(*part).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
+    }
+    (bits, (seen & 0x80).into())
 }
 
 #[cfg(test)]
