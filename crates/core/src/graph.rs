@@ -240,20 +240,23 @@ pub mod state_tables {
     pub const GROUPS: &str = "groups";
     /// How often each value of an aggregate's argument occurs in each group; with the aggregate's number behind it.
     pub const VALUES: &str = "values";
+    /// What has ended but had no room to leave when a snapshot was taken.
+    pub const DUE: &str = "due";
 }
 
 impl OperatorSpec {
     /// The names of its state tables; none if it keeps no state.
     pub fn state_tables(&self, connections: &Connections) -> Vec<String> {
         let is_session = |window: &WindowSpec| matches!(window.shape, WindowShape::Session { .. });
+        let with_due = |table: &str| vec![table.into(), state_tables::DUE.into()];
         match self {
             OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
-            OperatorSpec::WindowAssign { window, .. } if is_session(window) => vec![state_tables::ROWS.into()],
+            OperatorSpec::WindowAssign { window, .. } if is_session(window) => with_due(state_tables::ROWS),
             OperatorSpec::WindowAssign { .. } => vec![],
             OperatorSpec::WindowAggregate(aggregate) => match aggregate.phase {
                 AggregatePhase::Local => vec![],
-                _ if is_session(&aggregate.window) => vec![state_tables::SESSIONS.into()],
-                AggregatePhase::Single | AggregatePhase::Global => vec![state_tables::SLICES.into()],
+                _ if is_session(&aggregate.window) => with_due(state_tables::SESSIONS),
+                AggregatePhase::Single | AggregatePhase::Global => with_due(state_tables::SLICES),
             },
             OperatorSpec::Join(_) => vec![state_tables::LEFT.into(), state_tables::RIGHT.into()],
             OperatorSpec::GroupAggregate(aggregate) => {

@@ -14,7 +14,7 @@ pub type Port = usize;
 pub enum Progress {
     /// Nothing is left.
     Done,
-    /// More is waiting: call again (with the same arguments) once there is room downstream.
+    /// More is waiting: call again once there is room downstream.
     More,
 }
 
@@ -35,7 +35,15 @@ pub enum Progress {
 /// - What is emitted before `snapshot` returns belongs to that epoch, what follows to the next.
 ///   Exactly-once inside a job rests on this alone. `flush` is called, until `Done`, right before.
 /// - A call that has much to emit emits a batch or so (about [`TARGET_BATCH_ROWS`] rows) and returns
-///   [`Progress::More`]; nothing else is called until it has returned `Done`.
+///   [`Progress::More`]; without [`Context::has_room`], `on_watermark`, `on_timer` and `on_end` emit no row but note
+///   what they are told. The caller calls again until `Done`. Until then what is due but not emitted is part of the
+///   operator's state, and the caller may call, in between,
+///   - after `on_watermark`: `process`, `flush`, `snapshot`, and `on_watermark` with a later watermark, which supersedes
+///     the earlier one: only the later is called again;
+///   - after `on_timer`: the same, without calling `on_timer` again by itself: `next_timer` tells that it is due;
+///   - after `on_end`: `flush` and `snapshot`;
+///   - after `flush`: nothing.
+/// - What a restored operator had due it emits before what a later watermark completes; `next_timer` asks for a call.
 /// - The same calls in the same order emit the same rows: clocks and random numbers come from `ctx`.
 /// - The watermark that `on_watermark` brings is passed on by the operator itself, with
 ///   `ctx.emit_watermark`, after the rows that it completes.
@@ -49,7 +57,8 @@ pub trait Operator: Send {
     fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress>;
     /// Handles processing time having reached what [`Operator::next_timer`] asked for.
     fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress>;
-    /// The processing time, milliseconds since 1970 UTC, at which `on_timer` is wanted next.
+    /// The processing time, milliseconds since 1970 UTC, at which `on_timer` is wanted next; the past while something
+    /// is due that no other call is made for.
     fn next_timer(&self) -> Option<i64>;
     /// Emits what is held back only for the sake of batching (a local aggregate's partial results,
     /// then the watermark that waited for them). Called every few milliseconds and before `snapshot`.
@@ -72,6 +81,10 @@ pub trait Collector {
     fn emit(&mut self, batch: Batch) -> Result<()>;
     /// Takes the node's own watermark; only rises.
     fn emit_watermark(&mut self, watermark: Watermark) -> Result<()>;
+    /// See [`Context::has_room`].
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// What an operator may use while it handles a call.
@@ -92,6 +105,11 @@ impl Context<'_> {
     /// Passes event time on.
     pub fn emit_watermark(&mut self, watermark: Watermark) -> Result<()> {
         self.out.emit_watermark(watermark)
+    }
+    /// Whether there is room downstream for what has become due. There may be none while an epoch is to end: the rows
+    /// before its end are still handed over.
+    pub fn has_room(&self) -> bool {
+        self.out.has_room()
     }
     /// For evaluating expressions.
     pub fn eval(&self) -> EvalContext {

@@ -56,10 +56,13 @@ impl Alignment {
         }
         None
     }
+    /// Whether all that will come of `epoch` is here.
+    pub fn has_passed(&self, epoch: u64) -> bool {
+        self.inputs.iter().all(|i| i.frontier.is_none_or(|f| f > epoch))
+    }
     /// Whether nothing of `epoch` is left or will come.
     pub fn is_complete(&self, epoch: u64) -> bool {
-        let passed = |inbox: &Inbox| inbox.frontier.is_none_or(|f| f > epoch);
-        self.inputs.iter().all(|i| passed(i) && i.frames.get(&epoch).is_none_or(VecDeque::is_empty))
+        self.has_passed(epoch) && self.inputs.iter().all(|i| i.frames.get(&epoch).is_none_or(VecDeque::is_empty))
     }
     /// Whether nothing will come after `epoch`.
     pub fn is_last(&self, epoch: u64) -> bool {

@@ -371,7 +371,7 @@ fn make_task(
     for &index in &task.nodes {
         let node = &graph.nodes[index];
         let metrics = plan.metrics.node(index).clone();
-        let mut tables = vec![];
+        let (mut tables, mut holds_rows) = (vec![], false);
         let kind = match &node.kind {
             NodeKind::Source(spec) => {
                 let restored = match &plan.restore {
@@ -400,6 +400,7 @@ fn make_task(
             }
             NodeKind::Operator(spec) => {
                 let connections = graph.connections(node);
+                holds_rows = operators::holds_rows(spec);
                 tables = operators::tables(spec, &connections)?;
                 let mut operator = operators::create(spec, &connections, me, peers)?;
                 restore_operator(plan, &node.id, &tables, &place, operator.as_mut())?;
@@ -417,6 +418,7 @@ fn make_task(
         };
         let mut local = LocalNode::new(index, &node.id, &node.name, kind, node.inputs.len(), metrics);
         local.tables = tables.into();
+        local.holds_rows = holds_rows;
         local.targets = targets_of(plan, jobs, task, index).into();
         nodes.push(local);
     }

@@ -80,6 +80,8 @@ pub(crate) struct LocalNode {
     pub tables: Arc<[TableSpec]>,
     pub targets: Arc<[Target]>,
     pub metrics: MetricsRef,
+    /// See [`crate::operators::holds_rows`].
+    pub holds_rows: bool,
     /// The watermark that arrived on each port.
     ports: Vec<i64>,
     /// Their minimum, and what the node itself has emitted.
@@ -87,6 +89,18 @@ pub(crate) struct LocalNode {
     emitted: i64,
     /// A call that has returned `More`.
     pending: Option<Call>,
+    /// What is behind it in the task.
+    behind: Behind,
+}
+
+/// What an epoch's end has to mind of a task's nodes, told by their edges.
+#[derive(Clone, Copy, Debug, Default)]
+struct Behind {
+    /// Rows that come to the node reach a sink of the task as they come, through no node that holds them.
+    reaches_sink: bool,
+    /// A later node of the task keeps state: at a snapshot all its instances must have seen the same watermark, so
+    /// what this node has due is not left for the next epoch.
+    has_state: bool,
 }
 
 impl LocalNode {
@@ -99,10 +113,12 @@ impl LocalNode {
             tables: Arc::from([]),
             targets: Arc::from([]),
             metrics,
+            holds_rows: false,
             ports: vec![i64::MIN; ports],
             watermark: i64::MIN,
             emitted: i64::MIN,
             pending: None,
+            behind: Behind::default(),
         }
     }
 }
@@ -126,6 +142,14 @@ enum Chore {
     EndEpoch {
         last: bool,
     },
+}
+
+/// A call's circumstances.
+#[derive(Clone, Copy)]
+struct Pass {
+    now_ms: i64,
+    /// Whether what has become due may leave.
+    has_room: bool,
 }
 
 pub(crate) enum Head {
@@ -158,16 +182,26 @@ pub(crate) struct Task {
     status: Status,
     /// Since when there is no room downstream.
     blocked_since_us: Option<u64>,
+    /// Since when the epoch could end, but for what has no room or is still firing.
+    wanted_since_us: Option<u64>,
+    /// Frames that were taken although there was no room: on which input, from whom, rows, bytes. They give their
+    /// credits back when there is room again, so that it doesn't matter how many epochs end until then.
+    owed: Vec<(usize, usize, u64, u64)>,
     ended: bool,
     finished: bool,
 }
 
+/// For so long an epoch's end waits for room downstream before it does without.
+const PATIENCE_US: u64 = 100_000;
+/// And for so long, where there is room, for a firing to come to its end, which makes the snapshot smaller.
+const FIRING_PATIENCE_US: u64 = 1_000_000;
 /// Rows that one step handles before it lets others go on.
 const STEP_ROWS: usize = 4 * TARGET_BATCH_ROWS;
 
 impl Task {
-    pub fn new(place: Place, nodes: Vec<LocalNode>, head: Head, outputs: Outputs, latency_us: u64) -> Self {
+    pub fn new(place: Place, mut nodes: Vec<LocalNode>, head: Head, outputs: Outputs, latency_us: u64) -> Self {
         assert!(!nodes.is_empty(), "a task has a node");
+        look_behind(&mut nodes);
         Task {
             place,
             nodes,
@@ -178,6 +212,8 @@ impl Task {
             flush_at_us: None,
             status: Status::Active,
             blocked_since_us: None,
+            wanted_since_us: None,
+            owed: vec![],
             ended: false,
             finished: false,
         }
@@ -231,13 +267,22 @@ impl Task {
             if self.finished {
                 return Ok(Outcome::Finished);
             }
+            if budget == 0 {
+                return Ok(Outcome::Again);
+            }
             // The deepest first: it holds up those before it.
-            if let Some(node) = self.nodes.iter().rposition(|n| n.pending.is_some()) {
-                if !self.has_room()? {
+            let pending = self.nodes.iter().rposition(|n| n.pending.is_some());
+            let is_free = pending.is_none() && self.agenda.front().is_some_and(|c| !matches!(c, Chore::Call(..)));
+            let is_blocked = !is_free && !self.has_room()?;
+            let wanted_us = self.wanted_us(now, steer);
+            let is_late = wanted_us >= if is_blocked { PATIENCE_US } else { FIRING_PATIENCE_US };
+            if is_late && (is_blocked || pending.is_some()) && self.can_do_without_room()? {
+                budget = budget.saturating_sub(self.go_on_without_room(now, steer, out)?);
+                continue;
+            }
+            if let Some(node) = pending {
+                if is_blocked {
                     return Ok(self.blocked(now));
-                }
-                if budget == 0 {
-                    return Ok(Outcome::Again);
                 }
                 budget = budget.saturating_sub(TARGET_BATCH_ROWS);
                 if let Some(call) = self.nodes[node].pending.take() {
@@ -246,7 +291,7 @@ impl Task {
                 continue;
             }
             if let Some(chore) = self.agenda.pop_front() {
-                if matches!(chore, Chore::Call(..)) && !self.has_room()? {
+                if is_blocked {
                     self.agenda.push_front(chore);
                     return Ok(self.blocked(now));
                 }
@@ -261,22 +306,21 @@ impl Task {
                 }
             }
             if let Some(node) = (0..self.nodes.len()).find(|n| self.timer_of(*n).is_some_and(|t| t <= now.now_ms)) {
-                if budget == 0 {
-                    return Ok(Outcome::Again);
-                }
                 budget = budget.saturating_sub(TARGET_BATCH_ROWS / 8);
                 self.agenda.push_back(Chore::Call(node, Call::Timer));
                 self.touch(now);
                 continue;
             }
-            if !self.has_room()? {
+            if is_blocked {
                 return Ok(self.blocked(now));
             }
-            if budget == 0 {
-                return Ok(Outcome::Again);
-            }
-            match self.take_input(now, steer)? {
+            self.settle();
+            match self.take_input(now, steer, true)? {
                 Taken::Rows(rows) => budget = budget.saturating_sub(rows.max(64)),
+                Taken::EndOfEpoch { last } => {
+                    self.plan_flush();
+                    self.agenda.push_back(Chore::EndEpoch { last });
+                }
                 Taken::Planned => {}
                 Taken::Nothing(wait_us) => {
                     if self.outputs.has_waiting() {
@@ -288,8 +332,60 @@ impl Task {
         }
     }
 
-    fn take_input(&mut self, now: Moment, steer: &Steer) -> Result<Taken> {
+    /// For how long the epoch could have been over; 0 while nobody wants that, or everything has to leave first.
+    fn wanted_us(&mut self, now: Moment, steer: &Steer) -> u64 {
         let epoch = self.outputs.epoch;
+        let is_wanted = match &self.head {
+            Head::Source(_) => steer.last.unwrap_or(steer.goal) > epoch,
+            Head::Exchanges { alignment, .. } => alignment.has_passed(epoch) && !alignment.is_last(epoch),
+        };
+        if !is_wanted {
+            self.wanted_since_us = None;
+            return 0;
+        }
+        now.mono_us.saturating_sub(*self.wanted_since_us.get_or_insert(now.mono_us))
+    }
+
+    /// Whether the rest of the epoch can be taken, and the epoch ended, without room downstream: rows may go past the
+    /// credits, but not to a sink that isn't ready.
+    fn can_do_without_room(&mut self) -> Result<bool> {
+        if self.nodes.iter().any(|n| n.behind.has_state && n.pending.is_some()) {
+            return Ok(false);
+        }
+        Ok(!self.nodes[0].behind.reaches_sink || self.sinks_are_ready()?)
+    }
+
+    /// Takes input of this epoch, or ends it. What is pending stays so, and becomes part of the state.
+    fn go_on_without_room(&mut self, now: Moment, steer: &Steer, out: &mut StepOutput) -> Result<usize> {
+        match self.take_input(now, steer, false)? {
+            Taken::Rows(rows) => Ok(rows.max(64)),
+            Taken::EndOfEpoch { last } => {
+                assert!(!last, "everything leaves in the last epoch");
+                for node in 0..self.nodes.len() {
+                    let pass = Pass { now_ms: now.now_ms, has_room: false };
+                    invoke(&mut self.nodes[node..], node, Call::Flush, &mut self.outputs, pass)?;
+                    finish_flush(&mut self.nodes[node..], node, &mut self.outputs, pass)?;
+                }
+                self.agenda.retain(|chore| !matches!(chore, Chore::EndEpoch { .. }));
+                self.end_epoch(false, out)?;
+                Ok(TARGET_BATCH_ROWS)
+            }
+            Taken::Planned | Taken::Nothing(_) => Ok(64),
+        }
+    }
+
+    /// There is room again: gives the credits back that were kept.
+    fn settle(&mut self) {
+        if let Head::Exchanges { inputs, .. } = &mut self.head {
+            for (input, from, rows, bytes) in self.owed.drain(..) {
+                inputs[input].credits.taken(from, rows, bytes);
+            }
+        }
+    }
+
+    fn take_input(&mut self, now: Moment, steer: &Steer, has_room: bool) -> Result<Taken> {
+        let epoch = self.outputs.epoch;
+        let pass = Pass { now_ms: now.now_ms, has_room };
         match &mut self.head {
             Head::Source(source) => {
                 let behind = match steer.last {
@@ -297,23 +393,24 @@ impl Task {
                     None => epoch < steer.goal,
                 };
                 if source.is_drained() && (behind || (source.ended && steer.last == Some(epoch))) {
-                    self.plan_end_of_epoch(!behind);
-                    return Ok(Taken::Planned);
+                    return Ok(Taken::EndOfEpoch { last: !behind });
                 }
                 if source.ended || (steer.stopping && source.is_drained()) {
                     return Ok(Taken::Nothing(None));
                 }
-                let blocked_us = self.blocked_since_us.take().map_or(0, |since| now.mono_us.saturating_sub(since));
-                source.adapt(blocked_us);
+                if has_room {
+                    let since = self.blocked_since_us.take();
+                    source.adapt(since.map_or(0, |since| now.mono_us.saturating_sub(since)));
+                }
                 let next = source.next(now.now_ms).map_err(|e| in_node(e, &self.nodes[0].name))?;
                 let status = source.status();
                 match next {
                     Next::Rows(batch, watermark) => {
                         let rows = batch.num_rows();
                         self.change_status(status);
-                        self.deliver(0, batch, now)?;
+                        self.deliver(0, batch, pass)?;
                         if let Some(watermark) = watermark {
-                            self.raise(watermark, now)?;
+                            self.raise(watermark, pass)?;
                         }
                         self.touch(now);
                         Ok(Taken::Rows(rows))
@@ -321,7 +418,7 @@ impl Task {
                     Next::Tick(watermark) => {
                         self.change_status(status);
                         if let Some(watermark) = watermark {
-                            self.raise(watermark, now)?;
+                            self.raise(watermark, pass)?;
                         }
                         self.touch(now);
                         Ok(Taken::Rows(0))
@@ -329,7 +426,7 @@ impl Task {
                     Next::Wait(time) => Ok(Taken::Nothing(time.map(|t| t.as_micros() as u64))),
                     Next::End => {
                         source.ended = true;
-                        self.raise(Watermark::MAX, now)?;
+                        self.raise(Watermark::MAX, pass)?;
                         self.plan_end_of_input();
                         Ok(Taken::Planned)
                     }
@@ -338,20 +435,21 @@ impl Task {
             Head::Exchanges { alignment, inputs } => {
                 let Some((input, frame)) = alignment.pop(epoch) else {
                     if alignment.is_complete(epoch) {
-                        let last = alignment.is_last(epoch);
-                        self.plan_end_of_epoch(last);
-                        return Ok(Taken::Planned);
+                        return Ok(Taken::EndOfEpoch { last: alignment.is_last(epoch) });
                     }
                     return Ok(Taken::Nothing(None));
                 };
                 let (from, rows, bytes) = (frame.from as usize, frame.rows as usize, frame.bytes);
                 let change = alignment.update(input, from, frame.watermark, frame.status);
-                inputs[input].credits.taken(from, rows as u64, bytes);
+                match has_room {
+                    true => inputs[input].credits.taken(from, rows as u64, bytes),
+                    false => self.owed.push((input, from, rows as u64, bytes)),
+                }
                 if let Some(batch) = frame.into_batch(&inputs[input].schema)? {
-                    self.deliver(input, batch, now)?;
+                    self.deliver(input, batch, pass)?;
                 }
                 if let Some(watermark) = change.watermark {
-                    self.raise(watermark, now)?;
+                    self.raise(watermark, pass)?;
                 }
                 match change.status {
                     Some(Status::Ended) => self.plan_end_of_input(),
@@ -365,22 +463,24 @@ impl Task {
     }
 
     /// Rows for a port of the first node.
-    fn deliver(&mut self, port: Port, batch: Batch, now: Moment) -> Result<()> {
-        process(&mut self.nodes, 0, port, batch, &mut self.outputs, now)
+    fn deliver(&mut self, port: Port, batch: Batch, pass: Pass) -> Result<()> {
+        process(&mut self.nodes, 0, port, batch, &mut self.outputs, pass)
     }
 
     /// Event time for the first node.
-    fn raise(&mut self, watermark: Watermark, now: Moment) -> Result<()> {
+    fn raise(&mut self, watermark: Watermark, pass: Pass) -> Result<()> {
         self.nodes[0].watermark = watermark.0;
-        self.call(0, Call::Watermark(watermark), now)?;
+        invoke(&mut self.nodes, 0, Call::Watermark(watermark), &mut self.outputs, pass)?;
         for node in &self.nodes {
             self.place.metrics.set_watermark(node.node, self.place.local_worker, Watermark(node.watermark));
         }
         Ok(())
     }
 
+    /// Makes a call for which there is room.
     fn call(&mut self, node: usize, call: Call, now: Moment) -> Result<()> {
-        invoke(&mut self.nodes[node..], node, call, &mut self.outputs, now)
+        let pass = Pass { now_ms: now.now_ms, has_room: true };
+        invoke(&mut self.nodes[node..], node, call, &mut self.outputs, pass)
     }
 
     fn perform(&mut self, chore: Chore, now: Moment, out: &mut StepOutput) -> Result<()> {
@@ -388,10 +488,14 @@ impl Task {
             Chore::Call(node, call) => self.call(node, call, now),
             Chore::EndOfTime(node) => {
                 let (first, rest) = self.nodes[node..].split_first_mut().expect("the agenda names nodes of this task");
-                downstream(first, rest, node + 1, &mut self.outputs, now).1.emit_watermark(Watermark::MAX)
+                let pass = Pass { now_ms: now.now_ms, has_room: true };
+                downstream(first, rest, node + 1, &mut self.outputs, pass).1.emit_watermark(Watermark::MAX)
             }
             Chore::Idle => {
-                self.outputs.set_status(Status::Idle);
+                // Input that came while it waited for room makes it active again.
+                if self.status == Status::Idle {
+                    self.outputs.set_status(Status::Idle);
+                }
                 Ok(())
             }
             Chore::Ended => {
@@ -421,11 +525,6 @@ impl Task {
         for node in 0..self.nodes.len() {
             self.agenda.push_back(Chore::Call(node, Call::Flush));
         }
-    }
-
-    fn plan_end_of_epoch(&mut self, last: bool) {
-        self.plan_flush();
-        self.agenda.push_back(Chore::EndEpoch { last });
     }
 
     fn plan_end_of_input(&mut self) {
@@ -467,7 +566,7 @@ impl Task {
         self.outputs.end_epoch()?;
         out.epochs_done.push((epoch, last));
         self.finished = last;
-        self.flush_at_us = None;
+        (self.flush_at_us, self.wanted_since_us) = (None, None);
         if !last {
             self.outputs.epoch += 1;
         }
@@ -480,9 +579,10 @@ impl Task {
     }
 
     fn has_room(&mut self) -> Result<bool> {
-        if !self.outputs.has_room() {
-            return Ok(false);
-        }
+        Ok(self.outputs.has_room() && self.sinks_are_ready()?)
+    }
+
+    fn sinks_are_ready(&mut self) -> Result<bool> {
         for node in &mut self.nodes {
             if let Kind::Sink(writer) = &mut node.kind
                 && !writer.is_ready().map_err(|e| in_node(e, &node.name))?
@@ -508,7 +608,9 @@ impl Task {
     /// What can't be done now is done when a credit comes or a sink wakes the worker.
     fn blocked(&mut self, now: Moment) -> Outcome {
         self.blocked_since_us.get_or_insert(now.mono_us);
-        Outcome::Wait(self.flush_at_us.filter(|at| *at > now.mono_us).map(|at| at - now.mono_us))
+        let times = [self.flush_at_us, self.wanted_since_us.map(|since| since + PATIENCE_US)];
+        let next = times.into_iter().flatten().filter(|at| *at > now.mono_us).min();
+        Outcome::Wait(next.map(|at| at - now.mono_us))
     }
 
     fn waiting(&self, now: Moment, input_us: Option<u64>) -> Outcome {
@@ -523,6 +625,10 @@ impl Task {
 enum Taken {
     Rows(usize),
     Planned,
+    /// Nothing: the epoch is over once what the operators hold back has left.
+    EndOfEpoch {
+        last: bool,
+    },
     Nothing(Option<u64>),
 }
 
@@ -539,7 +645,7 @@ struct Downstream<'a> {
     outputs: &'a mut Outputs,
     emitted: &'a mut i64,
     metrics: &'a MetricsRef,
-    now: Moment,
+    pass: Pass,
 }
 
 fn downstream<'a>(
@@ -547,13 +653,16 @@ fn downstream<'a>(
     rest: &'a mut [LocalNode],
     base: usize,
     outputs: &'a mut Outputs,
-    now: Moment,
+    pass: Pass,
 ) -> (&'a mut Kind, Downstream<'a>) {
     let LocalNode { kind, targets, emitted, metrics, .. } = node;
-    (kind, Downstream { rest, base, targets, outputs, emitted, metrics, now })
+    (kind, Downstream { rest, base, targets, outputs, emitted, metrics, pass })
 }
 
 impl Collector for Downstream<'_> {
+    fn has_room(&self) -> bool {
+        self.pass.has_room
+    }
     fn emit(&mut self, batch: Batch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -563,7 +672,7 @@ impl Collector for Downstream<'_> {
             match *target {
                 Target::Node { local, port } => {
                     let (at, rest) = (local - self.base, &mut *self.rest);
-                    process(&mut rest[at..], local, port, batch.clone(), self.outputs, self.now)?;
+                    process(&mut rest[at..], local, port, batch.clone(), self.outputs, self.pass)?;
                 }
                 Target::Output(output) => self.outputs.push(output, batch.clone())?,
             }
@@ -584,7 +693,7 @@ impl Collector for Downstream<'_> {
                     let lowest = nodes[0].ports.iter().copied().min().unwrap_or(i64::MIN);
                     if lowest > nodes[0].watermark {
                         nodes[0].watermark = lowest;
-                        invoke(nodes, local, Call::Watermark(Watermark(lowest)), self.outputs, self.now)?;
+                        invoke(nodes, local, Call::Watermark(Watermark(lowest)), self.outputs, self.pass)?;
                     }
                 }
                 Target::Output(output) => self.outputs.set_watermark(output, watermark.0),
@@ -594,10 +703,26 @@ impl Collector for Downstream<'_> {
     }
 }
 
-/// Finishes what a node has left to do, which is rare: it was resumed for as long as there was room.
-fn finish(nodes: &mut [LocalNode], base: usize, outputs: &mut Outputs, now: Moment) -> Result<()> {
-    while let Some(call) = nodes[0].pending.take() {
-        invoke_once(nodes, base, call, outputs, now)?;
+/// Tells each node what is behind it.
+fn look_behind(nodes: &mut [LocalNode]) {
+    for node in (0..nodes.len()).rev() {
+        let keeps_state = |n: &LocalNode| !n.tables.is_empty();
+        let mut behind = Behind { reaches_sink: matches!(nodes[node].kind, Kind::Sink(_)), has_state: false };
+        for target in nodes[node].targets.iter() {
+            if let Target::Node { local, .. } = target {
+                behind.has_state |= keeps_state(&nodes[*local]) || nodes[*local].behind.has_state;
+                behind.reaches_sink |= !nodes[node].holds_rows && nodes[*local].behind.reaches_sink;
+            }
+        }
+        nodes[node].behind = behind;
+    }
+}
+
+/// Finishes a flush, which is short; nothing else may be called before.
+fn finish_flush(nodes: &mut [LocalNode], base: usize, outputs: &mut Outputs, pass: Pass) -> Result<()> {
+    while let Some(Call::Flush) = nodes[0].pending {
+        nodes[0].pending = None;
+        invoke_once(nodes, base, Call::Flush, outputs, pass)?;
     }
     Ok(())
 }
@@ -609,17 +734,17 @@ fn process(
     port: Port,
     batch: Batch,
     outputs: &mut Outputs,
-    now: Moment,
+    pass: Pass,
 ) -> Result<()> {
-    finish(nodes, base, outputs, now)?;
+    finish_flush(nodes, base, outputs, pass)?;
     let (node, rest) = nodes.split_first_mut().expect("a target is a node of the task");
     let (metrics, name) = (node.metrics.clone(), node.name.clone());
-    let (kind, mut out) = downstream(node, rest, base + 1, outputs, now);
+    let (kind, mut out) = downstream(node, rest, base + 1, outputs, pass);
     match kind {
         Kind::Source => out.emit(batch),
         Kind::Operator(operator) => {
             add(&metrics.rows_in, batch.num_rows() as u64);
-            let mut ctx = Context { out: &mut out, now_ms: now.now_ms, metrics: &metrics };
+            let mut ctx = Context { out: &mut out, now_ms: pass.now_ms, metrics: &metrics };
             operator.process(port, batch, &mut ctx).map_err(|e| in_node(e, &name))
         }
         Kind::Sink(writer) => {
@@ -631,18 +756,31 @@ fn process(
     }
 }
 
-fn invoke(nodes: &mut [LocalNode], base: usize, call: Call, outputs: &mut Outputs, now: Moment) -> Result<()> {
-    finish(nodes, base, outputs, now)?;
-    invoke_once(nodes, base, call, outputs, now)
+fn invoke(nodes: &mut [LocalNode], base: usize, call: Call, outputs: &mut Outputs, pass: Pass) -> Result<()> {
+    finish_flush(nodes, base, outputs, pass)?;
+    match (nodes[0].pending.take(), call) {
+        // What is due waits for its own call to go on, or asks for another by its timer.
+        (Some(pending), Call::Flush) => {
+            invoke_once(nodes, base, call, outputs, pass)?;
+            finish_flush(nodes, base, outputs, pass)?;
+            nodes[0].pending = Some(pending);
+            Ok(())
+        }
+        (Some(pending @ (Call::Watermark(_) | Call::End)), Call::Timer) => {
+            nodes[0].pending = Some(pending);
+            Ok(())
+        }
+        _ => invoke_once(nodes, base, call, outputs, pass),
+    }
 }
 
-fn invoke_once(nodes: &mut [LocalNode], base: usize, call: Call, outputs: &mut Outputs, now: Moment) -> Result<()> {
+fn invoke_once(nodes: &mut [LocalNode], base: usize, call: Call, outputs: &mut Outputs, pass: Pass) -> Result<()> {
     let (node, rest) = nodes.split_first_mut().expect("a target is a node of the task");
     let metrics = node.metrics.clone();
-    let (kind, mut out) = downstream(node, rest, base + 1, outputs, now);
+    let (kind, mut out) = downstream(node, rest, base + 1, outputs, pass);
     let progress = match kind {
         Kind::Operator(operator) => {
-            let mut ctx = Context { out: &mut out, now_ms: now.now_ms, metrics: &metrics };
+            let mut ctx = Context { out: &mut out, now_ms: pass.now_ms, metrics: &metrics };
             match call {
                 Call::Watermark(watermark) => operator.on_watermark(watermark, &mut ctx),
                 Call::Timer => operator.on_timer(&mut ctx),

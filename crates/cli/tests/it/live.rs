@@ -203,14 +203,19 @@ fn peak_memory(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
 }
 
-/// The source could give millions of rows a second, the sink takes a thousand.
+/// The source could give millions of rows a second, the sink takes a thousand; the window has a whole lot of groups.
 #[test]
 fn a_slow_sink_holds_the_source_back_in_bounded_memory_while_checkpoints_complete() {
-    for (query, processes) in [("SELECT k, s FROM g", "1"), ("SELECT k, s FROM g", "2")] {
+    let plain = "SELECT k, s FROM g";
+    let window = "SELECT k, CAST(COUNT(*) AS STRING) FROM TABLE(TUMBLE(TABLE g, DESCRIPTOR(ts), INTERVAL '20' SECOND))
+        GROUP BY k, window_start, window_end";
+    for (query, processes, limit_mib) in [(plain, "1", 128), (plain, "2", 128), (window, "1", 256), (window, "2", 256)]
+    {
         let script = Script::new(&format!(
             "SET 'execution.checkpointing.interval' = '200 ms';
-             CREATE TABLE g (k INT, s STRING) WITH ('connector' = 'datagen', 'rows-per-second' = '10000000',
-               'fields.s.length' = '200');
+             CREATE TABLE g (k INT, s STRING, n BIGINT, ts AS TO_TIMESTAMP_LTZ(n, 3), WATERMARK FOR ts AS ts)
+               WITH ('connector' = 'datagen', 'rows-per-second' = '10000000', 'fields.s.length' = '200',
+               'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '1000000000');
              CREATE TABLE o (k INT, s STRING)
                WITH ('connector' = 'blackhole', 'sink.rate-limit.rows-per-second' = '1000');
              INSERT INTO o {query};"
@@ -225,12 +230,76 @@ fn a_slow_sink_holds_the_source_back_in_bounded_memory_while_checkpoints_complet
         };
         job.wait_until("the first checkpoint", || manifests().is_some());
         let first = manifests().unwrap();
-        job.wait_until("five more checkpoints", || manifests() >= Some(first + 5));
+        job.wait_until("twenty more checkpoints", || manifests() >= Some(first + 20));
         for worker in job.workers() {
             let peak = peak_memory(worker);
-            assert!(peak < (64 + 64) << 20, "worker process {worker} has had {peak} bytes");
+            assert!(peak < limit_mib << 20, "worker process {worker} has had {peak} bytes");
         }
         let said = job.stop();
         assert!(said.starts_with("stopped: "), "{said}");
     }
+}
+
+const EVENTS: u64 = 100_000;
+const KEYS: u64 = 15_000;
+
+/// The rows of [`a_job_that_is_stopped_while_windows_fire_loses_and_doubles_nothing`], by other code.
+fn hopping_sums() -> Vec<String> {
+    let mut sums = std::collections::BTreeMap::<(u64, i64), (u64, u64)>::new();
+    for n in 0..EVENTS {
+        for start in [n / 15_000, n / 15_000 + 1].map(|slide| slide as i64 * 15 - 15) {
+            let (count, sum) = sums.entry((n % KEYS, start)).or_default();
+            (*count, *sum) = (*count + 1, *sum + n);
+        }
+    }
+    let line = |((k, start), (n, sum)): ((u64, i64), (u64, u64))| {
+        let start = match start {
+            ..0 => "1969-12-31 23:59:45".to_string(),
+            s => format!("1970-01-01 00:{:02}:{:02}", s / 60, s % 60),
+        };
+        format!("{{\"k\":{k},\"s\":\"{start}\",\"n\":{n},\"total\":{sum}}}")
+    };
+    let mut lines: Vec<String> = sums.into_iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// The windows leave into a file and, at the same pace, into a sink that is slow.
+#[test]
+fn a_job_that_is_stopped_while_windows_fire_loses_and_doubles_nothing() {
+    let script = Script::new(&format!(
+        "SET 'execution.checkpointing.interval' = '100 ms';
+         CREATE TABLE g (n BIGINT, ts AS TO_TIMESTAMP_LTZ(n, 3), WATERMARK FOR ts AS ts) WITH ('format' = 'json',
+           'connector' = 'filesystem', 'path' = '${{DIR}}/g', 'source.monitor-interval' = '50 ms');
+         CREATE TABLE o (k BIGINT, s TIMESTAMP(3), n BIGINT, total BIGINT)
+           WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/o', 'format' = 'json');
+         CREATE TABLE slow (k BIGINT, s TIMESTAMP(3), n BIGINT, total BIGINT)
+           WITH ('connector' = 'blackhole', 'sink.rate-limit.rows-per-second' = '20000');
+         CREATE VIEW v AS SELECT MOD(n, {KEYS}) AS k, n, ts FROM g;
+         CREATE VIEW w AS SELECT k, window_start AS s, COUNT(*) AS n, SUM(n) AS total
+           FROM TABLE(HOP(TABLE v, DESCRIPTOR(ts), INTERVAL '15' SECOND, INTERVAL '30' SECOND))
+           GROUP BY k, window_start, window_end;
+         EXECUTE STATEMENT SET BEGIN INSERT INTO o SELECT * FROM w; INSERT INTO slow SELECT * FROM w; END;"
+    ));
+    // The last row only moves event time.
+    let numbers = (0..EVENTS).chain([10 * EVENTS]);
+    std::fs::create_dir(script.path("g")).unwrap();
+    std::fs::write(script.path("g/1.json"), numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>()).unwrap();
+    let written = || lines_of(&script.path("o")).len();
+    let expected = hopping_sums();
+    for parallelism in ["2", "1", "3"] {
+        let before = written();
+        let mut job = Live::start(&script, &["--parallelism", parallelism]);
+        job.wait_until("a part of the output", || written() > before);
+        let said = job.stop();
+        assert!(said.starts_with("stopped: "), "{said}");
+        let after = written();
+        assert!(before < after && after < expected.len(), "stopped at {after} of {} rows", expected.len());
+    }
+    let mut job = Live::start(&script, &["--parallelism", "2"]);
+    job.wait_until("all of the output", || written() >= expected.len());
+    job.stop();
+    let mut found = lines_of(&script.path("o"));
+    found.sort();
+    assert!(found == expected, "{} rows instead of {}", found.len(), expected.len());
 }

@@ -6,6 +6,7 @@ mod calc;
 mod changelog_tests;
 mod counted;
 mod expand;
+mod firing;
 mod group_aggregate;
 mod groups;
 mod join;
@@ -31,6 +32,7 @@ mod windows;
 
 pub use watermark::{WatermarkGenerator, WatermarkStatus};
 
+use firing::Firing;
 use millstream_core::Result;
 use millstream_core::graph::{AggregatePhase, Connections, OperatorSpec, WindowShape};
 use millstream_core::operator::{Operator, TableSpec};
@@ -53,17 +55,17 @@ pub fn create(
         OperatorSpec::Union => Box::new(Stateless(union::Union::new(output))),
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
             WindowShape::Session { .. } => {
-                Box::new(session_assign::SessionAssign::new(window, session_keys, first()?, output)?)
+                Box::new(Firing::new(session_assign::SessionAssign::new(window, session_keys, first()?, output)?))
             }
             _ => Box::new(Stateless(window_assign::WindowAssign::new(window, first()?, output)?)),
         },
         OperatorSpec::WindowAggregate(aggregate) => match (aggregate.window.shape, aggregate.phase) {
             (_, AggregatePhase::Local) => Box::new(local_aggregate::LocalAggregate::new(aggregate, first()?, output)?),
             (WindowShape::Session { .. }, _) => {
-                Box::new(session_aggregate::SessionAggregate::new(aggregate, first()?, output)?)
+                Box::new(Firing::new(session_aggregate::SessionAggregate::new(aggregate, first()?, output)?))
             }
             (_, AggregatePhase::Single | AggregatePhase::Global) => {
-                Box::new(window_aggregate::WindowAggregate::new(aggregate, first()?, output)?)
+                Box::new(Firing::new(window_aggregate::WindowAggregate::new(aggregate, first()?, output)?))
             }
         },
         OperatorSpec::Join(join) => Box::new(join::Join::new(join, connections)?),
@@ -74,20 +76,36 @@ pub fn create(
     })
 }
 
+/// Whether an operator only takes rows in: none leaves before event time, the clock or the end lets it.
+pub(crate) fn holds_rows(spec: &OperatorSpec) -> bool {
+    match spec {
+        OperatorSpec::WindowAssign { window, .. } => matches!(window.shape, WindowShape::Session { .. }),
+        OperatorSpec::WindowAggregate(aggregate) => aggregate.phase != AggregatePhase::Local,
+        _ => false,
+    }
+}
+
 /// The shapes of an operator's state tables; none if it keeps no state.
 pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<TableSpec>> {
     let first = || connections.input(0);
     Ok(match spec {
         OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
-            WindowShape::Session { .. } => vec![session_assign::table(session_keys, first()?)],
+            WindowShape::Session { .. } => {
+                vec![session_assign::table(session_keys, first()?), session_assign::due_table(session_keys, first()?)]
+            }
             _ => vec![],
         },
         OperatorSpec::WindowAggregate(aggregate) => match (aggregate.window.shape, aggregate.phase) {
             (_, AggregatePhase::Local) => vec![],
-            (WindowShape::Session { .. }, _) => vec![session_aggregate::table(aggregate, first()?)?],
+            (WindowShape::Session { .. }, _) => {
+                let open = session_aggregate::table(aggregate, first()?)?;
+                let due = session_aggregate::due_table(&open);
+                vec![open, due]
+            }
             (_, AggregatePhase::Single | AggregatePhase::Global) => {
-                vec![slices::Plan::new(aggregate, first()?)?.table()]
+                let plan = slices::Plan::new(aggregate, first()?)?;
+                vec![plan.table(), plan.due_table()]
             }
         },
         OperatorSpec::Join(join) => join::tables(join, connections)?,

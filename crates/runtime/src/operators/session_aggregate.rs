@@ -1,24 +1,23 @@
 //! Aggregates over SESSION windows: partial results of sessions that merge as rows bridge the gaps between them.
 
 use super::aggregate::{Accumulator, accumulator, signs};
+use super::firing::{DUE, Windowed, property_columns};
 use super::sessions::{Placed, Sessions};
-use super::watermark::{column_ms, encode_watermark, lowest_watermark};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use super::watermark::column_ms;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType as ArrowType, Int64Type, SchemaRef};
 use millstream_core::graph::{
     AggregateCall, AggregatePhase, WindowAggregate, WindowProperty, WindowShape, WindowSpec, WindowTime,
 };
-use millstream_core::metrics;
-use millstream_core::operator::{
-    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableDelta, TableSpec,
-};
+use millstream_core::operator::{Context, TARGET_BATCH_ROWS, TableDelta, TableSpec};
 use millstream_core::{Batch, Error, Field, Result, Schema, TypeKind, Watermark};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The state table: partial results by key and session.
 const TABLE: &str = millstream_core::graph::state_tables::SESSIONS;
 
-/// One session a slot; the key of a stored session is the group's key and the session's start.
+/// One session a slot; the key of a stored open session is the group's key and the session's start.
 pub(super) struct SessionAggregate {
     spec: WindowAggregate,
     schema: SchemaRef,
@@ -34,8 +33,11 @@ pub(super) struct SessionAggregate {
     moved: Vec<(u32, i64)>,
     /// The same, from before the slots were last renumbered.
     deletes: Vec<RecordBatch>,
-    /// Sessions that end by this instant are over.
-    closed: i64,
+    /// Sessions that are over and have not left, by their ends; the first `due_stored` of them are in the state table.
+    due: VecDeque<u32>,
+    due_stored: usize,
+    due_table: TableSpec,
+    due_deletes: Vec<RecordBatch>,
 }
 
 /// The state table of a session aggregate over rows of the schema `input`.
@@ -67,6 +69,12 @@ pub(super) fn table(spec: &WindowAggregate, input: &Schema) -> Result<TableSpec>
     })
 }
 
+/// The state table of sessions that are over: one may have begun when another of its key did, and grown past it.
+pub(super) fn due_table(sessions: &TableSpec) -> TableSpec {
+    let end = sessions.key.len();
+    TableSpec { name: DUE.into(), key: (0..=end).collect(), time: None, ..sessions.clone() }
+}
+
 /// A session window's gap in milliseconds.
 pub(super) fn gap_ms(window: &WindowSpec) -> Result<i64> {
     match window.shape {
@@ -84,28 +92,22 @@ pub(super) fn instants(time: WindowTime, batch: &Batch, now_ms: i64, closed: i64
     }
 }
 
-/// `window_start`, `window_end` and `window_time` of sessions.
-pub(super) fn properties(
+/// `window_start`, `window_end` and `window_time` of sessions by their instants.
+pub(super) fn session_properties(
     wanted: &[WindowProperty],
     window: &WindowSpec,
-    sessions: &Sessions,
-    slots: &[u32],
+    starts: &[i64],
+    ends: &[i64],
 ) -> Vec<ArrayRef> {
-    let local = |instant: i64| window.zone.to_local_ms(instant);
-    let times = |time: &dyn Fn(u32) -> i64| {
-        TimestampMillisecondArray::from(slots.iter().map(|slot| time(*slot)).collect::<Vec<_>>())
-    };
-    let column = |property: &WindowProperty| -> ArrayRef {
-        Arc::new(match property {
-            WindowProperty::Start => times(&|slot| local(sessions.start(slot))),
-            WindowProperty::End => times(&|slot| local(sessions.end(slot))),
-            WindowProperty::RowTime { local_time_zone: false } => times(&|slot| local(sessions.end(slot) - 1)),
-            WindowProperty::RowTime { local_time_zone: true } => {
-                times(&|slot| sessions.end(slot) - 1).with_timezone("UTC")
-            }
-        })
-    };
-    wanted.iter().map(column).collect()
+    let local = |instants: &[i64]| instants.iter().map(|ms| window.zone.to_local_ms(*ms)).collect::<Vec<_>>();
+    let local_ends = local(ends);
+    property_columns(wanted, &local(starts), &local_ends, |local_time_zone| match local_time_zone {
+        false => Arc::new(TimestampMillisecondArray::from_iter_values(local_ends.iter().map(|end| end - 1))),
+        true => {
+            let last = TimestampMillisecondArray::from_iter_values(ends.iter().map(|end| end - 1));
+            Arc::new(last.with_timezone("UTC"))
+        }
+    })
 }
 
 /// Up to which end sessions are over at a watermark.
@@ -123,18 +125,17 @@ impl SessionAggregate {
             accumulators: accumulators(&spec.aggregates)?,
             spec: spec.clone(),
             schema: output.arrow().clone(),
+            due_table: due_table(&table),
             table,
             stored: vec![],
             is_changed: vec![],
             changed: vec![],
             moved: vec![],
             deletes: vec![],
-            closed: i64::MIN,
+            due: VecDeque::new(),
+            due_stored: 0,
+            due_deletes: vec![],
         })
-    }
-
-    fn is_event_time(&self) -> bool {
-        self.spec.window.time != WindowTime::Processing
     }
 
     fn grow(&mut self) {
@@ -177,35 +178,6 @@ impl SessionAggregate {
         Ok(())
     }
 
-    fn states(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let mut columns = vec![];
-        for accumulator in &self.accumulators {
-            columns.extend(accumulator.state(slots)?);
-        }
-        Ok(columns)
-    }
-
-    /// Closes the sessions that end by `closed`, about a batch of them, and emits their results.
-    fn advance(&mut self, closed: i64, ctx: &mut Context<'_>) -> Result<Progress> {
-        let slots = self.sessions.close(closed, TARGET_BATCH_ROWS);
-        if !slots.is_empty() {
-            let mut columns = self.sessions.keys(&slots)?;
-            for accumulator in &self.accumulators {
-                columns.push(accumulator.evaluate(&slots)?);
-            }
-            columns.extend(properties(&self.spec.properties, &self.spec.window, &self.sessions, &slots));
-            ctx.emit(Batch::from_columns(self.schema.clone(), columns, slots.len())?)?;
-            if self.sessions.is_sparse() {
-                self.compact()?;
-            }
-        }
-        if slots.len() == TARGET_BATCH_ROWS {
-            return Ok(Progress::More);
-        }
-        self.closed = self.closed.max(closed);
-        Ok(Progress::Done)
-    }
-
     /// Frees the slots of sessions that are no more.
     fn compact(&mut self) -> Result<()> {
         // Their keys are gone afterwards.
@@ -239,8 +211,8 @@ impl SessionAggregate {
         Ok(())
     }
 
-    /// Takes in stored sessions.
-    fn restore_rows(&mut self, rows: &RecordBatch) -> Result<()> {
+    /// Takes in stored sessions, open or due; gives their slots.
+    fn restore_rows(&mut self, rows: &RecordBatch, is_due: bool) -> Result<Vec<u32>> {
         if rows.num_columns() != self.table.schema.len() {
             return Err(Error::state("stored sessions have an unexpected number of columns"));
         }
@@ -250,7 +222,10 @@ impl SessionAggregate {
         let (starts, ends) = (starts.as_primitive::<Int64Type>().values(), ends.as_primitive::<Int64Type>().values());
         let mut slots = Vec::with_capacity(keys.len());
         for ((key, start), end) in keys.into_iter().zip(starts).zip(ends) {
-            slots.push(self.sessions.restore(key, *start, *end));
+            slots.push(match is_due {
+                false => self.sessions.restore(key, *start, *end),
+                true => self.sessions.restore_closed(key, *start, *end),
+            });
         }
         self.grow();
         let mut rest = states;
@@ -261,10 +236,42 @@ impl SessionAggregate {
             accumulator.merge(&slots, own)?;
             rest = others;
         }
-        for (slot, start) in slots.into_iter().zip(starts) {
-            self.stored[slot as usize] = Some(*start);
+        Ok(slots)
+    }
+
+    /// Rows of the state table of open sessions or of that of due ones.
+    fn stored_rows(&self, table: &TableSpec, slots: &[u32]) -> Result<RecordBatch> {
+        let mut columns = self.bounds(slots)?;
+        for accumulator in &self.accumulators {
+            columns.extend(accumulator.state(slots)?);
         }
-        Ok(())
+        Ok(RecordBatch::try_new(table.schema.arrow().clone(), columns)?)
+    }
+
+    /// Keys of the state table of due sessions.
+    fn stored_keys(&self, slots: &[u32]) -> Result<RecordBatch> {
+        let schema = self.due_table.schema.project(&self.due_table.key);
+        Ok(RecordBatch::try_new(schema.arrow().clone(), self.bounds(slots)?)?)
+    }
+
+    /// The key columns of sessions, their starts and their ends.
+    fn bounds(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = self.sessions.keys(slots)?;
+        columns.push(Arc::new(slots.iter().map(|slot| self.sessions.start(*slot)).collect::<Int64Array>()));
+        columns.push(Arc::new(slots.iter().map(|slot| self.sessions.end(*slot)).collect::<Int64Array>()));
+        Ok(columns)
+    }
+
+    /// What changed in the state table of due sessions, if anything did.
+    fn due_changes(&mut self) -> Result<Option<TableDelta>> {
+        let deletes = std::mem::take(&mut self.due_deletes);
+        let mut delta = TableDelta { table: DUE.into(), deletes, ..TableDelta::default() };
+        let fresh: Vec<u32> = self.due.range(self.due_stored..).copied().collect();
+        for fresh in fresh.chunks(TARGET_BATCH_ROWS) {
+            delta.upserts.push(self.stored_rows(&self.due_table, fresh)?);
+        }
+        self.due_stored = self.due.len();
+        Ok((!delta.deletes.is_empty() || !delta.upserts.is_empty()).then_some(delta))
     }
 }
 
@@ -272,24 +279,38 @@ fn accumulators(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
     calls.iter().map(accumulator).collect()
 }
 
-impl Operator for SessionAggregate {
-    fn restore(&mut self, part: Restored) -> Result<()> {
-        match part {
-            Restored::Instances(instances) => self.closed = lowest_watermark(&instances)?,
-            Restored::Rows { table, rows } if table == TABLE => self.restore_rows(&rows)?,
-            Restored::Rows { table, .. } => return Err(Error::state(format!("unknown state table {table}"))),
+impl Windowed for SessionAggregate {
+    fn time(&self) -> WindowTime {
+        self.spec.window.time
+    }
+
+    fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
+        match table {
+            TABLE => {
+                let slots = self.restore_rows(&rows, false)?;
+                slots.into_iter().for_each(|slot| self.stored[slot as usize] = Some(self.sessions.start(slot)));
+            }
+            DUE => {
+                let slots = self.restore_rows(&rows, true)?;
+                self.due.extend(slots);
+                self.due.make_contiguous().sort_by_key(|slot| self.sessions.end(*slot));
+                self.due_stored = self.due.len();
+            }
+            _ => return Err(Error::state(format!("unknown state table {table}"))),
         }
         Ok(())
     }
 
-    fn process(&mut self, _port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
-        let times = instants(self.spec.window.time, &batch, ctx.now_ms, self.closed)?;
+    fn start_after(&mut self, _closed: i64) {}
+
+    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<u64> {
+        let times = instants(self.spec.window.time, &batch, now_ms, closed)?;
         let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|c| batch.column(*c).clone()).collect();
         let keys = self.sessions.find_keys(&keys, batch.num_rows())?;
         let (mut late, mut first) = (0, 0);
         let mut slots: Vec<u32> = Vec::with_capacity(times.len());
         for (row, (key, time)) in keys.into_iter().zip(times).enumerate() {
-            match self.sessions.place(key, time, self.closed) {
+            match self.sessions.place(key, time, closed) {
                 Placed::In(slot) => slots.push(slot),
                 Placed::Late => {
                     late += 1;
@@ -309,40 +330,61 @@ impl Operator for SessionAggregate {
             }
         }
         self.update(&batch.slice(first, slots.len()), &slots)?;
-        if late > 0 {
-            metrics::add(&ctx.metrics.late_rows, late);
-        }
+        Ok(late)
+    }
+
+    fn closed_by(&self, watermark: Watermark) -> i64 {
+        closed_by(watermark)
+    }
+
+    fn closed_at(&self, now_ms: i64) -> i64 {
+        now_ms
+    }
+
+    fn next_end_ms(&self) -> Option<i64> {
+        self.sessions.next_end()
+    }
+
+    fn has_due(&self, closed: i64) -> bool {
+        !self.due.is_empty() || self.sessions.next_end().is_some_and(|end| end <= closed)
+    }
+
+    fn set_due_apart(&mut self, closed: i64) -> Result<()> {
+        self.due.extend(self.sessions.close(closed, usize::MAX));
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
-        if self.is_event_time() && self.advance(closed_by(watermark), ctx)? == Progress::More {
-            return Ok(Progress::More);
+    fn emit(&mut self, closed: i64, ctx: &mut Context<'_>) -> Result<usize> {
+        if self.due.is_empty() {
+            self.due.extend(self.sessions.close(closed, TARGET_BATCH_ROWS));
         }
-        ctx.emit_watermark(watermark)?;
-        Ok(Progress::Done)
+        let slots: Vec<u32> = self.due.drain(..self.due.len().min(TARGET_BATCH_ROWS)).collect();
+        if slots.is_empty() {
+            return Ok(0);
+        }
+        let stored = self.due_stored.min(slots.len());
+        if stored > 0 {
+            self.due_deletes.push(self.stored_keys(&slots[..stored])?);
+            self.due_stored -= stored;
+        }
+        let mut columns = self.sessions.keys(&slots)?;
+        for accumulator in &self.accumulators {
+            columns.push(accumulator.evaluate(&slots)?);
+        }
+        let (starts, ends): (Vec<i64>, Vec<i64>) =
+            slots.iter().map(|slot| (self.sessions.start(*slot), self.sessions.end(*slot))).unzip();
+        columns.extend(session_properties(&self.spec.properties, &self.spec.window, &starts, &ends));
+        ctx.emit(Batch::from_columns(self.schema.clone(), columns, slots.len())?)?;
+        if self.due.is_empty() && self.sessions.is_sparse() {
+            self.compact()?;
+        }
+        Ok(slots.len())
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        if self.is_event_time() { Ok(Progress::Done) } else { self.advance(ctx.now_ms, ctx) }
-    }
-
-    fn next_timer(&self) -> Option<i64> {
-        if self.is_event_time() { None } else { self.sessions.next_end() }
-    }
-
-    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn on_end(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        self.advance(i64::MAX, ctx)
-    }
-
-    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
+    fn changes(&mut self, closed: i64) -> Result<Vec<TableDelta>> {
         let mut delta = TableDelta { table: TABLE.into(), ..TableDelta::default() };
-        if self.closed > i64::MIN {
-            delta.expired_below = Some(self.closed.saturating_add(1));
+        if closed > i64::MIN {
+            delta.expired_below = Some(closed.saturating_add(1));
         }
         let mut slots = vec![];
         for slot in std::mem::take(&mut self.changed) {
@@ -360,14 +402,8 @@ impl Operator for SessionAggregate {
         self.store_moved()?;
         delta.deletes = std::mem::take(&mut self.deletes);
         for slots in slots.chunks(TARGET_BATCH_ROWS) {
-            let mut columns = self.sessions.keys(slots)?;
-            columns.push(Arc::new(slots.iter().map(|slot| self.sessions.start(*slot)).collect::<Int64Array>()));
-            columns.push(Arc::new(slots.iter().map(|slot| self.sessions.end(*slot)).collect::<Int64Array>()));
-            columns.extend(self.states(slots)?);
-            let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-            let schema = self.table.schema.arrow().clone();
-            delta.upserts.push(RecordBatch::try_new_with_options(schema, columns, &options)?);
+            delta.upserts.push(self.stored_rows(&self.table, slots)?);
         }
-        Ok(StateDelta { tables: vec![delta], instance: Some(encode_watermark(self.closed)) })
+        Ok([delta].into_iter().chain(self.due_changes()?).collect())
     }
 }

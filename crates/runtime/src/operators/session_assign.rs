@@ -1,18 +1,15 @@
 //! The SESSION table function on its own: rows wait until their session is over, then leave with its window.
 
-use super::session_aggregate::{closed_by, gap_ms, instants, properties};
+use super::firing::{DUE, Windowed};
+use super::session_aggregate::{closed_by, gap_ms, instants, session_properties};
 use super::sessions::{Placed, Sessions};
-use super::watermark::{encode_watermark, lowest_watermark};
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{DataType as ArrowType, Int64Type, SchemaRef, TimeUnit};
 use millstream_core::graph::{WindowProperty, WindowSpec, WindowTime};
-use millstream_core::metrics;
-use millstream_core::operator::{
-    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableDelta, TableSpec,
-};
+use millstream_core::operator::{Context, TARGET_BATCH_ROWS, TableDelta, TableSpec};
 use millstream_core::{Batch, Error, Field, Result, Schema, TypeKind, Watermark};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// The state table: the waiting rows.
@@ -38,15 +35,24 @@ pub(super) struct SessionAssign {
     next_number: i64,
     /// Rows with a lower number are stored.
     stored_below: i64,
-    /// Rows of sessions that are over: what is to be emitted next.
-    leaving: VecDeque<(u32, RowRef)>,
+    /// Rows of sessions that are over: what is to be emitted next. The first `due_stored` are in its own state table.
+    leaving: VecDeque<Leaving>,
+    due_stored: usize,
+    due_table: TableSpec,
     deletes: Vec<RecordBatch>,
-    /// Sessions that end by this instant are over.
-    closed: i64,
+    due_deletes: Vec<RecordBatch>,
+}
+
+/// A row and the session that it was in.
+#[derive(Clone, Copy)]
+struct Leaving {
+    row: RowRef,
+    start: i64,
+    end: i64,
 }
 
 /// A row of a block.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct RowRef {
     block: u32,
     row: u32,
@@ -72,6 +78,15 @@ pub(super) fn table(keys: &[usize], input: &Schema) -> TableSpec {
     TableSpec { name: TABLE.into(), schema: Schema::new(fields), key, partition_by: keys.to_vec(), time: None }
 }
 
+/// The state table of rows whose session is over.
+pub(super) fn due_table(keys: &[usize], input: &Schema) -> TableSpec {
+    let waiting = table(keys, input);
+    let mut fields = waiting.schema.fields[..=input.len()].to_vec();
+    fields.push(Field::new("session_start", TypeKind::BigInt.not_null()));
+    fields.push(Field::new("session_end", TypeKind::BigInt.not_null()));
+    TableSpec { name: DUE.into(), schema: Schema::new(fields), ..waiting }
+}
+
 impl SessionAssign {
     pub(super) fn new(window: &WindowSpec, keys: &[usize], input: &Schema, output: &Schema) -> Result<Self> {
         if output.len() != input.len() + 3 || keys.iter().any(|k| *k >= input.len()) {
@@ -95,13 +110,11 @@ impl SessionAssign {
             next_number: 0,
             stored_below: 0,
             leaving: VecDeque::new(),
+            due_stored: 0,
+            due_table: due_table(keys, input),
             deletes: vec![],
-            closed: i64::MIN,
+            due_deletes: vec![],
         })
-    }
-
-    fn is_event_time(&self) -> bool {
-        self.window.time != WindowTime::Processing
     }
 
     fn keys_of(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
@@ -109,7 +122,7 @@ impl SessionAssign {
     }
 
     /// Puts rows into their sessions; returns how many were late.
-    fn add(&mut self, rows: RecordBatch, numbers: Vec<i64>, times: Vec<i64>, closed: i64) -> Result<u64> {
+    fn place(&mut self, rows: RecordBatch, numbers: Vec<i64>, times: Vec<i64>, closed: i64) -> Result<u64> {
         let keys = self.sessions.find_keys(&self.keys_of(&rows), rows.num_rows())?;
         let block = self.next_block;
         let mut is_alive = vec![true; numbers.len()];
@@ -132,15 +145,19 @@ impl SessionAssign {
             };
             self.members[slot as usize].push(RowRef { block, row: row as u32 });
         }
-        let alive = is_alive.iter().filter(|a| **a).count();
-        let late = numbers.len() - alive;
-        if alive > 0 {
-            self.next_block += 1;
-            self.alive += alive;
-            self.held += numbers.len();
-            self.blocks.insert(block, Block { rows, numbers, times, is_alive, alive });
-        }
+        let late = is_alive.iter().filter(|alive| !**alive).count();
+        self.keep(Block { rows, numbers, times, alive: is_alive.len() - late, is_alive });
         Ok(late as u64)
+    }
+
+    /// Takes in a block that rows refer to by `next_block`.
+    fn keep(&mut self, block: Block) {
+        if block.alive > 0 {
+            self.alive += block.alive;
+            self.held += block.numbers.len();
+            self.blocks.insert(self.next_block, block);
+            self.next_block += 1;
+        }
     }
 
     fn number(&self, row: RowRef) -> i64 {
@@ -160,25 +177,19 @@ impl SessionAssign {
         Ok(columns)
     }
 
-    /// Closes the sessions that end by `closed`, and emits about a batch of their rows.
-    fn advance(&mut self, closed: i64, ctx: &mut Context<'_>) -> Result<Progress> {
-        while self.leaving.len() < TARGET_BATCH_ROWS {
+    /// Lets the rows of the sessions that end by `closed` go, until `count` or more are leaving.
+    fn close(&mut self, closed: i64, count: usize) {
+        while self.leaving.len() < count {
             let [slot] = self.sessions.close(closed, 1)[..] else { break };
+            let (start, end) = (self.sessions.start(slot), self.sessions.end(slot));
             let mut rows = std::mem::take(&mut self.members[slot as usize]);
             rows.sort_by_key(|row| self.number(*row));
-            self.leaving.extend(rows.into_iter().map(|row| (slot, row)));
+            self.leaving.extend(rows.into_iter().map(|row| Leaving { row, start, end }));
         }
-        let count = self.leaving.len().min(TARGET_BATCH_ROWS);
-        if count > 0 {
-            let (slots, rows): (Vec<u32>, Vec<RowRef>) = self.leaving.drain(..count).unzip();
-            let mut columns = self.gather(&rows)?;
-            self.forget(&rows, &columns)?;
-            columns.extend(properties(&self.properties, &self.window, &self.sessions, &slots));
-            ctx.emit(Batch::from_columns(self.schema.clone(), columns, count)?)?;
-        }
-        if count == TARGET_BATCH_ROWS {
-            return Ok(Progress::More);
-        }
+    }
+
+    /// Frees what the sessions that are no more have left behind.
+    fn tidy(&mut self) -> Result<()> {
         if self.sessions.is_sparse() {
             let old = self.sessions.compact()?;
             self.members = old.into_iter().map(|slot| std::mem::take(&mut self.members[slot as usize])).collect();
@@ -186,21 +197,37 @@ impl SessionAssign {
         if self.held > 2 * self.alive + MAX_DEAD {
             self.repack()?;
         }
-        self.closed = self.closed.max(closed);
-        Ok(Progress::Done)
+        Ok(())
     }
 
-    /// Lets go of rows whose columns are `columns`.
+    /// The keys of rows in both state tables, of those that `is_wanted`; `None` if there are none.
+    fn stored_keys(
+        &self,
+        columns: &[ArrayRef],
+        numbers: &[i64],
+        is_wanted: BooleanArray,
+    ) -> Result<Option<RecordBatch>> {
+        if is_wanted.true_count() == 0 {
+            return Ok(None);
+        }
+        let mut keys: Vec<ArrayRef> = self.keys.iter().map(|k| columns[*k].clone()).collect();
+        keys.push(Arc::new(Int64Array::from(numbers.to_vec())));
+        let schema = self.table.schema.project(&self.table.key);
+        let keys = RecordBatch::try_new(schema.arrow().clone(), keys)?;
+        Ok(Some(compute::filter_record_batch(&keys, &is_wanted)?))
+    }
+
+    /// Lets go of rows whose columns are `columns`, the first that were leaving.
     fn forget(&mut self, rows: &[RowRef], columns: &[ArrayRef]) -> Result<()> {
         let numbers: Vec<i64> = rows.iter().map(|row| self.number(*row)).collect();
-        let stored: BooleanArray = numbers.iter().map(|n| Some(*n < self.stored_below)).collect();
-        if stored.true_count() > 0 {
-            let mut gone: Vec<ArrayRef> = self.keys.iter().map(|k| columns[*k].clone()).collect();
-            gone.push(Arc::new(Int64Array::from(numbers)));
-            let schema = self.table.schema.project(&self.table.key);
-            let gone = RecordBatch::try_new(schema.arrow().clone(), gone)?;
-            self.deletes.push(compute::filter_record_batch(&gone, &stored)?);
-        }
+        let due_stored = self.due_stored.min(rows.len());
+        let is_due = (0..rows.len()).map(|at| Some(at < due_stored)).collect();
+        let is_waiting = numbers.iter().enumerate().map(|(at, n)| Some(at >= due_stored && *n < self.stored_below));
+        let (due, waiting) =
+            (self.stored_keys(columns, &numbers, is_due)?, self.stored_keys(columns, &numbers, is_waiting.collect())?);
+        self.due_deletes.extend(due);
+        self.deletes.extend(waiting);
+        self.due_stored -= due_stored;
         for row in rows {
             let Some(block) = self.blocks.get_mut(&row.block) else { continue };
             block.is_alive[row.row as usize] = false;
@@ -233,78 +260,141 @@ impl SessionAssign {
         self.blocks = [(block, Block { rows: batch, numbers, times, is_alive: vec![true; alive], alive })].into();
         Ok(())
     }
+
+    /// Moves rows that are leaving to their own state table; gives what changed there, if anything did.
+    fn due_changes(&mut self) -> Result<Option<TableDelta>> {
+        let fresh: Vec<Leaving> = self.leaving.range(self.due_stored..).copied().collect();
+        let mut upserts = vec![];
+        for fresh in fresh.chunks(TARGET_BATCH_ROWS) {
+            let rows: Vec<RowRef> = fresh.iter().map(|leaving| leaving.row).collect();
+            let numbers: Vec<i64> = rows.iter().map(|row| self.number(*row)).collect();
+            let mut columns = self.gather(&rows)?;
+            let is_stored = numbers.iter().map(|n| Some(*n < self.stored_below)).collect();
+            self.deletes.extend(self.stored_keys(&columns, &numbers, is_stored)?);
+            columns.push(Arc::new(Int64Array::from(numbers)));
+            columns.push(Arc::new(fresh.iter().map(|leaving| leaving.start).collect::<Int64Array>()));
+            columns.push(Arc::new(fresh.iter().map(|leaving| leaving.end).collect::<Int64Array>()));
+            upserts.push(RecordBatch::try_new(self.due_table.schema.arrow().clone(), columns)?);
+        }
+        self.due_stored = self.leaving.len();
+        let delta = TableDelta {
+            table: DUE.into(),
+            deletes: std::mem::take(&mut self.due_deletes),
+            upserts,
+            ..TableDelta::default()
+        };
+        Ok((!delta.deletes.is_empty() || !delta.upserts.is_empty()).then_some(delta))
+    }
+
+    /// Stored rows in the order in which they came: their own columns, their numbers, and the columns after that.
+    fn stored_rows(&mut self, rows: &RecordBatch, width: usize) -> Result<(RecordBatch, Vec<i64>, Vec<Vec<i64>>)> {
+        let own = self.schema.fields().len() - 3;
+        if rows.num_columns() != width {
+            return Err(Error::state("stored rows have an unexpected number of columns"));
+        }
+        let order = compute::sort_to_indices(rows.column(own), None, None)?;
+        let rows = compute::take_record_batch(rows, &order)?;
+        let longs = |at: usize| rows.column(at).as_primitive::<Int64Type>().values().to_vec();
+        let numbers = longs(own);
+        self.next_number = numbers.last().map_or(0, |last| last + 1).max(self.next_number);
+        self.stored_below = self.next_number;
+        let schema = Arc::new(arrow::datatypes::Schema::new(self.schema.fields()[..own].to_vec()));
+        let batch = Batch::from_columns(schema, rows.columns()[..own].to_vec(), rows.num_rows())?;
+        Ok((batch.rows, numbers, (own + 1..width).map(longs).collect()))
+    }
 }
 
-impl Operator for SessionAssign {
-    fn restore(&mut self, part: Restored) -> Result<()> {
-        match part {
-            Restored::Instances(instances) => self.closed = lowest_watermark(&instances)?,
-            Restored::Rows { table, rows } if table == TABLE => {
-                let width = self.table.schema.len() - 2;
-                if rows.num_columns() != width + 2 {
-                    return Err(Error::state("stored rows have an unexpected number of columns"));
-                }
-                // In the order in which they came.
-                let order = compute::sort_to_indices(rows.column(width), None, None)?;
-                let rows = compute::take_record_batch(&rows, &order)?;
-                let longs = |at: usize| rows.column(at).as_primitive::<Int64Type>().values().to_vec();
-                let (numbers, times) = (longs(width), longs(width + 1));
-                self.next_number = numbers.last().map_or(0, |last| last + 1).max(self.next_number);
-                self.stored_below = self.next_number;
-                let fields = self.schema.fields()[..width].to_vec();
-                let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-                let batch = Batch::from_columns(schema, rows.columns()[..width].to_vec(), rows.num_rows())?;
-                self.add(batch.rows, numbers, times, i64::MIN)?;
+impl Windowed for SessionAssign {
+    fn time(&self) -> WindowTime {
+        self.window.time
+    }
+
+    fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
+        match table {
+            TABLE => {
+                let (rows, numbers, mut times) = self.stored_rows(&rows, self.table.schema.len())?;
+                self.place(rows, numbers, times.swap_remove(0), i64::MIN)?;
             }
-            Restored::Rows { table, .. } => return Err(Error::state(format!("unknown state table {table}"))),
+            DUE => {
+                let (rows, numbers, bounds) = self.stored_rows(&rows, self.due_table.schema.len())?;
+                let (block, alive) = (self.next_block, numbers.len());
+                for (row, (start, end)) in bounds[0].iter().zip(&bounds[1]).enumerate() {
+                    let row = RowRef { block, row: row as u32 };
+                    self.leaving.push_back(Leaving { row, start: *start, end: *end });
+                }
+                // Their times don't matter any more.
+                self.keep(Block { rows, times: numbers.clone(), numbers, is_alive: vec![true; alive], alive });
+                self.leaving.make_contiguous().sort_by_key(|leaving| leaving.end);
+                self.due_stored = self.leaving.len();
+            }
+            _ => return Err(Error::state(format!("unknown state table {table}"))),
         }
         Ok(())
     }
 
-    fn process(&mut self, _port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
+    fn start_after(&mut self, _closed: i64) {}
+
+    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<u64> {
         if batch.kinds.is_some() {
             return Err(Error::internal("a SESSION window function over updating rows"));
         }
-        let times = instants(self.window.time, &batch, ctx.now_ms, self.closed)?;
+        let times = instants(self.window.time, &batch, now_ms, closed)?;
         let numbers: Vec<i64> = (self.next_number..self.next_number + batch.num_rows() as i64).collect();
         self.next_number += batch.num_rows() as i64;
-        let late = self.add(batch.rows, numbers, times, self.closed)?;
-        if late > 0 {
-            metrics::add(&ctx.metrics.late_rows, late);
-        }
+        self.place(batch.rows, numbers, times, closed)
+    }
+
+    fn closed_by(&self, watermark: Watermark) -> i64 {
+        closed_by(watermark)
+    }
+
+    fn closed_at(&self, now_ms: i64) -> i64 {
+        now_ms
+    }
+
+    fn next_end_ms(&self) -> Option<i64> {
+        self.sessions.next_end()
+    }
+
+    fn has_due(&self, closed: i64) -> bool {
+        !self.leaving.is_empty() || self.sessions.next_end().is_some_and(|end| end <= closed)
+    }
+
+    fn set_due_apart(&mut self, closed: i64) -> Result<()> {
+        self.close(closed, usize::MAX);
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
-        if self.is_event_time() && self.advance(closed_by(watermark), ctx)? == Progress::More {
-            return Ok(Progress::More);
+    fn emit(&mut self, closed: i64, ctx: &mut Context<'_>) -> Result<usize> {
+        self.close(closed, TARGET_BATCH_ROWS);
+        let leaving: Vec<Leaving> = self.leaving.drain(..self.leaving.len().min(TARGET_BATCH_ROWS)).collect();
+        if leaving.is_empty() {
+            return Ok(0);
         }
-        ctx.emit_watermark(watermark)?;
-        Ok(Progress::Done)
+        let rows: Vec<RowRef> = leaving.iter().map(|l| l.row).collect();
+        let (starts, ends): (Vec<i64>, Vec<i64>) = leaving.iter().map(|l| (l.start, l.end)).unzip();
+        let mut columns = self.gather(&rows)?;
+        self.forget(&rows, &columns)?;
+        columns.extend(session_properties(&self.properties, &self.window, &starts, &ends));
+        ctx.emit(Batch::from_columns(self.schema.clone(), columns, rows.len())?)?;
+        if self.leaving.is_empty() {
+            self.tidy()?;
+        }
+        Ok(rows.len())
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        if self.is_event_time() { Ok(Progress::Done) } else { self.advance(ctx.now_ms, ctx) }
-    }
-
-    fn next_timer(&self) -> Option<i64> {
-        if self.is_event_time() { None } else { self.sessions.next_end() }
-    }
-
-    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn on_end(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        self.advance(i64::MAX, ctx)
-    }
-
-    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
+    fn changes(&mut self, _closed: i64) -> Result<Vec<TableDelta>> {
+        let due = self.due_changes()?;
         let mut delta = TableDelta { table: TABLE.into(), ..TableDelta::default() };
         delta.deletes = std::mem::take(&mut self.deletes);
+        let leaving: HashSet<RowRef> = self.leaving.iter().map(|leaving| leaving.row).collect();
         let schema = self.table.schema.arrow();
-        for block in self.blocks.values() {
-            let is_new = |row: &u32| block.is_alive[*row as usize] && block.numbers[*row as usize] >= self.stored_below;
+        for (number, block) in &self.blocks {
+            let is_new = |row: &u32| {
+                block.is_alive[*row as usize]
+                    && block.numbers[*row as usize] >= self.stored_below
+                    && (leaving.is_empty() || !leaving.contains(&RowRef { block: *number, row: *row }))
+            };
             let rows: Vec<u32> = (0..block.numbers.len() as u32).filter(is_new).collect();
             if rows.is_empty() {
                 continue;
@@ -312,13 +402,12 @@ impl Operator for SessionAssign {
             let longs =
                 |of: &[i64]| -> ArrayRef { Arc::new(rows.iter().map(|r| of[*r as usize]).collect::<Int64Array>()) };
             let (numbers, times) = (longs(&block.numbers), longs(&block.times));
-            let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
             let taken = compute::take_record_batch(&block.rows, &UInt32Array::from(rows))?;
             let mut columns = taken.columns().to_vec();
             columns.extend([numbers, times]);
-            delta.upserts.push(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?);
+            delta.upserts.push(RecordBatch::try_new(schema.clone(), columns)?);
         }
         self.stored_below = self.next_number;
-        Ok(StateDelta { tables: vec![delta], instance: Some(encode_watermark(self.closed)) })
+        Ok([delta].into_iter().chain(due).collect())
     }
 }

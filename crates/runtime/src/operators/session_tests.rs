@@ -52,7 +52,7 @@ fn oracle(gap: i64, keyed: bool, steps: &[Step]) -> (Vec<Session>, u64) {
                 open = rest;
                 over.extend::<Vec<Session>>(closed);
             }
-            Step::Restore(_) => {}
+            Step::Restore(_) | Step::Room(_) => {}
         }
     }
     (over, late)
@@ -118,20 +118,7 @@ fn assign(gap_ms: i64, keys: &[usize], window_time: WindowTime) -> Job {
 }
 
 fn drive(mut job: Job, keys: &[usize], steps: &[Step]) -> (Vec<String>, u64) {
-    let mut highest = i64::MIN;
-    for step in steps {
-        match step {
-            Step::Rows(rows) => job.rows(&batch(rows), keys),
-            Step::Watermark(w) => {
-                highest = highest.max(*w);
-                job.watermark(highest);
-            }
-            Step::Restore(count) => job.restart(*count),
-        }
-    }
-    job.watermark(i64::MAX);
-    job.restart(1);
-    assert_eq!(job.stored_rows(), 0, "nothing is stored of sessions that are over");
+    job.take(steps, keys);
     (text(&job.sink.0), job.metrics.late_rows.load(Ordering::Relaxed))
 }
 
@@ -179,21 +166,28 @@ fn a_late_row_that_a_live_session_takes_up_is_not_late() {
 
 #[test]
 fn many_sessions_leave_in_several_batches_and_free_their_slots() {
-    let count = 3 * TARGET_BATCH_ROWS as i64 + 5;
+    let count = 2 * TARGET_BATCH_ROWS as i64 + 5;
     let rows: Vec<Row> = (0..count).map(|i| (i % 7, Some(i), Some(1))).collect();
     let second: Vec<Row> = (0..count).map(|i| (1000 + i % 7, Some(i), Some(2))).collect();
-    let steps = [
-        Step::Rows(rows.clone()),
-        Step::Restore(3),
-        Step::Watermark(500),
-        Step::Rows(second),
-        Step::Restore(2),
-        Step::Rows(rows),
-    ];
-    let (sessions, late) = oracle(10, true, &steps);
-    assert_eq!((sessions.len(), late), (2 * count as usize, count as u64));
-    assert_eq!(drive(aggregate(10, &[1]), &[1], &steps), (aggregated(&sessions, 10, true), late));
-    assert_eq!(drive(assign(10, &[1], EVENT), &[1], &steps), (assigned(&sessions, 10), late));
+    // All at once, or interrupted after so many batches.
+    for batches in [usize::MAX, 0, 2] {
+        let steps = [
+            Step::Rows(rows.clone()),
+            Step::Restore(3),
+            Step::Room(batches),
+            Step::Watermark(500),
+            Step::Rows(second.clone()),
+            Step::Restore(2),
+            Step::Rows(rows.clone()),
+            Step::Room(1),
+            Step::Watermark(2000),
+            Step::Restore(3),
+        ];
+        let (sessions, late) = oracle(10, true, &steps);
+        assert_eq!((sessions.len(), late), (2 * count as usize, count as u64));
+        assert!(drive(aggregate(10, &[1]), &[1], &steps) == (aggregated(&sessions, 10, true), late), "{batches}");
+        assert!(drive(assign(10, &[1], EVENT), &[1], &steps) == (assigned(&sessions, 10), late), "{batches}");
+    }
 }
 
 #[test]

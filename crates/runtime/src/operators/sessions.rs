@@ -132,6 +132,12 @@ impl Sessions {
         self.insert(key, start, end, later, at)
     }
 
+    /// Takes in a session that is over, as it was stored.
+    pub(super) fn restore_closed(&mut self, key: u32, start: i64, end: i64) -> u32 {
+        self.slots.push(Session { key, start, end, earlier: NONE, later: NONE, is_open: false });
+        self.slots.len() as u32 - 1
+    }
+
     fn insert(&mut self, key: u32, start: i64, end: i64, later: u32, earlier: u32) -> u32 {
         let slot = self.slots.len() as u32;
         self.slots.push(Session { key, start, end, earlier, later, is_open: true });

@@ -1,6 +1,7 @@
 //! Slices of event or processing time, each with its groups and their accumulators: what window aggregates share.
 
 use super::aggregate::{Accumulator, accumulator, signs};
+use super::firing::DUE;
 use super::groups::GroupTable;
 use super::watermark::column_ms;
 use super::windows::Windows;
@@ -108,6 +109,13 @@ impl Plan {
             partition_by: (0..self.own_keys).collect(),
             time: Some(keys),
         }
+    }
+
+    /// The state table of windows that wait to leave: partial results by key and window.
+    pub(super) fn due_table(&self) -> TableSpec {
+        let mut fields = self.partial.fields.clone();
+        fields[self.keys.len()].name = "window_end".into();
+        TableSpec { name: DUE.into(), schema: Schema::new(fields), ..self.table() }
     }
 
     pub(super) fn zone(&self) -> SessionZone {
@@ -291,8 +299,14 @@ impl Slice {
         let mut columns = self.groups.keys(groups)?;
         columns.push(Arc::new(Int64Array::from(vec![slice_end; groups.len()])));
         columns.extend(self.states(groups)?);
-        let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
-        Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    }
+
+    /// The keys of rows that [`Slice::partials`] gave.
+    pub(super) fn stored_keys(&self, schema: &SchemaRef, slice_end: i64, groups: &[u32]) -> Result<RecordBatch> {
+        let mut columns = self.groups.keys(groups)?;
+        columns.push(Arc::new(Int64Array::from(vec![slice_end; groups.len()])));
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 
     /// The groups that changed since this was last asked.

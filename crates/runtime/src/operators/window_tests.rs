@@ -24,15 +24,27 @@ pub(super) enum Step {
     Watermark(i64),
     /// Snapshot, then restore into this many instances.
     Restore(usize),
+    /// Only so many batches leave, until there is room again.
+    Room(usize),
 }
 
-#[derive(Default)]
-pub(super) struct Sink(pub(super) Vec<Batch>, Vec<i64>);
+pub(super) struct Sink(pub(super) Vec<Batch>, Vec<i64>, usize);
+
+impl Default for Sink {
+    fn default() -> Self {
+        Sink(vec![], vec![], usize::MAX)
+    }
+}
 
 impl Collector for Sink {
     fn emit(&mut self, batch: Batch) -> Result<()> {
+        assert!(self.has_room(), "a row that waits for room");
+        self.2 -= usize::from(self.2 < usize::MAX);
         self.0.push(batch);
         Ok(())
+    }
+    fn has_room(&self) -> bool {
+        self.2 > 0
     }
     fn emit_watermark(&mut self, watermark: Watermark) -> Result<()> {
         self.1.push(watermark.0);
@@ -142,7 +154,7 @@ fn oracle(shape: WindowShape, keyed: bool, steps: &[Step]) -> (Vec<String>, u64)
                 }
             }
             Step::Watermark(w) => watermark = watermark.max(*w),
-            Step::Restore(_) => {}
+            Step::Restore(_) | Step::Room(_) => {}
         }
     }
     let time = |ms: i64| array_value_to_string(&super::testing::times(&[ms]), 0).unwrap();
@@ -172,7 +184,8 @@ pub(super) struct Job {
     input: Schema,
     output: Schema,
     instances: Vec<Box<dyn Operator>>,
-    stored: Vec<RecordBatch>,
+    /// The rows of each table.
+    stored: BTreeMap<String, RecordBatch>,
     pub(super) now_ms: i64,
     pub(super) metrics: OperatorMetrics,
     pub(super) sink: Sink,
@@ -181,7 +194,7 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn new(spec: OperatorSpec, input: Schema, output: Schema) -> Self {
         let (metrics, sink) = Default::default();
-        let mut job = Job { spec, input, output, instances: vec![], stored: vec![], now_ms: 0, metrics, sink };
+        let mut job = Job { spec, input, output, instances: vec![], stored: BTreeMap::new(), now_ms: 0, metrics, sink };
         job.start(1);
         job
     }
@@ -198,7 +211,7 @@ impl Job {
     pub(super) fn each(&mut self, mut f: impl FnMut(&mut dyn Operator, &mut Context<'_>) -> Result<Progress>) {
         for instance in &mut self.instances {
             let mut ctx = Context { out: &mut self.sink, now_ms: self.now_ms, metrics: &self.metrics };
-            while f(instance.as_mut(), &mut ctx).unwrap() == Progress::More {}
+            while f(instance.as_mut(), &mut ctx).unwrap() == Progress::More && ctx.has_room() {}
         }
     }
 
@@ -216,17 +229,38 @@ impl Job {
 
     /// Takes a snapshot and goes on from it with `count` instances.
     pub(super) fn restart(&mut self, count: usize) {
-        let table = tables(&self.spec, &self.connections()).unwrap().remove(0);
         let deltas: Vec<StateDelta> = self.instances.iter_mut().map(|i| i.snapshot(1).unwrap()).collect();
+        self.start(count);
+        for table in tables(&self.spec, &self.connections()).unwrap() {
+            let of_table =
+                |d: &StateDelta| d.tables.iter().find(|t| t.table == table.name).cloned().unwrap_or_default();
+            let changes: Vec<TableDelta> = deltas.iter().map(of_table).collect();
+            let all = self.stored(&table, &changes);
+            let hashes = hashes(&table, &all);
+            let whole = Batch::insert_only(all);
+            for (i, operator) in self.instances.iter_mut().enumerate() {
+                let mine = (0..whole.num_rows() as u32).filter(|r| owner(hashes[*r as usize], count) == i);
+                let part = whole.take(&UInt32Array::from(mine.collect::<Vec<_>>())).unwrap();
+                operator.restore(Restored::Rows { table: table.name.clone(), rows: part.rows }).unwrap();
+            }
+            self.stored.insert(table.name, whole.rows);
+        }
+        let instance: Vec<Vec<u8>> = deltas.into_iter().filter_map(|d| d.instance).collect();
+        for operator in &mut self.instances {
+            operator.restore(Restored::Instances(instance.clone())).unwrap();
+        }
+    }
+
+    /// The rows that a table holds after the changes of all instances.
+    fn stored(&self, table: &TableSpec, changes: &[TableDelta]) -> RecordBatch {
         let id = |rows: &RecordBatch, columns: &[usize], row: usize| {
             let cell = |c: &usize| format!("{:?}", rows.column(*c).slice(row, 1));
             columns.iter().map(cell).collect::<Vec<_>>().join("|")
         };
         let mut rows: BTreeMap<String, RecordBatch> = BTreeMap::new();
-        let changes: Vec<&TableDelta> = deltas.iter().flat_map(|d| &d.tables).collect();
-        let bound = changes.iter().filter_map(|t| t.expired_below).min().unwrap_or(i64::MIN);
-        for old in &self.stored {
-            for row in 0..old.num_rows() {
+        if let Some(old) = self.stored.get(&table.name) {
+            for (row, hash) in hashes(table, old).into_iter().enumerate() {
+                let bound = changes[owner(hash, changes.len())].expired_below.unwrap_or(i64::MIN);
                 let time = table.time.map(|time| old.column(time).as_primitive::<Int64Type>().value(row));
                 if time.is_none_or(|time| time >= bound) {
                     rows.insert(id(old, &table.key, row), old.slice(row, 1));
@@ -237,27 +271,48 @@ impl Job {
         for gone in changes.iter().flat_map(|t| &t.deletes) {
             (0..gone.num_rows()).for_each(|row| drop(rows.remove(&id(gone, &own, row))));
         }
+        let mut fresh = BTreeSet::new();
         for new in changes.iter().flat_map(|t| &t.upserts) {
-            (0..new.num_rows()).for_each(|row| drop(rows.insert(id(new, &table.key, row), new.slice(row, 1))));
+            for row in 0..new.num_rows() {
+                assert!(fresh.insert(id(new, &table.key, row)), "a key twice in {}", table.name);
+                rows.insert(id(new, &table.key, row), new.slice(row, 1));
+            }
         }
-        let all = concat_batches(table.schema.arrow(), rows.values()).unwrap();
-        self.stored = vec![all.clone()];
-        self.start(count);
-        let keys: Vec<ArrayRef> = table.partition_by.iter().map(|c| all.column(*c).clone()).collect();
-        let hashes = hash_columns(&keys, all.num_rows()).unwrap();
-        let whole = Batch::insert_only(all);
-        let instance: Vec<Vec<u8>> = deltas.into_iter().filter_map(|d| d.instance).collect();
-        for (i, operator) in self.instances.iter_mut().enumerate() {
-            let mine = (0..whole.num_rows() as u32).filter(|r| owner(hashes[*r as usize], count) == i);
-            let part = whole.take(&UInt32Array::from(mine.collect::<Vec<_>>())).unwrap();
-            operator.restore(Restored::Rows { table: table.name.clone(), rows: part.rows }).unwrap();
-            operator.restore(Restored::Instances(instance.clone())).unwrap();
-        }
+        concat_batches(table.schema.arrow(), rows.values()).unwrap()
     }
 
     /// The rows that the checkpoint holds.
     pub(super) fn stored_rows(&self) -> usize {
-        self.stored.iter().map(|b| b.num_rows()).sum()
+        self.stored.values().map(|b| b.num_rows()).sum()
+    }
+
+    /// Lets leave what is due, as far as there is room.
+    pub(super) fn resume(&mut self) {
+        let now_ms = self.now_ms;
+        self.each(|o, ctx| match o.next_timer() {
+            Some(time) if time <= now_ms => o.on_timer(ctx),
+            _ => Ok(Progress::Done),
+        });
+    }
+
+    /// Takes steps, then the end of time; nothing is left then.
+    pub(super) fn take(&mut self, steps: &[Step], keys: &[usize]) {
+        let mut highest = i64::MIN;
+        for step in steps.iter().chain(&[Step::Room(usize::MAX), Step::Watermark(i64::MAX), Step::Restore(1)]) {
+            match step {
+                Step::Rows(rows) => self.rows(&batch(rows), keys),
+                Step::Watermark(w) => {
+                    highest = highest.max(*w);
+                    self.watermark(highest);
+                }
+                Step::Restore(count) => self.restart(*count),
+                Step::Room(batches) => {
+                    self.sink.2 = *batches;
+                    self.resume();
+                }
+            }
+        }
+        assert_eq!(self.stored_rows(), 0, "nothing is stored of what has left");
     }
 
     pub(super) fn watermark(&mut self, watermark: i64) {
@@ -265,22 +320,17 @@ impl Job {
     }
 }
 
+/// By which hash each row of a table is owned.
+fn hashes(table: &TableSpec, rows: &RecordBatch) -> Vec<u64> {
+    let keys: Vec<ArrayRef> = table.partition_by.iter().map(|c| rows.column(*c).clone()).collect();
+    hash_columns(&keys, rows.num_rows()).unwrap()
+}
+
 fn single(shape: WindowShape, keys: Vec<usize>, steps: &[Step]) -> (Vec<String>, u64) {
     let spec = spec(shape, keys.clone(), AggregatePhase::Single);
     let out = output(&spec);
     let mut job = Job::new(OperatorSpec::WindowAggregate(spec), input(), out);
-    let mut highest = i64::MIN;
-    for step in steps {
-        match step {
-            Step::Rows(rows) => job.rows(&batch(rows), &keys),
-            Step::Watermark(w) => {
-                highest = highest.max(*w);
-                job.watermark(highest);
-            }
-            Step::Restore(count) => job.restart(*count),
-        }
-    }
-    job.watermark(i64::MAX);
+    job.take(steps, &keys);
     (text(&job.sink.0), job.metrics.late_rows.load(Ordering::Relaxed))
 }
 
@@ -324,8 +374,13 @@ fn two_phases(shape: WindowShape, keys: Vec<usize>, steps: &[Step]) -> Vec<Strin
                 forward(&mut first, &mut second);
                 second.restart(*count);
             }
+            Step::Room(batches) => {
+                second.sink.2 = *batches;
+                second.resume();
+            }
         }
     }
+    second.sink.2 = usize::MAX;
     first.watermark(i64::MAX);
     first.each(|o, ctx| o.flush(ctx));
     forward(&mut first, &mut second);
@@ -338,6 +393,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop::collection::vec(row, 0..20).prop_map(Step::Rows),
         3 => (-5i64..110).prop_map(Step::Watermark),
         1 => (1usize..4).prop_map(Step::Restore),
+        1 => prop_oneof![Just(usize::MAX), 0usize..4].prop_map(Step::Room),
     ];
     prop::collection::vec(step, 0..14)
 }
@@ -375,6 +431,49 @@ proptest! {
             .map(|l| l.split('|').next().unwrap().parse::<usize>().unwrap()).sum();
         prop_assert_eq!(counted, wanted);
     }
+}
+
+#[test]
+fn a_window_of_many_groups_leaves_once_wherever_it_is_interrupted() {
+    let count = 2 * TARGET_BATCH_ROWS as i64 + 5;
+    let rows = |t: i64| Step::Rows((0..count).map(|i| (t, Some(i), Some(i as i32 % 7))).collect());
+    let shape = WindowShape::Hop { size_ms: 20, slide_ms: 10, offset_ms: 0 };
+    for batches in 0..4 {
+        let steps = [
+            rows(5),
+            Step::Restore(1),
+            Step::Room(batches),
+            // [-10, 10) is due.
+            Step::Watermark(12),
+            Step::Restore(2),
+            // Late for that window, in time for the other.
+            Step::Rows(vec![(7, Some(1), Some(100)), (3, Some(-1), Some(100)), (-5, Some(1), Some(1))]),
+            Step::Room(1),
+            Step::Restore(3),
+            // [0, 20) is due, too; none of the first window leaves again.
+            Step::Watermark(19),
+            Step::Room(2),
+            Step::Restore(2),
+        ];
+        let found = single(shape, vec![1], &steps);
+        assert!(found == oracle(shape, true, &steps), "interrupted after {batches} batches");
+    }
+}
+
+#[test]
+fn the_watermark_follows_what_it_completes() {
+    let spec = spec(WindowShape::Tumble { size_ms: 10, offset_ms: 0 }, vec![1], AggregatePhase::Single);
+    let out = output(&spec);
+    let mut job = Job::new(OperatorSpec::WindowAggregate(spec), input(), out);
+    job.rows(&batch(&[(5, Some(1), None), (15, Some(1), None)]), &[1]);
+    job.sink.2 = 0;
+    job.watermark(9);
+    job.rows(&batch(&[(5, Some(1), None), (15, Some(1), None)]), &[1]);
+    assert_eq!((job.sink.0.len(), &job.sink.1[..]), (0, &[][..]));
+    job.sink.2 = usize::MAX;
+    job.watermark(19);
+    assert_eq!((job.sink.0.len(), &job.sink.1[..]), (2, &[19][..]));
+    assert_eq!(job.metrics.late_rows.load(Ordering::Relaxed), 1);
 }
 
 /// Both hours of the night in which clocks go back are in the same windows, which stay open through the second.

@@ -158,6 +158,7 @@ fn a_window_function_and_its_aggregate_become_one() {
                   |   aggregates: Count(*): BIGINT NOT NULL, Sum(partial): INT
                   |   properties: window_start
                   |   state: select/aggregate/slices
+                  |   state: select/aggregate/due
                   +- hash[k] LocalWindowAggregate id=select/local-aggregate changelog=[I]
                      |   window: TUMBLE(size 60000 ms) on event time ts
                      |   keys: k
@@ -192,6 +193,7 @@ fn grouping_sets_expand_before_the_exchange() {
                   |   aggregates: Count(*): BIGINT NOT NULL
                   |   properties: window_start
                   |   state: select/aggregate/slices
+                  |   state: select/aggregate/due
                   +- hash[k, $e] Expand id=select/expand changelog=[I]
                      |   row: k, 0 AS $e, ts
                      |   row: NULL AS k, 1 AS $e, ts
@@ -221,6 +223,7 @@ fn a_window_over_windows_is_attached() {
                   |   aggregates: Max($a0_0): BIGINT NOT NULL
                   |   properties: window_start, window_end
                   |   state: select/aggregate#2/slices
+                  |   state: select/aggregate#2/due
                   +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
                      |   select: $agg0 AS $a0_0, window_start, window_end
                      +- WindowAggregate id=select/aggregate changelog=[I]
@@ -229,6 +232,7 @@ fn a_window_over_windows_is_attached() {
                         |   aggregates: Count(*): BIGINT NOT NULL
                         |   properties: window_start, window_end
                         |   state: select/aggregate/slices
+                        |   state: select/aggregate/due
                         +- hash[k] Source(ev) id=source:ev changelog=[I]
                                test(k STRING, ts TIMESTAMP(3))
                                columns: k STRING, ts TIMESTAMP(3)
@@ -255,6 +259,7 @@ fn group_windows_session_and_processing_time() {
                   |   aggregates: Count(DISTINCT v): BIGINT NOT NULL
                   |   properties: window_start, window_time
                   |   state: select/aggregate/sessions
+                  |   state: select/aggregate/due
                   +- hash[k] Source(ev) id=source:ev changelog=[I]
                          test(k STRING, v INT, ts TIMESTAMP(3))
                          columns: k STRING, v INT, ts TIMESTAMP(3)
@@ -272,6 +277,7 @@ fn group_windows_session_and_processing_time() {
                |   window: TUMBLE(size 1000 ms) on processing time
                |   aggregates: Count(*): BIGINT NOT NULL
                |   state: select/aggregate/slices
+               |   state: select/aggregate/due
                +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
                   |   select: 
                   +- Source(ev) id=source:ev changelog=[I]
@@ -300,6 +306,7 @@ fn a_session_function_and_its_aggregate_become_one_if_they_have_the_same_keys() 
                   |   aggregates: Sum(v): INT
                   |   properties: window_end
                   |   state: select/aggregate/sessions
+                  |   state: select/aggregate/due
                   +- hash[k] Source(ev) id=source:ev changelog=[I]
                          test(k STRING, v INT, ts TIMESTAMP(3))
                          columns: k STRING, v INT, ts TIMESTAMP(3)
@@ -321,6 +328,7 @@ fn a_session_function_and_its_aggregate_become_one_if_they_have_the_same_keys() 
                   |   aggregates: Sum($a0_0): INT
                   |   properties: window_end
                   |   state: select/aggregate/slices
+                  |   state: select/aggregate/due
                   +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
                      |   select: v AS $a0_0, window_start, window_end
                      |   where: (v > 1)
@@ -328,6 +336,7 @@ fn a_session_function_and_its_aggregate_become_one_if_they_have_the_same_keys() 
                         |   window: SESSION(gap 5000 ms) on event time ts
                         |   keys: k
                         |   state: select/window/rows
+                        |   state: select/window/due
                         +- hash[k] Source(ev) id=source:ev changelog=[I]
                                test(k STRING, v INT, ts TIMESTAMP(3))
                                columns: k STRING, v INT, ts TIMESTAMP(3)
@@ -347,6 +356,7 @@ fn a_session_function_and_its_aggregate_become_one_if_they_have_the_same_keys() 
                   |   window: SESSION(gap 5000 ms) on event time ts
                   |   keys: k
                   |   state: select/window/rows
+                  |   state: select/window/due
                   +- hash[k] Source(ev) id=source:ev changelog=[I]
                          test(id INT, k STRING, ts TIMESTAMP(3))
                          columns: id INT, k STRING, ts TIMESTAMP(3)
@@ -372,6 +382,7 @@ fn distinct_rows_of_a_window_are_an_aggregate_without_calls() {
                   |   keys: k
                   |   properties: window_end, window_start
                   |   state: select/aggregate/slices
+                  |   state: select/aggregate/due
                   +- hash[k] Source(ev) id=source:ev changelog=[I]
                          test(k STRING, ts TIMESTAMP(3))
                          columns: k STRING, ts TIMESTAMP(3)
@@ -398,6 +409,7 @@ fn views_rename_columns_and_keep_what_they_mean() {
                   |   keys: k
                   |   aggregates: Sum(v): INT
                   |   state: select/aggregate/slices
+                  |   state: select/aggregate/due
                   +- hash[k] Source(ev) id=source:ev changelog=[I]
                          test(k STRING, v INT, ts TIMESTAMP(3))
                          columns: k STRING, v INT, ts TIMESTAMP(3)
