@@ -44,6 +44,8 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
+            | OperatorSpec::Replicate { .. }
+            | OperatorSpec::Unnest(_)
             | OperatorSpec::Custom(_),
             _,
         ) => String::new(),
@@ -98,6 +100,11 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
             let texts = node.inputs.iter().map(|input| column(graph, input.from, index)).collect();
             one_of(texts).unwrap_or_else(|_| name())
         }
+        OperatorSpec::Replicate { count } => column(graph, below, index + usize::from(index >= *count)),
+        OperatorSpec::Unnest(unnest) => match unnest.kept.get(index) {
+            Some(kept) => column(graph, below, *kept),
+            None => format!("{} of {}", name(), expression(graph, below, &unnest.collection)),
+        },
         OperatorSpec::WindowAssign { .. } if index < graph.nodes[below].schema.len() => column(graph, below, index),
         OperatorSpec::WindowAssign { window, .. } => format!("{} of {}", name(), windows(graph, below, window)),
         OperatorSpec::WindowAggregate(aggregate) => {

@@ -205,6 +205,14 @@ pub enum OperatorSpec {
     },
     /// All inputs' rows; ports of one schema.
     Union,
+    /// Each row as often as a column says. It emits `+I` and `-D` only: of an update of the count, whose old and new
+    /// row stand next to each other, the difference.
+    Replicate {
+        /// The column, a BIGINT, which the output doesn't have; NULL or less than 1: not at all.
+        count: usize,
+    },
+    /// A row for each element of a collection.
+    Unnest(Unnest),
     /// A window table function without an aggregate: a row for each window that it is in, with
     /// `window_start`, `window_end`, `window_time` appended. TUMBLE, HOP, CUMULATE: stateless; SESSION
     /// keeps the rows until their session is over.
@@ -250,7 +258,11 @@ impl OperatorSpec {
         let is_session = |window: &WindowSpec| matches!(window.shape, WindowShape::Session { .. });
         let with_due = |table: &str| vec![table.into(), state_tables::DUE.into()];
         match self {
-            OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
+            OperatorSpec::Calc { .. }
+            | OperatorSpec::Expand { .. }
+            | OperatorSpec::Union
+            | OperatorSpec::Replicate { .. }
+            | OperatorSpec::Unnest(_) => vec![],
             OperatorSpec::WindowAssign { window, .. } if is_session(window) => with_due(state_tables::ROWS),
             OperatorSpec::WindowAssign { .. } => vec![],
             OperatorSpec::WindowAggregate(aggregate) => match aggregate.phase {
@@ -267,6 +279,20 @@ impl OperatorSpec {
             OperatorSpec::Custom(factory) => factory.tables().into_iter().map(|table| table.name).collect(),
         }
     }
+}
+
+/// A row for each element of a collection: output columns are the kept ones, the element's (of a ROW: its fields; of a
+/// MAP: key and value), and its number, an INT that counts from 1.
+#[derive(Clone, Debug)]
+pub struct Unnest {
+    /// An ARRAY, MAP or MULTISET over the input's columns; a NULL has no elements.
+    pub collection: ExprRef,
+    /// The input's columns that the output has.
+    pub kept: Vec<usize>,
+    /// Whether the output has the element's number (`WITH ORDINALITY`).
+    pub ordinality: bool,
+    /// Whether a row without elements comes out once, with NULLs (`LEFT JOIN UNNEST`).
+    pub keeps_empty: bool,
 }
 
 /// Makes instances of an operator that is not one of [`OperatorSpec`]'s own.

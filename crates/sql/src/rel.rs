@@ -1,7 +1,7 @@
 //! The logical plan: relational operators over typed columns that know which of them carry time.
 
 use crate::catalog::Table;
-use millstream_core::graph::{AggregateCall, JoinKind, WindowAggregate, WindowSpec};
+use millstream_core::graph::{AggregateCall, JoinKind, Unnest, WindowAggregate, WindowSpec};
 use millstream_core::source::Source;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
@@ -98,6 +98,18 @@ pub enum RelOp {
         /// Relations of the same column types.
         inputs: Vec<RelRef>,
     },
+    /// Each row as often as its last column says, which is left out.
+    Replicate {
+        /// The rows.
+        input: RelRef,
+    },
+    /// A row for each element of a collection: the kept columns, then the element's.
+    Unnest {
+        /// The rows.
+        input: RelRef,
+        /// Which collection.
+        unnest: Unnest,
+    },
     /// A window table function: appends `window_start`, `window_end`, `window_time`.
     Window {
         /// The rows.
@@ -171,6 +183,8 @@ impl Rel {
             RelOp::Scan { .. } | RelOp::Values { .. } => {}
             RelOp::Calc { input, .. }
             | RelOp::Expand { input, .. }
+            | RelOp::Replicate { input }
+            | RelOp::Unnest { input, .. }
             | RelOp::Window { input, .. }
             | RelOp::Aggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => *input = change(input)?,

@@ -173,6 +173,7 @@ impl Planner<'_> {
                     return Err(Error::unsupported("a SELECT beside INSERT INTO in one script"));
                 }
                 let rel = QueryBinder::new(&self.catalog, self.options.registry.as_ref(), &session)?.query(query)?;
+                let rel = crate::bind::query::with_different_names(rel);
                 for (i, column) in rel.columns.iter().enumerate() {
                     crate::bind::expr::known_type(&crate::bind::build::column(i, column), at)?;
                 }

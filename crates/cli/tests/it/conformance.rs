@@ -33,8 +33,11 @@ const CASES: &[&str] = &[
     "hash_digests",
     "ijoin_inner",
     "ijoin_where_form",
+    "join_correlated_scalar",
     "join_inner",
     "join_left",
+    "join_not_exists",
+    "join_not_in_with_nulls",
     "json_aggregates",
     "json_string_types",
     "late_session_drop",
@@ -43,6 +46,8 @@ const CASES: &[&str] = &[
     "quirk_to_timestamp_lenient_fallback",
     "regex_basic",
     "retract_three_levels",
+    "setop_except",
+    "setop_except_all",
     "str_substring",
     "str_url",
     "tvf_grouping_sets",
@@ -57,6 +62,7 @@ const CASES: &[&str] = &[
     "types_to_timestamp",
     "types_typeof",
     "wjoin_left",
+    "wjoin_semi",
 ];
 
 fn canonical(value: &Value, kind: &str) -> String {

@@ -12,6 +12,7 @@ mod lifecycle;
 mod live;
 mod nexmark;
 mod process;
+mod queries;
 mod s3;
 mod script;
 mod sessions;

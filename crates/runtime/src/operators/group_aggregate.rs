@@ -330,7 +330,7 @@ impl GroupAggregate {
 const MIN_SWEEP_MS: i64 = 1000;
 
 /// Whether a row of one array differs from a row of the other.
-fn comparator<'a>(old: &'a ArrayRef, new: &'a ArrayRef) -> Result<Box<dyn Fn(usize, usize) -> bool + 'a>> {
+pub(super) fn comparator<'a>(old: &'a ArrayRef, new: &'a ArrayRef) -> Result<Box<dyn Fn(usize, usize) -> bool + 'a>> {
     match make_comparator(old, new, SortOptions::default()) {
         Ok(compare) => Ok(Box::new(move |a, b| compare(a, b) != Ordering::Equal)),
         // Maps have no order, but equality.

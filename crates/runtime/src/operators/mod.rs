@@ -12,6 +12,7 @@ mod groups;
 mod join;
 mod join_side;
 mod local_aggregate;
+mod replicate;
 mod session_aggregate;
 mod session_assign;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod stateless;
 #[cfg(test)]
 mod testing;
 mod union;
+mod unnest;
 mod value_counts;
 pub mod watermark;
 mod window_aggregate;
@@ -53,6 +55,8 @@ pub fn create(
         }
         OperatorSpec::Expand { projections } => Box::new(Stateless(expand::Expand::new(projections.clone(), output))),
         OperatorSpec::Union => Box::new(Stateless(union::Union::new(output))),
+        OperatorSpec::Replicate { count } => Box::new(Stateless(replicate::Replicate::new(*count, output))),
+        OperatorSpec::Unnest(unnest) => Box::new(Stateless(unnest::Unnest::new(unnest, output))),
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
             WindowShape::Session { .. } => {
                 Box::new(Firing::new(session_assign::SessionAssign::new(window, session_keys, first()?, output)?))
@@ -89,7 +93,11 @@ pub(crate) fn holds_rows(spec: &OperatorSpec) -> bool {
 pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<TableSpec>> {
     let first = || connections.input(0);
     Ok(match spec {
-        OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => vec![],
+        OperatorSpec::Calc { .. }
+        | OperatorSpec::Expand { .. }
+        | OperatorSpec::Union
+        | OperatorSpec::Replicate { .. }
+        | OperatorSpec::Unnest(_) => vec![],
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
             WindowShape::Session { .. } => {
                 vec![session_assign::table(session_keys, first()?), session_assign::due_table(session_keys, first()?)]

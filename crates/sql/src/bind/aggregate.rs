@@ -3,6 +3,7 @@
 use super::build;
 use super::expr::{ExprBinder, Scope};
 use super::place::{At, Placed, at_expr, error, parts, unsupported};
+use super::subquery::{OUTER, reads_outer};
 use super::window::{group_window, parser_at, window_function};
 use crate::rel::{Column, Rel, RelOp, RelRef, Role, WindowInfo};
 use millstream_core::graph::{
@@ -14,8 +15,9 @@ use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    NullTreatment,
+    NullTreatment, Query, Visit, Visitor,
 };
+use std::ops::ControlFlow;
 
 /// The names of the aggregates.
 const AGGREGATES: &[&str] = &[
@@ -48,16 +50,34 @@ pub fn is_aggregate(name: &str) -> bool {
     AGGREGATES.contains(&name)
 }
 
-/// Whether an expression contains an aggregate outside of OVER.
+/// Whether an expression contains an aggregate outside of OVER; those of its subqueries are theirs.
 pub fn contains_aggregate(expr: &Expr) -> bool {
-    use std::ops::ControlFlow;
-    let found = sqlparser::ast::visit_expressions(expr, |e| match e {
-        Expr::Function(f) if f.over.is_none() && is_aggregate(&parts(&f.name).join(".").to_uppercase()) => {
-            ControlFlow::Break(())
+    struct Aggregates {
+        depth: usize,
+    }
+    impl Visitor for Aggregates {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
         }
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
+        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(f) if self.depth == 0 && f.over.is_none() => {
+                    match is_aggregate(&parts(&f.name).join(".").to_uppercase()) {
+                        true => ControlFlow::Break(()),
+                        false => ControlFlow::Continue(()),
+                    }
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    expr.visit(&mut Aggregates { depth: 0 }).is_break()
 }
 
 /// A grouped query while it is being bound. What the aggregate gives is, in this order: keys, aggregates,
@@ -128,7 +148,11 @@ impl Grouping {
                 if contains_aggregate(key) {
                     return error(at_expr(key), "an aggregate can't stand in GROUP BY");
                 }
-                Ok(ExprBinder::new(scope, zone).bind(key)?)
+                let bound = ExprBinder::new(scope, zone).bind(key)?;
+                if reads_outer(&bound) {
+                    return unsupported(at_expr(key), "GROUP BY a column of the query around a subquery");
+                }
+                Ok(bound)
             };
             let mut element = vec![];
             for set in alternatives {
@@ -217,6 +241,51 @@ impl Grouping {
     pub fn not_grouped(&self, name: &str) -> Error {
         Error::script(format!("expression '{name}' is not being grouped"))
             .hint("add it to GROUP BY, or put it into an aggregate such as MAX(..)")
+    }
+
+    /// The key that is a column of the input, after the aggregate.
+    pub fn key_column(&self, index: usize, name: &str) -> Result<ExprRef> {
+        let found = self.keys.iter().position(|(key, _)| key.as_column() == Some(index));
+        match (found, &self.attached) {
+            (Some(number), _) => Ok(build::column(number, &self.keys[number].1)),
+            (None, Some((start, end, _))) if index == *start || index == *end => {
+                Ok(self.property(usize::from(index == *end)))
+            }
+            _ => Err(self.not_grouped(name)),
+        }
+    }
+
+    /// Groups by one more expression; gives it after the aggregate.
+    pub fn add_key(&mut self, key: ExprRef) -> ExprRef {
+        if let Some(known) = key.as_column().and_then(|index| self.key_column(index, "").ok())
+            && self.sets.len() == 1
+        {
+            return known;
+        }
+        let number = self.keys.len();
+        let column = Column::plain(format!("$key{number}"), key.data_type().clone());
+        self.sets.iter_mut().for_each(|set| set.push(number));
+        self.keys.push((key, column));
+        build::column(number, &self.keys[number].1)
+    }
+
+    /// Whether all rows are one group.
+    pub fn is_global(&self) -> bool {
+        self.keys.is_empty() && self.window.is_none() && self.sets.len() == 1
+    }
+
+    /// What an expression is after an aggregate over no row at all.
+    pub fn over_nothing(&self, expr: &ExprRef) -> Result<ExprRef> {
+        let nothing = build::replace_some(expr, &|index| {
+            let call = self.calls.get(index.checked_sub(CALL_BASE)?)?;
+            Some(match call.function {
+                AggregateFunction::Count | AggregateFunction::Sum0 => {
+                    exprs::literal(exprs::Value::Int(0), call.result.clone())
+                }
+                _ => build::null(call.result.kind.clone()),
+            })
+        });
+        exprs::fold(nothing)
     }
 
     fn property(&self, number: usize) -> ExprRef {
@@ -428,6 +497,10 @@ impl Grouping {
     /// Builds the aggregate below `outputs` (expressions that this grouping has bound, HAVING among them) and puts
     /// their columns right.
     pub fn finish(self, input: RelRef, outputs: Vec<ExprRef>) -> Result<(RelRef, Vec<ExprRef>)> {
+        let args = self.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
+        if args.into_iter().any(reads_outer) {
+            return Err(Error::unsupported("an aggregate over columns of the query around a subquery"));
+        }
         let mut project: Vec<ExprRef> = vec![];
         let mut columns: Vec<Column> = vec![];
         let mut add = |expr: &ExprRef, column: Column, reuse: bool| -> usize {
@@ -535,14 +608,15 @@ impl Grouping {
         let outputs = outputs
             .iter()
             .map(|expr| {
-                build::replace_columns(expr, &|index| {
+                build::replace_some(expr, &|index| {
                     let index = match index {
+                        i if i >= OUTER => return None,
                         i if i >= PROPERTY_BASE => num_keys + num_calls + (i - PROPERTY_BASE),
                         GROUPING_ID => num_keys - 1,
                         i if i >= CALL_BASE => num_keys + (i - CALL_BASE),
                         i => i,
                     };
-                    build::column(index, &rel.columns[index])
+                    Some(build::column(index, &rel.columns[index]))
                 })
             })
             .collect();

@@ -51,14 +51,19 @@ pub fn columns_of(expr: &ExprRef, into: &mut BTreeSet<usize>) {
 
 /// The expression with each column replaced; a replacement must have the column's type.
 pub fn replace_columns(expr: &ExprRef, replacement: &dyn Fn(usize) -> ExprRef) -> ExprRef {
+    replace_some(expr, &|index| Some(replacement(index)))
+}
+
+/// The expression with those columns replaced for which there is a replacement, which must have the column's type.
+pub fn replace_some(expr: &ExprRef, replacement: &dyn Fn(usize) -> Option<ExprRef>) -> ExprRef {
     if let Some(index) = expr.as_column() {
-        return replacement(index);
+        return replacement(index).unwrap_or_else(|| expr.clone());
     }
     let children = expr.children();
     if children.is_empty() {
         return expr.clone();
     }
-    let children = children.into_iter().map(|c| replace_columns(c, replacement)).collect();
+    let children = children.into_iter().map(|c| replace_some(c, replacement)).collect();
     expr.with_children(children)
 }
 

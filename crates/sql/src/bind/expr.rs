@@ -2,7 +2,9 @@
 
 use super::aggregate::{Grouping, is_aggregate};
 use super::build;
+use super::pending::Subqueries;
 use super::place::{At, Placed, at_expr, at_ident, at_name, error, parts, unsupported, with_nearest};
+use super::subquery::OUTER;
 use crate::parser;
 use crate::rel::{Column, Role};
 use millstream_core::types::SessionZone;
@@ -12,7 +14,7 @@ use sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArguments, Ident, Subscript, UnaryOperator, Value as SqlValue,
 };
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The columns that names can mean.
 #[derive(Clone, Debug, Default)]
@@ -21,41 +23,74 @@ pub struct Scope {
     pub columns: Vec<Column>,
     /// Named ranges of them: alias, first, end.
     pub tables: Vec<(String, usize, usize)>,
-    /// Columns that are found only under their table's name: the second one of each two that a USING makes equal.
-    pub hidden: BTreeSet<usize>,
+    /// What `*` and names without a table mean, in this order: of the columns that a USING makes equal only one.
+    pub visible: Vec<usize>,
+    /// The query around this one, if this is a subquery.
+    pub outer: Option<Arc<Outer>>,
+}
+
+/// What names of the query around a subquery mean in it.
+#[derive(Clone, Debug)]
+pub struct Outer {
+    /// That query's scope.
+    pub scope: Scope,
+    /// Where its columns can't be read, though names would be found.
+    pub refused: Option<&'static str>,
 }
 
 impl Scope {
     /// A scope of one relation.
     pub fn of(alias: Option<&str>, columns: &[Column]) -> Self {
         let tables = alias.map(|a| (a.to_string(), 0, columns.len())).into_iter().collect();
-        Scope { columns: columns.to_vec(), tables, hidden: BTreeSet::new() }
+        Scope { columns: columns.to_vec(), tables, visible: (0..columns.len()).collect(), outer: None }
     }
-    /// The columns and tables of both, the other's behind its own.
-    pub fn joined(mut self, other: Scope) -> Self {
+    /// The columns and tables of both, the other's behind its own; an error if they have a table's name in common.
+    pub fn joined(mut self, other: Scope, at: At) -> Result<Self> {
+        if let Some((name, ..)) = other.tables.iter().find(|(name, ..)| self.table(name).is_some()) {
+            return Err(Error::script(format!("two tables in FROM have the name '{name}'"))
+                .hint(format!("give one of them another name: {name} AS {name}2"))
+                .at_place(at));
+        }
         let width = self.columns.len();
         self.columns.extend(other.columns);
         self.tables.extend(other.tables.into_iter().map(|(name, from, to)| (name, from + width, to + width)));
-        self.hidden.extend(other.hidden.into_iter().map(|index| index + width));
-        self
+        self.visible.extend(other.visible.into_iter().map(|index| index + width));
+        Ok(self)
     }
     /// The range of columns of a table's alias.
     pub fn table(&self, name: &str) -> Option<(usize, usize)> {
         self.tables.iter().find(|(alias, ..)| alias == name).map(|(_, first, end)| (*first, *end))
     }
-    fn find(&self, name: &str, (first, end): (usize, usize), at: At) -> Result<Option<usize>> {
-        let whole = (first, end) == (0, self.columns.len());
-        let mut found = (first..end)
-            .filter(|i| self.columns[*i].name == name && !(whole && self.tables.len() > 1 && self.hidden.contains(i)));
+    fn find(&self, name: &str, among: &[usize], at: At) -> Result<Option<usize>> {
+        let mut found = among.iter().copied().filter(|i| self.columns[*i].name == name);
         let index = found.next();
-        if found.next().is_some() {
-            return error(at, format!("column '{name}' is ambiguous"));
+        match (index, found.next()) {
+            (Some(first), Some(second)) => {
+                let table = |index: usize| self.tables.iter().find(|(_, from, to)| (*from..*to).contains(&index));
+                let error = Error::script(format!("column '{name}' is ambiguous")).at_place(at);
+                Err(match (table(first), table(second)) {
+                    (Some((a, ..)), Some((b, ..))) if a != b => error.hint(format!("write {a}.{name} or {b}.{name}")),
+                    _ => error,
+                })
+            }
+            _ => Ok(index),
         }
-        Ok(index)
     }
-    fn unknown(&self, name: &str, at: At, (first, end): (usize, usize)) -> Error {
+    fn unknown(&self, name: &str, at: At, among: &[usize]) -> Error {
         let error = Error::script(format!("there is no column '{name}'")).at_place(at);
-        with_nearest(error, name, self.columns[first..end].iter().map(|c| c.name.as_str()))
+        with_nearest(error, name, among.iter().map(|i| self.columns[*i].name.as_str()))
+    }
+    /// The column that a path starts with, and the fields after it; `None` if nothing has such a name.
+    fn lookup<'i>(&self, idents: &'i [Ident]) -> Result<Option<(usize, &'i [Ident])>> {
+        let [first, rest @ ..] = idents else { return Err(Error::internal("a name has no parts")) };
+        if let ([second, fields @ ..], Some((from, to))) = (rest, self.table(&first.value)) {
+            let (at, range) = (at_ident(second), (from..to).collect::<Vec<_>>());
+            return match self.find(&second.value, &range, at)? {
+                Some(index) => Ok(Some((index, fields))),
+                None => Err(self.unknown(&second.value, at, &range)),
+            };
+        }
+        Ok(self.find(&first.value, &self.visible, at_ident(first))?.map(|index| (index, rest)))
     }
 }
 
@@ -67,12 +102,14 @@ pub struct ExprBinder<'a> {
     pub zone: SessionZone,
     /// In a grouped query: what stands after the aggregate.
     pub grouping: Option<&'a mut Grouping>,
+    /// Where subqueries may stand: who takes them.
+    pub subqueries: Option<&'a mut dyn Subqueries>,
 }
 
 impl<'a> ExprBinder<'a> {
     /// A binder outside of aggregates.
     pub fn new(scope: &'a Scope, zone: SessionZone) -> Self {
-        ExprBinder { scope, zone, grouping: None }
+        ExprBinder { scope, zone, grouping: None, subqueries: None }
     }
 
     /// Binds a BOOLEAN; `clause` names it in errors.
@@ -220,10 +257,17 @@ impl<'a> ExprBinder<'a> {
                 self.call_on("ROW", &items)
             }
             Expr::Function(function) => self.function(function, at),
-            Expr::InSubquery { .. } => unsupported(at, "IN (subquery)"),
-            Expr::Exists { .. } => unsupported(at, "EXISTS"),
-            Expr::Subquery(_) => unsupported(at, "a scalar subquery"),
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => unsupported(at, "ANY, SOME or ALL over a subquery"),
+            Expr::InSubquery { expr, .. } => {
+                let operands = match &**expr {
+                    Expr::Tuple(items) => items.iter().map(|item| self.bind(item)).collect::<Result<_>>()?,
+                    one => vec![self.bind(one)?],
+                };
+                self.subquery(ast, operands, at)
+            }
+            Expr::Exists { .. } | Expr::Subquery(_) => self.subquery(ast, vec![], at),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                Err(Error::unsupported("ANY, SOME or ALL here").hint("it stands in WHERE, between ANDs").at_place(at))
+            }
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
                 error(at, "GROUPING SETS, CUBE and ROLLUP stand in GROUP BY only")
             }
@@ -237,41 +281,71 @@ impl<'a> ExprBinder<'a> {
         self.call("AND", vec![low, high])
     }
 
+    fn subquery(&mut self, ast: &Expr, operands: Vec<ExprRef>, at: At) -> Result<ExprRef> {
+        let Some(subqueries) = self.subqueries.as_deref_mut() else {
+            return Err(Error::unsupported("a subquery here")
+                .hint("subqueries stand in SELECT, WHERE and HAVING, outside of aggregates")
+                .at_place(at));
+        };
+        let (scope, grouping) = (self.scope, self.grouping.as_deref());
+        let local = |index: usize| match grouping {
+            None => Ok(build::column(index, &scope.columns[index])),
+            Some(grouping) => grouping.key_column(index, &scope.columns[index].name),
+        };
+        subqueries.value(ast, operands, scope, &local)
+    }
+
     /// Resolves `[alias.]column[.field]*`.
     fn path(&mut self, idents: &[Ident]) -> Result<ExprRef> {
-        let (index, rest) = self.resolve(idents)?;
-        if let Some(grouping) = self.grouping.as_deref() {
-            let name = idents.iter().map(|i| i.value.as_str()).collect::<Vec<_>>().join(".");
-            return Err(grouping.not_grouped(&name).at_place(idents.first().map_or((0, 0), at_ident)));
-        }
-        let mut bound = build::column(index, &self.scope.columns[index]);
+        let at = idents.first().map_or((0, 0), at_ident);
+        let (mut bound, rest) = match self.scope.lookup(idents)? {
+            Some((index, rest)) => {
+                if let Some(grouping) = self.grouping.as_deref() {
+                    let name = idents.iter().map(|i| i.value.as_str()).collect::<Vec<_>>().join(".");
+                    return Err(grouping.not_grouped(&name).at_place(at));
+                }
+                (build::column(index, &self.scope.columns[index]), rest)
+            }
+            None => self.outer_column(idents, at)?,
+        };
         for name in rest {
             bound = field(bound, name)?;
         }
         Ok(bound)
     }
 
-    /// The column that a path starts with, and the fields after it.
-    pub fn resolve<'i>(&self, idents: &'i [Ident]) -> Result<(usize, &'i [Ident])> {
-        let scope = self.scope;
-        let [first, rest @ ..] = idents else { return Err(Error::internal("a name has no parts")) };
-        let at = at_ident(first);
-        if let ([second, fields @ ..], Some(range)) = (rest, scope.table(&first.value)) {
-            return match scope.find(&second.value, range, at_ident(second))? {
-                Some(index) => Ok((index, fields)),
-                None => Err(scope.unknown(&second.value, at_ident(second), range)),
-            };
-        }
-        let all = (0, scope.columns.len());
-        match scope.find(&first.value, all, at)? {
-            Some(index) => Ok((index, rest)),
-            None if !rest.is_empty() => {
-                let error = Error::script(format!("there is no table or column '{}'", first.value)).at_place(at);
-                let names = scope.tables.iter().map(|(n, ..)| n.as_str());
-                Err(with_nearest(error, &first.value, names.chain(scope.columns.iter().map(|c| c.name.as_str()))))
+    /// A column of the query around this one, and the fields after it.
+    fn outer_column<'i>(&self, idents: &'i [Ident], at: At) -> Result<(ExprRef, &'i [Ident])> {
+        let mut outer = self.scope.outer.as_deref();
+        let mut levels = 0;
+        while let Some(around) = outer {
+            levels += 1;
+            if let Some((index, rest)) = around.scope.lookup(idents)? {
+                let hint = "such columns are read in the WHERE of a subquery's own SELECT, one level down";
+                if let Some(what) = around.refused {
+                    let error = Error::unsupported(format!("{what} that reads columns of the query around it"));
+                    return Err(error.hint(hint).at_place(at));
+                }
+                if levels > 1 {
+                    let error = Error::unsupported("a subquery that reads columns of a query two levels out");
+                    return Err(error.hint(hint).at_place(at));
+                }
+                return Ok((build::column(OUTER + index, &around.scope.columns[index]), rest));
             }
-            None => Err(scope.unknown(&first.value, at, all)),
+            outer = around.scope.outer.as_deref();
         }
+        Err(self.unresolved(idents, at))
+    }
+
+    fn unresolved(&self, idents: &[Ident], at: At) -> Error {
+        let scope = self.scope;
+        let name = idents.first().map_or("", |ident| ident.value.as_str());
+        if idents.len() < 2 {
+            return scope.unknown(name, at, &scope.visible);
+        }
+        let error = Error::script(format!("there is no table or column '{name}'")).at_place(at);
+        let names = scope.tables.iter().map(|(n, ..)| n.as_str());
+        with_nearest(error, name, names.chain(scope.columns.iter().map(|c| c.name.as_str())))
     }
 
     fn typed_string(&mut self, data_type: &SqlType, value: &SqlValue) -> Result<ExprRef> {
@@ -445,7 +519,8 @@ fn field(bound: ExprRef, name: &Ident) -> Result<ExprRef> {
     exprs::field(bound, &name.value).at_place(at_ident(name))
 }
 
-fn binary_operator(op: &BinaryOperator) -> Option<&'static str> {
+/// The name of a binary operator's function.
+pub(super) fn binary_operator(op: &BinaryOperator) -> Option<&'static str> {
     Some(match op {
         BinaryOperator::Plus => "+",
         BinaryOperator::Minus => "-",

@@ -1,12 +1,15 @@
 //! Joins in FROM: what names mean across them, and their conditions.
 
+use super::build;
 use super::expr::{ExprBinder, Scope};
-use super::place::{At, Placed, at_expr, at_ident, error, unsupported};
+use super::lateral::is_lateral;
+use super::place::{At, Placed, at_expr, at_ident, error, unsupported, with_nearest};
 use super::query::QueryBinder;
 use crate::plan::joins;
-use crate::rel::RelRef;
+use crate::plan::simplify::identity;
+use crate::rel::{Column, Rel, RelOp, RelRef};
 use millstream_core::graph::JoinKind;
-use millstream_core::{ExprRef, Result};
+use millstream_core::{Error, ExprRef, Result};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{Ident, Join, JoinConstraint, JoinOperator, ObjectName};
 
@@ -20,8 +23,16 @@ impl QueryBinder<'_> {
             Left(c) | LeftOuter(c) => (JoinKind::Left, c),
             Right(c) | RightOuter(c) => (JoinKind::Right, c),
             FullOuter(c) => (JoinKind::Full, c),
+            Semi(_) | LeftSemi(_) | RightSemi(_) | Anti(_) | LeftAnti(_) | RightAnti(_) => {
+                return Err(Error::unsupported("SEMI JOIN and ANTI JOIN")
+                    .hint("write WHERE .. IN (SELECT ..), or WHERE [NOT] EXISTS (SELECT ..)")
+                    .at_place(at));
+            }
             _ => return unsupported(at, "this kind of join"),
         };
+        if is_lateral(&join.relation) {
+            return self.lateral(left, &join.relation, kind, constraint, at);
+        }
         let right = self.factor(&join.relation, at)?;
         self.joined(left, right, kind, constraint, at)
     }
@@ -35,7 +46,10 @@ impl QueryBinder<'_> {
         at: At,
     ) -> Result<(RelRef, Scope)> {
         let width = left.0.columns.len();
-        let mut scope = left.1.joined(right.1);
+        let (first, second) = (left.1.visible.clone(), right.1.visible.clone());
+        let second: Vec<usize> = second.into_iter().map(|index| index + width).collect();
+        let mut scope = left.1.joined(right.1, at)?;
+        let mut same = vec![];
         let condition = match constraint {
             JoinConstraint::None => None,
             JoinConstraint::On(on) => {
@@ -43,48 +57,73 @@ impl QueryBinder<'_> {
             }
             JoinConstraint::Using(names) => {
                 let names = names.iter().map(|name| name_of(name, at)).collect::<Result<Vec<_>>>()?;
-                self.using(&mut scope, width, kind, &names, at)?
+                same = pairs(&scope, &first, &second, &names)?;
+                self.equal(&scope, &same, at)?
             }
             JoinConstraint::Natural => {
-                let (first, second) = scope.columns.split_at(width);
-                let common = first.iter().filter(|c| second.iter().any(|d| d.name == c.name));
-                let names: Vec<Ident> = common.map(|c| Ident::new(c.name.clone())).collect();
-                self.using(&mut scope, width, kind, &names, at)?
+                let is_common = |i: &&usize| second.iter().any(|j| scope.columns[*j].name == scope.columns[**i].name);
+                let name = |i: &usize| Ident::new(scope.columns[*i].name.clone());
+                let names: Vec<Ident> = first.iter().filter(is_common).map(name).collect();
+                same = pairs(&scope, &first, &second, &names).at_place(at)?;
+                self.equal(&scope, &same, at)?
             }
         };
-        let rel = joins::join(left.0, right.0, kind, condition, &self.zone())?;
+        let mut rel = joins::join(left.0, right.0, kind, condition, &self.zone())?;
+        if !same.is_empty() {
+            rel = self.merged(rel, &mut scope, &same, kind)?;
+        }
         scope.columns.clone_from(&rel.columns);
         Ok((rel, scope))
     }
 
-    /// Equality of the columns that both sides have by these names; one of each two is hidden.
-    fn using(
-        &self,
-        scope: &mut Scope,
-        width: usize,
-        kind: JoinKind,
-        names: &[Ident],
-        at: At,
-    ) -> Result<Option<ExprRef>> {
-        if kind == JoinKind::Full {
-            return unsupported(at, "USING in a FULL JOIN");
-        }
+    fn equal(&self, scope: &Scope, same: &[(usize, usize)], at: At) -> Result<Option<ExprRef>> {
         let mut parts = vec![];
-        for name in names {
-            let find = |from: usize, to: usize| {
-                let found = (from..to).find(|i| scope.columns[*i].name == name.value && !scope.hidden.contains(i));
-                match found {
-                    Some(index) => Ok(index),
-                    None => error(at_ident(name), format!("there is no column '{}' on both sides", name.value)),
-                }
-            };
-            let (a, b) = (find(0, width)?, find(width, scope.columns.len())?);
-            let column = |i: usize| super::build::column(i, &scope.columns[i]);
-            parts.push(exprs::call("=", vec![column(a), column(b)], &self.zone()).at_place(at_ident(name))?);
-            scope.hidden.insert(if kind == JoinKind::Right { a } else { b });
+        for (a, b) in same {
+            let column = |i: usize| build::column(i, &scope.columns[i]);
+            parts.push(exprs::call("=", vec![column(*a), column(*b)], &self.zone()).at_place(at)?);
         }
         joins::all_of(parts, &self.zone())
     }
+
+    /// Of columns that a USING makes equal one is left, and stands before the others: the one that is never missing.
+    fn merged(&self, rel: RelRef, scope: &mut Scope, same: &[(usize, usize)], kind: JoinKind) -> Result<RelRef> {
+        scope.visible.retain(|index| !same.iter().any(|(a, b)| a == index || b == index));
+        let mut first: Vec<usize> = same.iter().map(|(a, b)| if kind == JoinKind::Right { *b } else { *a }).collect();
+        let mut rel = rel;
+        if kind == JoinKind::Full {
+            let (mut project, mut columns) = (identity(&rel), rel.columns.clone());
+            first.clear();
+            for (a, b) in same {
+                let either = vec![project[*a].clone(), project[*b].clone()];
+                let either = exprs::call("COALESCE", either, &self.zone())?;
+                first.push(columns.len());
+                columns.push(Column::plain(rel.columns[*a].name.clone(), either.data_type().clone()));
+                project.push(either);
+            }
+            rel = Rel::new(RelOp::Calc { input: rel, filter: None, project }, columns);
+        }
+        first.append(&mut scope.visible);
+        scope.visible = first;
+        Ok(rel)
+    }
+}
+
+/// The columns of both sides that have these names.
+fn pairs(scope: &Scope, first: &[usize], second: &[usize], names: &[Ident]) -> Result<Vec<(usize, usize)>> {
+    let find = |name: &Ident, among: &[usize]| {
+        let mut found = among.iter().copied().filter(|i| scope.columns[*i].name == name.value);
+        match (found.next(), found.next()) {
+            (Some(index), None) => Ok(index),
+            (Some(_), Some(_)) => error(at_ident(name), format!("column '{}' is ambiguous on one side", name.value)),
+            (None, _) => {
+                let error = Error::script(format!("there is no column '{}' on both sides", name.value));
+                let common = first.iter().map(|i| scope.columns[*i].name.as_str());
+                let common = common.filter(|name| second.iter().any(|j| scope.columns[*j].name == *name));
+                Err(with_nearest(error, &name.value, common).at_place(at_ident(name)))
+            }
+        }
+    };
+    names.iter().map(|name| Ok((find(name, first)?, find(name, second)?))).collect()
 }
 
 fn name_of(name: &ObjectName, at: At) -> Result<Ident> {

@@ -2,13 +2,16 @@
 
 use super::aggregate::{Grouping, contains_aggregate, distinct};
 use super::build;
-use super::expr::{ExprBinder, Scope, known_type};
+use super::expr::{ExprBinder, Outer, Scope, known_type};
+use super::lateral::is_lateral;
+use super::pending::Pending;
 use super::place::{At, Placed, at_expr, at_ident, at_name, at_span, error, parts, unsupported};
+use super::subquery::{Correlation, correlate, reads_outer};
 use super::window::window_function;
 use crate::catalog::{Catalog, Relation, Table};
 use crate::parser::decode;
 use crate::plan::joins;
-use crate::rel::{Column, Rel, RelOp, RelRef, Role};
+use crate::rel::{Column, Rel, RelOp, RelRef};
 use millstream_core::connector::{ConnectorRegistry, SessionInfo};
 use millstream_core::graph::JoinKind;
 use millstream_core::suggest::did_you_mean;
@@ -16,9 +19,10 @@ use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins,
+    Distinct, Expr, GroupByExpr, Join, JoinConstraint, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Binds queries against a catalog.
@@ -34,13 +38,18 @@ pub struct QueryBinder<'a> {
     ctes: Vec<(String, RelRef)>,
     /// The views being bound.
     views: Vec<String>,
+    /// The query around the one that is being bound, if that is a subquery.
+    pub(super) outer: Option<Arc<Outer>>,
+    /// What the query that was bound last has to do with the query around it.
+    pub(super) correlation: Correlation,
 }
 
 impl<'a> QueryBinder<'a> {
     /// A binder; an error if the session's time zone is none.
     pub fn new(catalog: &'a Catalog, registry: &'a dyn ConnectorRegistry, session: &'a SessionInfo) -> Result<Self> {
         let zone = session.time_zone.parse()?;
-        Ok(QueryBinder { catalog, registry, session, zone, ctes: vec![], views: vec![] })
+        let (outer, correlation) = (None, Correlation::default());
+        Ok(QueryBinder { catalog, registry, session, zone, ctes: vec![], views: vec![], outer, correlation })
     }
 
     /// The session's time zone.
@@ -62,7 +71,7 @@ impl<'a> QueryBinder<'a> {
                 return unsupported(at_span(with.with_token.0.span), "WITH RECURSIVE");
             }
             for cte in &with.cte_tables {
-                let bound = self.query(&cte.query)?;
+                let bound = self.without_outer("WITH", |binder| binder.query(&cte.query))?;
                 let names: Vec<_> = cte.alias.columns.iter().map(|c| c.name.clone()).collect();
                 let bound = rename(bound, &names.iter().map(|i| i.value.as_str()).collect::<Vec<_>>())
                     .at_place(at_ident(&cte.alias.name))?;
@@ -70,6 +79,9 @@ impl<'a> QueryBinder<'a> {
             }
         }
         let rel = self.set_expr(&query.body)?;
+        if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
+            self.correlation.refuse("ORDER BY or LIMIT")?;
+        }
         if let Some(order_by) = &query.order_by {
             let at = at_span(order_by.span());
             return Err(Error::unsupported("ORDER BY")
@@ -89,79 +101,19 @@ impl<'a> QueryBinder<'a> {
             SetExpr::Query(query) => self.query(query),
             SetExpr::Values(values) => {
                 let rows: Vec<&[Expr]> = values.rows.iter().map(|r| r.content.as_slice()).collect();
+                self.correlation = Correlation::default();
                 self.values(&rows, at)
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let right_at = at_body(right);
-                match (op, set_quantifier) {
-                    (SetOperator::Union, SetQuantifier::All) => {
-                        let left = self.set_expr(left)?;
-                        let right = self.set_expr(right)?;
-                        self.union(left, right, right_at)
-                    }
-                    (SetOperator::Union, SetQuantifier::None | SetQuantifier::Distinct) => {
-                        let left = self.set_expr(left)?;
-                        let right = self.set_expr(right)?;
-                        Ok(distinct(self.union(left, right, right_at)?))
-                    }
-                    (op, _) => unsupported(right_at, op.to_string()),
-                }
+                let result = self.without_outer("a set operation", |binder| {
+                    let (first, second) = (binder.set_expr(left)?, binder.set_expr(right)?);
+                    binder.set_operation(first, second, *op, *set_quantifier, at_body(right))
+                });
+                self.correlation = Correlation::default();
+                result
             }
             other => unsupported(at, format!("{other} as a query")),
         }
-    }
-
-    fn union(&self, left: RelRef, right: RelRef, at: At) -> Result<RelRef> {
-        let (n, m) = (left.columns.len(), right.columns.len());
-        if n != m {
-            return error(at, format!("the two sides of UNION ALL have different numbers of columns: {n} and {m}"));
-        }
-        let mut columns = vec![];
-        for (number, (l, r)) in left.columns.iter().zip(&right.columns).enumerate() {
-            let Some(data_type) = exprs::common_type(&[l.data_type.clone(), r.data_type.clone()]) else {
-                let (l, r) = (&l.data_type, &r.data_type);
-                return error(
-                    at,
-                    format!("column {} of UNION ALL is {l} on one side and {r} on the other", number + 1),
-                );
-            };
-            let role = match (l.role, r.role) {
-                (a, b) if a == b => a,
-                _ if l.is_time_attribute() && r.is_time_attribute() && !l.is_proctime() && !r.is_proctime() => {
-                    Role::RowTime
-                }
-                _ => Role::Plain,
-            };
-            columns.push(Column { name: l.name.clone(), data_type, role });
-        }
-        let cast = |rel: RelRef| self.cast_to(rel, &columns);
-        let mut inputs = vec![];
-        for side in [cast(left)?, cast(right)?] {
-            match &side.op {
-                RelOp::Union { inputs: inner } => inputs.extend(inner.iter().cloned()),
-                _ => inputs.push(side),
-            }
-        }
-        Ok(Rel::new(RelOp::Union { inputs }, columns))
-    }
-
-    /// Casts each column to another type where it isn't of it.
-    fn cast_to(&self, rel: RelRef, to: &[Column]) -> Result<RelRef> {
-        if rel.columns.iter().zip(to).all(|(a, b)| a.data_type.kind == b.data_type.kind) {
-            return Ok(rel);
-        }
-        let mut project = vec![];
-        for (i, (from, to)) in rel.columns.iter().zip(to).enumerate() {
-            let column = build::column(i, from);
-            project.push(match from.data_type.kind == to.data_type.kind {
-                true => column,
-                false => {
-                    let target = to.data_type.clone().with_nullable(from.data_type.nullable);
-                    exprs::cast(column, target, false, &self.zone)?
-                }
-            });
-        }
-        Ok(Rel::new(RelOp::Calc { input: rel, filter: None, project }, to.to_vec()))
     }
 
     fn values(&mut self, rows: &[&[Expr]], at: At) -> Result<RelRef> {
@@ -202,15 +154,19 @@ impl<'a> QueryBinder<'a> {
     /// FROM: the relation and what names mean in it.
     fn from(&mut self, from: &[TableWithJoins], at: At) -> Result<(RelRef, Scope)> {
         match from {
-            [] => {
-                let rel = Rel::new(RelOp::Values { rows: vec![vec![]] }, vec![]);
-                Ok((rel, Scope::default()))
-            }
+            [] => Ok(one_row()),
             [first, rest @ ..] => {
                 let mut bound = self.table_with_joins(first, at)?;
                 for other in rest {
+                    let other_at = at_factor(&other.relation, at);
+                    if is_lateral(&other.relation) {
+                        bound =
+                            self.lateral(bound, &other.relation, JoinKind::Inner, &JoinConstraint::None, other_at)?;
+                        bound = self.joins(bound, &other.joins, at)?;
+                        continue;
+                    }
                     let (rel, scope) = self.table_with_joins(other, at)?;
-                    let both = bound.1.joined(scope);
+                    let both = bound.1.joined(scope, other_at)?;
                     bound = (joins::join(bound.0, rel, JoinKind::Inner, None, &self.zone)?, both);
                 }
                 Ok(bound)
@@ -219,8 +175,12 @@ impl<'a> QueryBinder<'a> {
     }
 
     fn table_with_joins(&mut self, table: &TableWithJoins, at: At) -> Result<(RelRef, Scope)> {
-        let mut bound = self.factor(&table.relation, at)?;
-        for join in &table.joins {
+        let bound = self.factor(&table.relation, at_factor(&table.relation, at))?;
+        self.joins(bound, &table.joins, at)
+    }
+
+    fn joins(&mut self, mut bound: (RelRef, Scope), joins: &[Join], at: At) -> Result<(RelRef, Scope)> {
+        for join in joins {
             bound = self.join(bound, join, at_factor(&join.relation, at))?;
         }
         Ok(bound)
@@ -230,7 +190,18 @@ impl<'a> QueryBinder<'a> {
     pub(super) fn factor(&mut self, factor: &TableFactor, at: At) -> Result<(RelRef, Scope)> {
         match factor {
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.table_with_joins(table_with_joins, at),
-            TableFactor::NestedJoin { .. } => unsupported(at, "an alias for joins in parentheses"),
+            TableFactor::NestedJoin { table_with_joins, alias: Some(alias) } => {
+                let (rel, scope) = self.table_with_joins(table_with_joins, at)?;
+                let columns = scope.visible.iter().map(|i| rel.columns[*i].clone()).collect();
+                let project = scope.visible.iter().map(|i| build::column(*i, &rel.columns[*i])).collect();
+                let rel = Rel::new(RelOp::Calc { input: rel, filter: None, project }, columns);
+                let (rel, name) = self.aliased(rel, Some(alias), None)?;
+                let scope = Scope::of(name.as_deref(), &rel.columns);
+                Ok((rel, scope))
+            }
+            lateral if is_lateral(lateral) => {
+                self.lateral(one_row(), lateral, JoinKind::Inner, &JoinConstraint::None, at)
+            }
             _ => {
                 let (rel, alias) = self.table(factor, at)?;
                 let scope = Scope::of(alias.as_deref(), &rel.columns);
@@ -264,9 +235,9 @@ impl<'a> QueryBinder<'a> {
                                 return error(at_name(name), format!("view '{}' refers to itself", view.name));
                             }
                             self.views.push(view.name.clone());
-                            let ctes = std::mem::take(&mut self.ctes);
+                            let (ctes, outer) = (std::mem::take(&mut self.ctes), self.outer.take());
                             let bound = self.query(&view.query);
-                            self.ctes = ctes;
+                            (self.ctes, self.outer) = (ctes, outer);
                             self.views.pop();
                             let names: Vec<&str> = view.columns.iter().map(String::as_str).collect();
                             rename(bound?, &names).at_place(at_name(name))?
@@ -288,9 +259,8 @@ impl<'a> QueryBinder<'a> {
                 unsupported(at_name(name), what)
             }
             TableFactor::Table { name, .. } => unsupported(at_name(name), "TABLESAMPLE"),
-            TableFactor::Derived { lateral: true, .. } => unsupported(at, "LATERAL"),
             TableFactor::Derived { subquery, alias, .. } => {
-                let rel = self.query(subquery)?;
+                let rel = self.without_outer("a subquery in FROM", |binder| binder.query(subquery))?;
                 self.aliased(rel, alias.as_ref(), None)
             }
             TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
@@ -307,8 +277,11 @@ impl<'a> QueryBinder<'a> {
                 self.aliased(rel, alias.as_ref(), None)
             }
             TableFactor::MatchRecognize { .. } => unsupported(at, "MATCH_RECOGNIZE"),
-            TableFactor::UNNEST { .. } => unsupported(at, "UNNEST"),
-            TableFactor::Function { lateral: true, name, .. } => unsupported(at_name(name), "LATERAL TABLE"),
+            TableFactor::Function { lateral: true, name, .. } => {
+                Err(Error::script(format!("there is no table function '{}'", parts(name).join(".")))
+                    .hint("of functions that give rows only UNNEST is built in: CROSS JOIN UNNEST(array) AS t(x)")
+                    .at_place(at_name(name)))
+            }
             other => unsupported(at, format!("{other} in FROM")),
         }
     }
@@ -355,7 +328,7 @@ impl<'a> QueryBinder<'a> {
             return unsupported(at, "ORDER BY of a window function's table");
         }
         let name = single_table(table.query);
-        let rel = self.query(table.query)?;
+        let rel = self.without_outer("a table argument", |binder| binder.query(table.query))?;
         Ok((rel, name, table.partition_by.to_vec()))
     }
 
@@ -370,14 +343,15 @@ impl<'a> QueryBinder<'a> {
             return unsupported(at_ident(&window.0), "WINDOW");
         }
         let (mut input, mut scope) = self.from(&select.from, at)?;
+        scope.outer.clone_from(&self.outer);
+        let mut correlated = vec![];
         if let Some(condition) = &select.selection {
             if contains_aggregate(condition) {
                 return Err(Error::script("an aggregate can't stand in WHERE")
                     .hint("conditions on aggregates stand in HAVING")
                     .at_place(at_expr(condition)));
             }
-            let filter = ExprBinder::new(&scope, self.zone).bind_condition(condition, "WHERE")?;
-            input = filtered(input, filter, &mut scope, &self.zone)?;
+            correlated = self.where_clause(condition, &mut input, &mut scope)?;
         }
         let group_by: &[Expr] = match &select.group_by {
             GroupByExpr::All(_) => return unsupported(at, "GROUP BY ALL"),
@@ -397,8 +371,10 @@ impl<'a> QueryBinder<'a> {
         let mut names = vec![];
         let mut bound = vec![];
         let zone = self.zone;
+        let mut pending = Pending::new(self);
         for item in &select.projection {
-            let mut binder = ExprBinder { scope: &scope, zone, grouping: grouping.as_mut() };
+            let mut binder =
+                ExprBinder { scope: &scope, zone, grouping: grouping.as_mut(), subqueries: Some(&mut pending) };
             match item {
                 SelectItem::UnnamedExpr(expr) => {
                     bound.push(binder.bind(expr)?);
@@ -410,29 +386,44 @@ impl<'a> QueryBinder<'a> {
                 }
                 SelectItem::Wildcard(options) => {
                     let star = at_span(options.wildcard_token.0.span);
-                    let all = (0, scope.columns.len());
-                    wildcard(&mut binder, all, star, &mut names, &mut bound)?;
+                    wildcard(&mut binder, &scope.visible, star, &mut names, &mut bound)?;
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                     let shown = parts(name);
                     let alias = shown.last().copied().unwrap_or_default();
-                    let Some(range) = scope.table(alias) else {
+                    let Some((first, end)) = scope.table(alias) else {
                         let error = Error::script(format!("there is no table '{alias}' in FROM"));
                         let known = scope.tables.iter().map(|(n, ..)| n.as_str());
                         return Err(super::place::with_nearest(error, alias, known).at_place(at_name(name)));
                     };
-                    wildcard(&mut binder, range, at_name(name), &mut names, &mut bound)?;
+                    let range: Vec<usize> = (first..end).collect();
+                    wildcard(&mut binder, &range, at_name(name), &mut names, &mut bound)?;
                 }
                 other => return unsupported(at, format!("{other} in SELECT")),
             }
         }
+        let correlation = correlate(correlated, &scope, &mut bound, &mut names, grouping.as_mut(), at)?;
         if let Some(having) = &select.having {
-            let mut binder = ExprBinder { scope: &scope, zone, grouping: grouping.as_mut() };
-            bound.push(binder.bind_condition(having, "HAVING")?);
+            if correlation.is_of_all_rows() {
+                correlation.refuse("HAVING without GROUP BY")?;
+            }
+            let mut binder =
+                ExprBinder { scope: &scope, zone, grouping: grouping.as_mut(), subqueries: Some(&mut pending) };
+            let condition = binder.bind_condition(having, "HAVING")?;
+            if reads_outer(&condition) {
+                return unsupported(at_expr(having), "a column of the query around a subquery in its HAVING");
+            }
+            bound.push(condition);
         }
         if let Some(grouping) = grouping {
-            (input, bound) = grouping.finish(input, bound)?;
+            let outputs = bound.len();
+            bound.extend(pending.conditions_mut().map(|condition| condition.clone()));
+            (input, bound) = grouping.finish(input, bound).at_place(at)?;
+            let conditions = bound.split_off(outputs);
+            pending.conditions_mut().zip(conditions).for_each(|(condition, bound)| *condition = bound);
         }
+        (input, bound) = pending.join(input, bound)?;
+        self.correlation = correlation;
         let filter = if select.having.is_some() { bound.pop() } else { None };
         let columns = names
             .into_iter()
@@ -467,7 +458,7 @@ impl<'a> QueryBinder<'a> {
 
 /// The rows for which a condition holds. One over a join is part of the join's, which may then be one of intervals of
 /// time, whose columns mean something for time.
-fn filtered(input: RelRef, filter: ExprRef, scope: &mut Scope, zone: &SessionZone) -> Result<RelRef> {
+pub(super) fn filtered(input: RelRef, filter: ExprRef, scope: &mut Scope, zone: &SessionZone) -> Result<RelRef> {
     let RelOp::Join { left, right, kind: JoinKind::Inner, condition } = &input.op else {
         return Ok(Rel::filter(input, filter));
     };
@@ -478,7 +469,7 @@ fn filtered(input: RelRef, filter: ExprRef, scope: &mut Scope, zone: &SessionZon
 }
 
 /// Where a query starts. (A span of all its parts would start at what the parser has rewritten.)
-fn at_body(body: &SetExpr) -> At {
+pub(super) fn at_body(body: &SetExpr) -> At {
     match body {
         SetExpr::Select(select) => at_span(select.select_token.0.span),
         SetExpr::Query(query) => at_body(&query.body),
@@ -490,14 +481,24 @@ fn at_body(body: &SetExpr) -> At {
 /// Where a table is named; `at` for what has no name.
 fn at_factor(factor: &TableFactor, at: At) -> At {
     match factor {
+        TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::UNNEST { alias: Some(alias), .. }
+        | TableFactor::TableFunction { alias: Some(alias), .. }
+        | TableFactor::NestedJoin { alias: Some(alias), .. } => at_ident(&alias.name),
         TableFactor::Table { name, .. } => at_name(name),
         _ => at,
     }
 }
 
+/// What a SELECT without FROM reads.
+fn one_row() -> (RelRef, Scope) {
+    (Rel::new(RelOp::Values { rows: vec![vec![]] }, vec![]), Scope::default())
+}
+
 fn wildcard(
     binder: &mut ExprBinder<'_>,
-    (first, end): (usize, usize),
+    range: &[usize],
     at: At,
     names: &mut Vec<String>,
     bound: &mut Vec<ExprRef>,
@@ -505,10 +506,7 @@ fn wildcard(
     if binder.scope.columns.is_empty() {
         return error(at, "SELECT * needs FROM");
     }
-    for index in first..end {
-        if end - first == binder.scope.columns.len() && binder.scope.hidden.contains(&index) {
-            continue;
-        }
+    for index in range.iter().copied() {
         let column = &binder.scope.columns[index];
         if binder.grouping.is_some() {
             let ident = sqlparser::ast::Ident::new(column.name.clone());
@@ -558,4 +556,18 @@ pub fn rename(rel: RelRef, names: &[&str]) -> Result<RelRef> {
     let columns = rel.columns.iter().zip(names).map(|(c, n)| Column { name: n.to_string(), ..c.clone() }).collect();
     let project = rel.columns.iter().enumerate().map(|(i, c)| build::column(i, c)).collect();
     Ok(Rel::new(RelOp::Calc { input: rel, filter: None, project }, columns))
+}
+
+/// The relation in which a name that stands twice has a number behind it the second time, as in Flink's results.
+pub fn with_different_names(rel: RelRef) -> RelRef {
+    let mut used = BTreeSet::new();
+    let mut columns = rel.columns.clone();
+    for column in &mut columns {
+        let mut numbers = 0..;
+        let original = column.name.clone();
+        while !used.insert(column.name.clone()) {
+            column.name = format!("{original}{}", numbers.next().unwrap_or(0));
+        }
+    }
+    Rel::new(rel.op.clone(), columns)
 }

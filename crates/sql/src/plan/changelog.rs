@@ -21,7 +21,12 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             .detail(format!("the rows that arrive are {all}"))),
     };
     match spec {
-        OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union => Ok(all),
+        OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union | OperatorSpec::Unnest(_) => {
+            Ok(all)
+        }
+        OperatorSpec::Replicate { .. } => {
+            Ok(ChangelogMode { delete: !all.is_insert_only(), ..ChangelogMode::INSERT_ONLY })
+        }
         OperatorSpec::WindowAssign { window, .. } => match window.shape {
             WindowShape::Session { .. } => append_only("a SESSION window function"),
             _ => Ok(all),
@@ -57,6 +62,8 @@ fn makes_updates(kind: &NodeKind) -> bool {
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
+            | OperatorSpec::Replicate { .. }
+            | OperatorSpec::Unnest(_)
             | OperatorSpec::WindowAssign { .. }
             | OperatorSpec::WindowAggregate(_)
             | OperatorSpec::Custom(_) => false,
@@ -79,6 +86,8 @@ fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
             OperatorSpec::WindowAggregate(_)
             | OperatorSpec::GroupAggregate(_)
             | OperatorSpec::Join(_)
+            | OperatorSpec::Replicate { .. }
+            | OperatorSpec::Unnest(_)
             | OperatorSpec::Custom(_) => true,
         },
     }

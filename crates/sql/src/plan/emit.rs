@@ -169,6 +169,15 @@ impl<'a> Emitter<'a> {
                 let spec = OperatorSpec::Expand { projections: projections.clone() };
                 self.operator("expand", "Expand", spec, forward(from), schema)
             }
+            RelOp::Replicate { input } => {
+                let from = self.rel(input)?;
+                let spec = OperatorSpec::Replicate { count: schema.len() };
+                self.operator("replicate", "Replicate", spec, forward(from), schema)
+            }
+            RelOp::Unnest { input, unnest } => {
+                let from = self.rel(input)?;
+                self.operator("unnest", "Unnest", OperatorSpec::Unnest(unnest.clone()), forward(from), schema)
+            }
             RelOp::Union { inputs } => {
                 let mut edges = vec![];
                 for input in inputs {

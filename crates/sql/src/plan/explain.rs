@@ -100,6 +100,12 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 projections.iter().map(|p| format!("row: {}", list(p, &node.schema))).collect()
             }
             OperatorSpec::Union => vec![],
+            OperatorSpec::Replicate { count } => vec![format!("copies: {}", names(&[*count], input))],
+            OperatorSpec::Unnest(unnest) => {
+                let ordinality = if unnest.ordinality { " with ordinality" } else { "" };
+                let keeps = if unnest.keeps_empty { ", keeps rows without elements" } else { "" };
+                vec![format!("unnest: {}{ordinality}{keeps}", unnest.collection)]
+            }
             OperatorSpec::WindowAssign { window, session_keys } => {
                 let mut lines = vec![show_window(window, Some(input))];
                 if !session_keys.is_empty() {

@@ -93,6 +93,8 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
         RelOp::Scan { .. }
         | RelOp::Values { .. }
         | RelOp::Union { .. }
+        | RelOp::Replicate { .. }
+        | RelOp::Unnest { .. }
         | RelOp::Join { .. }
         | RelOp::Aggregate { .. }
         | RelOp::GroupAggregate { .. } => None,

@@ -211,6 +211,45 @@ impl Pruner {
                     map: map_of(&kept),
                 })
             }
+            RelOp::Replicate { input } => {
+                // Rows are told apart by all their columns.
+                let pruned = self.walk(input, &all(input))?;
+                let project =
+                    (0..input.columns.len()).map(|i| column(pruned.at(i), &pruned.rel.columns[pruned.at(i)])).collect();
+                let calc = RelOp::Calc { input: pruned.rel, filter: None, project };
+                let input = Rel::new(calc, input.columns.clone());
+                let map = (0..rel.columns.len()).map(Some).collect();
+                Ok(Pruned { rel: Rel::new(RelOp::Replicate { input }, rel.columns.clone()), map })
+            }
+            RelOp::Unnest { input, unnest } => {
+                let width = unnest.kept.len();
+                let mut below = Needs::new();
+                needs_of(&unnest.collection, &Need::All, &mut below);
+                for (index, need) in needs {
+                    unnest.kept.get(*index).into_iter().for_each(|kept| add(&mut below, *kept, need.clone()));
+                }
+                let input = self.walk(input, &below)?;
+                let mut unnest = unnest.clone();
+                unnest.collection = input.rebind(&unnest.collection)?;
+                let mut is_kept = (0..width).map(|index| needs.contains_key(&index));
+                unnest.kept.retain(|_| is_kept.next().unwrap_or(false));
+                unnest.kept.iter_mut().for_each(|kept| *kept = input.at(*kept));
+                let kept: Vec<usize> =
+                    (0..rel.columns.len()).filter(|i| *i >= width || needs.contains_key(i)).collect();
+                let columns = kept
+                    .iter()
+                    .enumerate()
+                    .map(|(to, from)| {
+                        let column = rel.columns[*from].clone();
+                        match unnest.kept.get(to) {
+                            Some(kept) => Column { data_type: input.rel.columns[*kept].data_type.clone(), ..column },
+                            None => column,
+                        }
+                    })
+                    .collect();
+                let op = RelOp::Unnest { input: input.rel, unnest };
+                Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
+            }
             RelOp::Union { inputs } => {
                 let whole: Needs = kept.iter().map(|i| (*i, Need::All)).collect();
                 let mut sides = vec![];

@@ -42,6 +42,23 @@ fn push_filter(input: RelRef, filter: Option<ExprRef>, zone: &SessionZone) -> Re
                 .collect::<Result<Vec<_>>>()?;
             Ok((Rel::new(RelOp::Union { inputs }, input.columns.clone()), None))
         }
+        RelOp::Unnest { input: below, unnest } => {
+            let width = unnest.kept.len();
+            let reads_kept = |part: &ExprRef| {
+                let mut used = BTreeSet::new();
+                columns_of(part, &mut used);
+                used.iter().all(|index| *index < width)
+            };
+            let (kept, above): (Vec<_>, Vec<_>) = joins::conjuncts(&filter).into_iter().partition(reads_kept);
+            let Some(filter) = joins::all_of(kept, zone)? else { return Ok((input, Some(filter))) };
+            let filter = replace_columns(&filter, &|index| {
+                let index = unnest.kept[index];
+                column(index, &below.columns[index])
+            });
+            let below = simplify(&Rel::filter(below.clone(), filter), zone)?;
+            let op = RelOp::Unnest { input: below, unnest: unnest.clone() };
+            Ok((Rel::new(op, input.columns.clone()), joins::all_of(above, zone)?))
+        }
         // A filter on SESSION's rows changes the sessions, so it stays above.
         RelOp::Window { input: below, window, session_keys } if session_keys.is_empty() && !is_session(window) => {
             let mut used = BTreeSet::new();

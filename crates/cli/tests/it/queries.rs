@@ -1,0 +1,332 @@
+//! Subqueries, set operations, UNNEST and joins by USING, over rows with NULLs and duplicates, against a recomputation.
+
+use crate::script::{Script, stdout_of};
+use std::collections::BTreeMap;
+
+type Value = Option<i64>;
+type Row = (Value, Value);
+
+const L: &[Row] = &[
+    (Some(1), Some(10)),
+    (Some(1), Some(10)),
+    (Some(2), Some(20)),
+    (Some(2), None),
+    (Some(3), Some(5)),
+    (Some(3), Some(30)),
+    (Some(4), Some(2)),
+    (None, Some(10)),
+    (None, None),
+    (Some(5), Some(1)),
+];
+const R: &[Row] = &[
+    (Some(1), Some(10)),
+    (Some(1), Some(11)),
+    (Some(2), None),
+    (Some(2), Some(20)),
+    (Some(3), Some(5)),
+    (Some(3), Some(5)),
+    (None, Some(10)),
+    (Some(7), Some(2)),
+];
+/// Without a NULL.
+const N: &[Row] = &[(Some(1), Some(10)), (Some(3), Some(5)), (Some(3), Some(4)), (Some(4), Some(1))];
+const E: &[Row] = &[];
+
+fn script(query: &str) -> Script {
+    let tables = ["l", "r", "n", "e"].map(|name| {
+        format!(
+            "CREATE TABLE {name} (k INT, v INT) \
+             WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/{name}.json', 'format' = 'json');\n"
+        )
+    });
+    let script = Script::new(&format!("{}{query};", tables.concat()));
+    let cell = |value: Value| value.map_or("null".to_string(), |v| v.to_string());
+    for (name, rows) in [("l", L), ("r", R), ("n", N), ("e", E)] {
+        let line = |(k, v): &Row| format!("{{\"k\": {}, \"v\": {}}}\n", cell(*k), cell(*v));
+        std::fs::write(script.path(&format!("{name}.json")), rows.iter().map(line).collect::<String>()).unwrap();
+    }
+    script
+}
+
+/// The rows that a changelog leaves, each as text.
+fn folded(changelog: &str) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for line in changelog.lines() {
+        let change: serde_json::Value = serde_json::from_str(line).unwrap();
+        let values: Vec<String> = change["row"].as_object().unwrap().values().map(ToString::to_string).collect();
+        let adds = change["op"].as_str().unwrap().starts_with('+');
+        *counts.entry(values.join(",")).or_insert(0) += if adds { 1 } else { -1 };
+    }
+    let rows = counts.into_iter().flat_map(|(row, count): (String, i64)| {
+        assert!(count >= 0, "{row} is taken back more often than it came");
+        vec![row; count as usize]
+    });
+    rows.collect()
+}
+
+fn check(query: &str, expected: impl IntoIterator<Item = Vec<Value>>) {
+    let text = |value: &Value| value.map_or("null".to_string(), |v| v.to_string());
+    check_text(query, expected.into_iter().map(|row| row.iter().map(text).collect::<Vec<_>>().join(",")));
+}
+
+fn check_text(query: &str, expected: impl IntoIterator<Item = String>) {
+    let mut expected: Vec<String> = expected.into_iter().collect();
+    expected.sort();
+    for parallelism in ["1", "3"] {
+        let output = script(query).run(&["--format", "jsonl", "--parallelism", parallelism]);
+        assert_eq!(folded(&stdout_of(&output)), expected, "{query}, on {parallelism} workers");
+    }
+}
+
+fn equal(a: Value, b: Value) -> Option<bool> {
+    Some(a? == b?)
+}
+
+/// `x IN (..)`, which is unknown if nothing is equal but something is NULL.
+fn is_in(x: Value, values: impl IntoIterator<Item = Value>) -> Option<bool> {
+    values.into_iter().map(|value| equal(x, value)).fold(Some(false), |found, equal| match (found, equal) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (None, _) | (_, None) => None,
+        _ => Some(false),
+    })
+}
+
+fn keys(rows: &[Row]) -> Vec<Value> {
+    rows.iter().map(|row| row.0).collect()
+}
+
+/// The values of a key's rows.
+fn values_of(rows: &[Row], key: Value) -> Vec<Value> {
+    rows.iter().filter(|row| equal(row.0, key) == Some(true)).map(|row| row.1).collect()
+}
+
+fn rows_where(holds: impl Fn(&Row) -> Option<bool>) -> Vec<Vec<Value>> {
+    L.iter().filter(|row| holds(row) == Some(true)).map(|row| vec![row.0, row.1]).collect()
+}
+
+fn not(truth: Option<bool>) -> Option<bool> {
+    truth.map(|truth| !truth)
+}
+
+#[test]
+fn in_and_not_in_follow_three_valued_logic() {
+    check("SELECT k, v FROM l WHERE k IN (SELECT k FROM r)", rows_where(|l| is_in(l.0, keys(R))));
+    check("SELECT k, v FROM l WHERE k NOT IN (SELECT k FROM r)", []);
+    check("SELECT k, v FROM l WHERE k NOT IN (SELECT k FROM n)", rows_where(|l| not(is_in(l.0, keys(N)))));
+    check("SELECT k, v FROM l WHERE k NOT IN (SELECT k FROM e)", rows_where(|_| Some(true)));
+    check(
+        "SELECT k, v FROM l WHERE NOT k IN (SELECT k FROM n WHERE v > 4) AND v > 1",
+        rows_where(|l| not(is_in(l.0, [Some(1), Some(3)])).filter(|holds| *holds && l.1 > Some(1))),
+    );
+    let pair = |l: &Row| Some(R.iter().any(|r| equal(l.0, r.0) == Some(true) && equal(l.1, r.1) == Some(true)));
+    check("SELECT k, v FROM l WHERE (k, v) IN (SELECT k, v FROM r)", rows_where(pair));
+    let differs = |l: &Row| {
+        let equals = |n: &Row| match (equal(l.0, n.0), equal(l.1, n.1)) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            _ => None,
+        };
+        Some(N.iter().all(|n| equals(n) == Some(false)))
+    };
+    check("SELECT k, v FROM l WHERE (k, v) NOT IN (SELECT k, v FROM n)", rows_where(differs));
+}
+
+#[test]
+fn a_subquery_may_read_the_row_that_it_is_asked_for() {
+    check(
+        "SELECT k, v FROM l WHERE v IN (SELECT v FROM r WHERE r.k = l.k)",
+        rows_where(|l| is_in(l.1, values_of(R, l.0))),
+    );
+    check(
+        "SELECT k, v FROM l WHERE v NOT IN (SELECT v FROM r WHERE r.k = l.k)",
+        rows_where(|l| not(is_in(l.1, values_of(R, l.0)))),
+    );
+    let larger = |l: &Row| values_of(R, l.0).iter().any(|v| v.zip(l.1).is_some_and(|(r, l)| r > l));
+    check(
+        "SELECT k, v FROM l WHERE EXISTS (SELECT * FROM r WHERE r.k = l.k AND r.v > l.v)",
+        rows_where(|l| Some(larger(l))),
+    );
+    check(
+        "SELECT k, v FROM l WHERE NOT EXISTS (SELECT 1 FROM r WHERE r.k = l.k AND r.v > l.v)",
+        rows_where(|l| Some(!larger(l))),
+    );
+    let below = |l: &Row| R.iter().any(|r| r.1.zip(l.1).is_some_and(|(r, l)| r < l));
+    check("SELECT k, v FROM l WHERE EXISTS (SELECT 1 FROM r WHERE r.v < l.v)", rows_where(|l| Some(below(l))));
+    check("SELECT k, v FROM l WHERE NOT EXISTS (SELECT 1 FROM e)", rows_where(|_| Some(true)));
+    let nested = |l: &Row| values_of(R, l.0).into_iter().any(|v| !values_of(N, l.0).contains(&v));
+    check(
+        "SELECT k, v FROM l WHERE EXISTS (SELECT 1 FROM r WHERE r.k = l.k AND NOT EXISTS \
+         (SELECT 1 FROM n WHERE n.k = r.k AND n.v = r.v))",
+        rows_where(|l| Some(nested(l))),
+    );
+}
+
+#[test]
+fn a_subquery_is_a_value_under_or_and_in_select() {
+    let truth = |t: Option<bool>| t.map_or("null".to_string(), |t| t.to_string());
+    let cell = |value: Value| value.map_or("null".to_string(), |v| v.to_string());
+    for (table, rows) in [("r", R), ("n", N), ("e", E)] {
+        check_text(
+            &format!("SELECT k, k IN (SELECT k FROM {table}) AS b FROM l"),
+            L.iter().map(|l| format!("{},{}", cell(l.0), truth(is_in(l.0, keys(rows))))),
+        );
+    }
+    check_text(
+        "SELECT v, v NOT IN (SELECT v FROM r WHERE r.k = l.k) AS b, EXISTS (SELECT 1 FROM n WHERE n.k = l.k) AS c FROM l",
+        L.iter().map(|l| {
+            let exists = !values_of(N, l.0).is_empty();
+            format!("{},{},{exists}", cell(l.1), truth(not(is_in(l.1, values_of(R, l.0)))))
+        }),
+    );
+    check(
+        "SELECT k, v FROM l WHERE k NOT IN (SELECT k FROM n) OR v = 10",
+        rows_where(|l| Some(not(is_in(l.0, keys(N))) == Some(true) || l.1 == Some(10))),
+    );
+}
+
+#[test]
+fn a_scalar_subquery_is_null_without_a_row_and_a_correlated_count_is_0() {
+    let max = |rows: Vec<Value>| rows.into_iter().flatten().max();
+    let all = max(R.iter().map(|r| r.1).collect());
+    check("SELECT k, (SELECT MAX(v) FROM r) AS m FROM l", L.iter().map(|l| vec![l.0, all]));
+    check("SELECT k, (SELECT COUNT(*) FROM e) AS m FROM l", L.iter().map(|l| vec![l.0, None]));
+    check(
+        "SELECT k, (SELECT COUNT(*) + 1 FROM r WHERE r.k = l.k) AS c, (SELECT MAX(v) FROM r WHERE r.k = l.k) AS m FROM l",
+        L.iter().map(|l| {
+            let values = values_of(R, l.0);
+            vec![l.0, Some(values.len() as i64 + 1), max(values)]
+        }),
+    );
+    check("SELECT k, v FROM l WHERE v >= (SELECT MAX(v) FROM r WHERE r.k = l.k)", {
+        rows_where(|l| Some(l.1? >= max(values_of(R, l.0))?))
+    });
+    let mut sums: BTreeMap<Value, (i64, i64)> = BTreeMap::new();
+    for (k, v) in L {
+        let (count, sum) = sums.entry(*k).or_default();
+        (*count, *sum) = (*count + 1, *sum + v.unwrap_or(0));
+    }
+    check(
+        "SELECT k, COUNT(*) AS c, (SELECT COUNT(*) FROM n WHERE n.k = l.k) AS x FROM l GROUP BY k \
+         HAVING SUM(v) > (SELECT MIN(v) * 2 FROM r)",
+        sums.iter()
+            .filter(|(_, (_, sum))| *sum > 4)
+            .map(|(k, (count, _))| vec![*k, Some(*count), Some(values_of(N, *k).len() as i64)]),
+    );
+}
+
+#[test]
+fn a_scalar_subquery_with_two_rows_fails_the_job() {
+    let output = script("SELECT k, (SELECT k FROM r) AS x FROM l").run(&["--format", "jsonl"]);
+    assert!(!output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("a subquery that stands for one value gave more than one row"), "{stderr}");
+}
+
+/// Each row as often as `copies` makes of its numbers on both sides.
+fn combined(left: &[Row], right: &[Row], copies: impl Fn(i64, i64) -> i64) -> Vec<Vec<Value>> {
+    let mut counts: BTreeMap<Row, (i64, i64)> = BTreeMap::new();
+    left.iter().for_each(|row| counts.entry(*row).or_default().0 += 1);
+    right.iter().for_each(|row| counts.entry(*row).or_default().1 += 1);
+    let all = counts.into_iter().flat_map(|((k, v), (l, r))| vec![vec![k, v]; copies(l, r).max(0) as usize]);
+    all.collect()
+}
+
+#[test]
+fn set_operations_count_equal_rows_with_their_nulls() {
+    let op = |name: &str| format!("SELECT k, v FROM l {name} SELECT k, v FROM r");
+    check(&op("UNION"), combined(L, R, |_, _| 1));
+    check(&op("UNION ALL"), combined(L, R, |l, r| l + r));
+    check(&op("INTERSECT"), combined(L, R, |l, r| i64::from(l > 0 && r > 0)));
+    check(&op("INTERSECT ALL"), combined(L, R, |l, r| l.min(r)));
+    check(&op("EXCEPT"), combined(L, R, |l, r| i64::from(l > 0 && r == 0)));
+    check(&op("EXCEPT ALL"), combined(L, R, |l, r| l - r));
+    // INTERSECT binds tighter; the types are made equal.
+    let both = combined(N, R, |n, r| i64::from(n > 0 && r > 0));
+    let n: Vec<Row> = both.iter().map(|row| (row[0], row[1])).collect();
+    check(
+        "SELECT k, CAST(v AS BIGINT) AS v FROM l EXCEPT SELECT k, v FROM n INTERSECT SELECT k, v FROM r",
+        combined(L, &n, |l, n| i64::from(l > 0 && n == 0)),
+    );
+}
+
+#[test]
+fn set_operations_follow_rows_that_change() {
+    let groups = |rows: &[Row]| {
+        let mut counts: BTreeMap<Value, i64> = BTreeMap::new();
+        rows.iter().for_each(|row| *counts.entry(row.0).or_default() += 1);
+        counts.into_iter().map(|(k, count)| (k, Some(count))).collect::<Vec<Row>>()
+    };
+    let (l, r) = (groups(L), groups(R));
+    let op =
+        |name: &str| format!("SELECT k, COUNT(*) AS c FROM l GROUP BY k {name} SELECT k, COUNT(*) FROM r GROUP BY k");
+    check(&op("INTERSECT"), combined(&l, &r, |l, r| l.min(r)));
+    check(&op("EXCEPT"), combined(&l, &r, |l, r| l - r));
+    check(&op("EXCEPT ALL"), combined(&l, &r, |l, r| l - r));
+    let numbers: Vec<Row> = l.iter().map(|row| (row.1, None)).collect();
+    let others: Vec<Row> = r.iter().map(|row| (row.1, None)).collect();
+    check(
+        "SELECT c FROM (SELECT k, COUNT(*) AS c FROM l GROUP BY k) EXCEPT ALL \
+         SELECT c FROM (SELECT k, COUNT(*) AS c FROM r GROUP BY k)",
+        combined(&numbers, &others, |l, r| l - r).into_iter().map(|row| vec![row[0]]),
+    );
+}
+
+#[test]
+fn unnest_gives_a_row_for_each_element() {
+    check(
+        "SELECT k, x, o FROM l CROSS JOIN UNNEST(ARRAY[v, k]) WITH ORDINALITY AS t(x, o)",
+        L.iter().flat_map(|l| [vec![l.0, l.1, Some(1)], vec![l.0, l.0, Some(2)]]),
+    );
+    check(
+        "SELECT a, b FROM l, UNNEST(ARRAY[ROW(k, v), ROW(v, k)]) AS t(a, b) WHERE k > 1",
+        L.iter().filter(|l| l.0 > Some(1)).flat_map(|l| [vec![l.0, l.1], vec![l.1, l.0]]),
+    );
+    check(
+        "SELECT x, y FROM l, UNNEST(MAP[1, k, 2, v]) AS t(x, y)",
+        L.iter().flat_map(|l| [vec![Some(1), l.0], vec![Some(2), l.1]]),
+    );
+    check("SELECT x FROM UNNEST(ARRAY[3, 3, 4]) AS t(x)", [3, 3, 4].map(|x| vec![Some(x)]));
+    // The collection is of rows that change; a key without a value has no element.
+    let collected = "(SELECT k, COLLECT(v) AS vs FROM l GROUP BY k) c";
+    let with_value = L.iter().filter(|l| l.1.is_some()).map(|l| vec![l.0, l.1]);
+    check(&format!("SELECT k, x FROM {collected} CROSS JOIN UNNEST(vs) AS t(x)"), with_value.clone());
+    check(&format!("SELECT k, x FROM {collected} LEFT JOIN UNNEST(vs) AS t(x) ON TRUE"), with_value);
+    check(
+        "SELECT l.k, x FROM l LEFT JOIN UNNEST(CASE WHEN v > 9 THEN ARRAY[v, 0] END) AS t(x) ON TRUE",
+        L.iter().flat_map(|l| match l.1 {
+            Some(v) if v > 9 => vec![vec![l.0, l.1], vec![l.0, Some(0)]],
+            _ => vec![vec![l.0, None]],
+        }),
+    );
+}
+
+#[test]
+fn a_lateral_subquery_reads_the_row_before_it() {
+    check(
+        "SELECT l.k, t.v FROM l LEFT JOIN LATERAL (SELECT v FROM r WHERE r.k = l.k AND r.v > l.v) AS t ON TRUE",
+        L.iter().flat_map(|l| {
+            let larger = |v: &Value| v.zip(l.1).is_some_and(|(r, l)| r > l);
+            let found: Vec<Vec<Value>> = values_of(R, l.0).into_iter().filter(larger).map(|v| vec![l.0, v]).collect();
+            if found.is_empty() { vec![vec![l.0, None]] } else { found }
+        }),
+    );
+    check(
+        "SELECT l.k, t.c FROM l CROSS JOIN LATERAL (SELECT COUNT(*) AS c FROM r WHERE r.k = l.k) AS t",
+        L.iter().map(|l| vec![l.0, Some(values_of(R, l.0).len() as i64)]),
+    );
+}
+
+#[test]
+fn a_column_of_using_is_never_missing_and_comes_first() {
+    let pairs = L.iter().flat_map(|l| values_of(N, l.0).into_iter().map(|v| (l.0, l.1, v)));
+    let matched: Vec<Vec<Value>> = pairs.map(|(k, v, other)| vec![k, v, other]).collect();
+    let unmatched = L.iter().filter(|l| values_of(N, l.0).is_empty()).map(|l| vec![l.0, l.1, None]);
+    check("SELECT * FROM l JOIN n USING (k)", matched.clone());
+    check("SELECT * FROM l LEFT JOIN n USING (k)", matched.iter().cloned().chain(unmatched.clone()));
+    let alone = [(7, 2)].map(|(k, v)| vec![Some(k), None, Some(v)]);
+    let nulls = [vec![None, None, Some(10)]];
+    let with_r = L.iter().flat_map(|l| values_of(R, l.0).into_iter().map(|v| vec![l.0, l.1, v]));
+    let without_r = L.iter().filter(|l| values_of(R, l.0).is_empty()).map(|l| vec![l.0, l.1, None]);
+    check("SELECT * FROM l FULL JOIN r USING (k)", with_r.chain(without_r).chain(alone).chain(nulls));
+    check("SELECT k, v FROM l NATURAL JOIN n", L.iter().filter(|l| N.contains(l)).map(|l| vec![l.0, l.1]));
+}
