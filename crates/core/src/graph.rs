@@ -246,7 +246,7 @@ pub mod state_tables {
     pub const RIGHT: &str = "right";
     /// The aggregates of each group.
     pub const GROUPS: &str = "groups";
-    /// How often each value of an aggregate's argument occurs in each group; with the aggregate's number behind it.
+    /// How often each value of an argument occurs in each group; with the number of the first aggregate of it behind.
     pub const VALUES: &str = "values";
     /// What has ended but had no room to leave when a snapshot was taken.
     pub const DUE: &str = "due";
@@ -272,8 +272,8 @@ impl OperatorSpec {
             },
             OperatorSpec::Join(_) => vec![state_tables::LEFT.into(), state_tables::RIGHT.into()],
             OperatorSpec::GroupAggregate(aggregate) => {
-                let values = aggregate.counted(connections.retracts(0));
-                let values = values.map(|number| format!("{}{number}", state_tables::VALUES));
+                let sets = aggregate.value_sets(connections.retracts(0)).into_iter();
+                let values = sets.map(|calls| format!("{}{}", state_tables::VALUES, calls[0]));
                 std::iter::once(state_tables::GROUPS.to_string()).chain(values).collect()
             }
             OperatorSpec::Custom(factory) => factory.tables().into_iter().map(|table| table.name).collect(),
@@ -461,12 +461,21 @@ pub struct GroupAggregate {
 }
 
 impl GroupAggregate {
-    /// The calls whose values are counted in state tables of their own, given whether rows may be taken back.
-    pub fn counted(&self, retracts: bool) -> impl Iterator<Item = usize> + '_ {
-        let is_counted = move |call: &AggregateCall| {
-            call.distinct || retracts && matches!(call.function, AggregateFunction::Min | AggregateFunction::Max)
-        };
-        self.aggregates.iter().enumerate().filter(move |(_, call)| is_counted(call)).map(|(number, _)| number)
+    /// The calls whose values are counted in state tables of their own, given whether rows may be taken back: those
+    /// with the same arguments share one.
+    pub fn value_sets(&self, retracts: bool) -> Vec<Vec<usize>> {
+        let mut sets: Vec<Vec<usize>> = vec![];
+        for (number, call) in self.aggregates.iter().enumerate() {
+            let is_extremum = matches!(call.function, AggregateFunction::Min | AggregateFunction::Max);
+            if !(call.distinct || retracts && is_extremum) {
+                continue;
+            }
+            match sets.iter_mut().find(|set| self.aggregates[set[0]].args == call.args) {
+                Some(set) => set.push(number),
+                None => sets.push(vec![number]),
+            }
+        }
+        sets
     }
 }
 

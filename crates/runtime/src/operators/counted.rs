@@ -12,8 +12,9 @@ use std::sync::Arc;
 pub(super) struct Counted {
     name: String,
     schema: SchemaRef,
-    /// The columns that tell rows apart.
+    /// How many columns tell rows apart, in memory and in state.
     width: usize,
+    state_width: usize,
     table: GroupTable,
     counts: Vec<i64>,
     /// Milliseconds of processing time; 0 if nothing expires.
@@ -24,6 +25,12 @@ pub(super) struct Counted {
     dead: usize,
     numbers: Vec<u32>,
 }
+
+/// Makes the columns that tell rows apart in state from those that do in memory.
+pub(super) type Wire<'a> = &'a dyn Fn(Vec<ArrayRef>) -> Result<Vec<ArrayRef>>;
+
+/// They are the same.
+pub(super) const SAME: Wire<'static> = &|columns| Ok(columns);
 
 /// Tables with fewer dead rows than this are not made anew.
 const MIN_DEAD: usize = 4096;
@@ -46,12 +53,17 @@ impl Counted {
     }
 
     pub(super) fn new(table: &TableSpec) -> Result<Self> {
-        let width = table.key.len();
-        let types = table.schema.fields[..width].iter().map(|f| f.data_type.arrow()).collect();
+        let types = table.schema.fields[..table.key.len()].iter().map(|f| f.data_type.arrow()).collect();
+        Counted::with_types(table, types)
+    }
+
+    /// A table whose rows are told apart in memory by columns of other types than in state.
+    pub(super) fn with_types(table: &TableSpec, types: Vec<arrow::datatypes::DataType>) -> Result<Self> {
         Ok(Counted {
             name: table.name.clone(),
             schema: table.schema.arrow().clone(),
-            width,
+            width: types.len(),
+            state_width: table.key.len(),
             table: GroupTable::new(types)?,
             counts: vec![],
             touched: vec![],
@@ -65,6 +77,11 @@ impl Counted {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How many columns tell rows apart in memory.
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     /// How many numbers are in use, those of rows that are not there included.
@@ -148,8 +165,8 @@ impl Counted {
     }
 
     /// Makes the table anew from the rows that are there, and numbers them from 0; gives their old numbers, in order.
-    pub(super) fn rebuild(&mut self) -> Result<Vec<u32>> {
-        self.keep_deletes()?;
+    pub(super) fn rebuild(&mut self, wire: Wire<'_>) -> Result<Vec<u32>> {
+        self.keep_deletes(wire)?;
         let live: Vec<u32> = (0..self.counts.len() as u32).filter(|n| self.counts[*n as usize] != 0).collect();
         let columns = self.table.keys(&live)?;
         self.is_changed = live.iter().map(|n| self.is_changed[*n as usize]).collect();
@@ -164,14 +181,26 @@ impl Counted {
         Ok(live)
     }
 
+    /// Changes the columns that tell rows apart in memory; all rows are there, and keep their numbers.
+    pub(super) fn change_keys(&mut self, change: impl Fn(&mut Vec<ArrayRef>)) -> Result<()> {
+        let all: Vec<u32> = (0..self.counts.len() as u32).collect();
+        let mut columns = self.table.keys(&all)?;
+        change(&mut columns);
+        self.table = self.table.emptied()?;
+        let mut numbers = std::mem::take(&mut self.numbers);
+        self.table.lookup(&columns, all.len(), &mut numbers)?;
+        self.done(numbers);
+        Ok(())
+    }
+
     /// Notes the changed rows that are gone for the next snapshot.
-    fn keep_deletes(&mut self) -> Result<()> {
+    fn keep_deletes(&mut self, wire: Wire<'_>) -> Result<()> {
         let (gone, left): (Vec<u32>, Vec<u32>) = self.changed.iter().partition(|n| self.counts[**n as usize] == 0);
         self.changed = left;
         gone.iter().for_each(|n| self.is_changed[*n as usize] = false);
         if !gone.is_empty() {
-            let schema = Arc::new(self.schema.project(&(0..self.width).collect::<Vec<_>>())?);
-            self.deletes.push(RecordBatch::try_new(schema, self.table.keys(&gone)?)?);
+            let schema = Arc::new(self.schema.project(&(0..self.state_width).collect::<Vec<_>>())?);
+            self.deletes.push(RecordBatch::try_new(schema, wire(self.table.keys(&gone)?)?)?);
         }
         Ok(())
     }
@@ -180,14 +209,15 @@ impl Counted {
     pub(super) fn take_delta(
         &mut self,
         expired_below: Option<i64>,
+        wire: Wire<'_>,
         more: impl FnOnce(&[u32]) -> Result<Vec<ArrayRef>>,
     ) -> Result<TableDelta> {
-        self.keep_deletes()?;
+        self.keep_deletes(wire)?;
         let changed = std::mem::take(&mut self.changed);
         changed.iter().for_each(|n| self.is_changed[*n as usize] = false);
         let mut upserts = vec![];
         if !changed.is_empty() {
-            let mut columns = self.table.keys(&changed)?;
+            let mut columns = wire(self.table.keys(&changed)?)?;
             let of = |values: &[i64]| Int64Array::from_iter_values(changed.iter().map(|n| values[*n as usize]));
             columns.push(Arc::new(of(&self.counts)));
             columns.push(Arc::new(of(&self.touched)));
@@ -198,11 +228,11 @@ impl Counted {
         Ok(TableDelta { table: self.name.clone(), expired_below, deletes, upserts })
     }
 
-    /// Takes in stored rows; gives their numbers. The owner's columns start at [`Counted::more_at`].
-    pub(super) fn restore(&mut self, rows: &RecordBatch) -> Result<Vec<u32>> {
-        let numbers = self.find(&rows.columns()[..self.width], rows.num_rows())?;
+    /// Takes in stored rows, told apart by `columns` in memory and by as many as `width` in state; gives their numbers.
+    pub(super) fn restore(&mut self, columns: &[ArrayRef], rows: &RecordBatch, width: usize) -> Result<Vec<u32>> {
+        let numbers = self.find(columns, rows.num_rows())?;
         let of = |column: usize| rows.column(column).as_primitive::<Int64Type>().values();
-        let (counts, touched) = (of(self.width), of(self.width + 1));
+        let (counts, touched) = (of(width), of(width + 1));
         for (row, number) in numbers.iter().enumerate() {
             let at = *number as usize;
             self.dead -= usize::from(self.counts[at] == 0 && counts[row] != 0);
@@ -214,6 +244,6 @@ impl Counted {
 
     /// Where the owner's columns start in the state table.
     pub(super) fn more_at(&self) -> usize {
-        self.width + 2
+        self.state_width + 2
     }
 }

@@ -1,11 +1,11 @@
 //! Aggregates without a window: each batch brings the groups that it has rows of up to date.
 
 use super::aggregate::{Accumulator, accumulator, retractable, signs};
-use super::counted::Counted;
+use super::counted::{Counted, SAME};
 use super::value_counts::ValueCounts;
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt8Array, make_comparator};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt8Array, make_comparator};
 use arrow::compute::{SortOptions, interleave};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int32Type, SchemaRef};
 use millstream_core::graph::{AggregateFunction, Connections, GroupAggregate as Spec, state_tables};
 use millstream_core::operator::{
     Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
@@ -21,16 +21,22 @@ struct Call {
     accumulator: Box<dyn Accumulator>,
     /// How many of the table's columns are its state.
     state_columns: usize,
-    /// Its values, if it is told each only once.
-    values: Option<ValueCounts>,
     /// Whether a row with a NULL among several arguments doesn't count.
     skips_nulls: bool,
+}
+
+/// The values of calls that are told each of them only once, and have the same arguments.
+struct ValueSet {
+    calls: Vec<usize>,
+    args: Vec<usize>,
+    values: ValueCounts,
 }
 
 /// Keeps the aggregates of each group, and how many rows it has.
 pub(super) struct GroupAggregate {
     keys: Vec<usize>,
     calls: Vec<Call>,
+    sets: Vec<ValueSet>,
     retracts: bool,
     update_before: bool,
     ttl_ms: Option<i64>,
@@ -63,9 +69,10 @@ pub(super) fn tables(spec: &Spec, connections: &Connections) -> Result<Vec<Table
     let partitioned = spec.keys.len();
     let columns = Counted::fields("k", &keys);
     let mut tables = vec![Counted::table(state_tables::GROUPS.into(), columns, (0..partitioned).collect(), states)];
-    for number in spec.counted(retracts) {
-        let name = format!("{}{number}", state_tables::VALUES);
-        tables.push(ValueCounts::table(name, &keys, &spec.aggregates[number].arg_types, partitioned));
+    for calls in spec.value_sets(retracts) {
+        let name = format!("{}{}", state_tables::VALUES, calls[0]);
+        let types = &spec.aggregates[calls[0]].arg_types;
+        tables.push(ValueCounts::table(name, &keys, types, calls.len(), partitioned));
     }
     Ok(tables)
 }
@@ -79,26 +86,27 @@ impl GroupAggregate {
     pub(super) fn new(spec: &Spec, connections: &Connections) -> Result<Self> {
         let retracts = connections.retracts(0);
         let tables = tables(spec, connections)?;
-        let counted: Vec<usize> = spec.counted(retracts).collect();
         let mut calls = vec![];
-        for (number, call) in spec.aggregates.iter().enumerate() {
+        for call in &spec.aggregates {
             let plain = millstream_core::graph::AggregateCall { distinct: false, ..call.clone() };
-            let values = match counted.iter().position(|c| *c == number) {
-                Some(place) => Some(ValueCounts::new(&tables[place + 1])?),
-                None => None,
-            };
             calls.push(Call {
                 args: call.args.clone(),
                 filter: call.filter,
                 accumulator: if retracts { retractable(&plain)?.0 } else { accumulator(&plain)? },
                 state_columns: state_types(call, retracts)?.len(),
-                values,
                 skips_nulls: call.function == AggregateFunction::Count && call.args.len() > 1,
             });
+        }
+        let width = spec.keys.len().max(1);
+        let mut sets = vec![];
+        for (calls, table) in spec.value_sets(retracts).into_iter().zip(&tables[1..]) {
+            let values = ValueCounts::new(table, width, calls.len())?;
+            sets.push(ValueSet { args: spec.aggregates[calls[0]].args.clone(), calls, values });
         }
         Ok(GroupAggregate {
             keys: spec.keys.clone(),
             calls,
+            sets,
             retracts,
             update_before: connections.output.changelog.update_before,
             ttl_ms: spec.ttl_ms,
@@ -158,41 +166,38 @@ impl GroupAggregate {
         Some(signs)
     }
 
-    fn accumulate(
-        &mut self,
-        batch: &Batch,
-        keys: &[ArrayRef],
-        numbers: &[u32],
-        kinds: Option<&[i8]>,
-        now: i64,
-    ) -> Result<()> {
-        let now = self.ttl_ms.map(|_| now);
-        for call in &mut self.calls {
-            let args: Vec<ArrayRef> = call.args.iter().map(|column| batch.column(*column).clone()).collect();
-            let mut signs = match call.filter {
+    fn accumulate(&mut self, batch: &Batch, numbers: &[u32], kinds: Option<&[i8]>, now: Option<i64>) -> Result<()> {
+        let of = |columns: &[usize]| columns.iter().map(|c| batch.column(*c).clone()).collect::<Vec<ArrayRef>>();
+        let rows = Batch::insert_only(batch.rows.clone());
+        let mut of_calls: Vec<Option<Vec<i8>>> = vec![];
+        for call in &self.calls {
+            let mut of_rows = match signs(&rows, call.filter) {
                 None => kinds.map(<[i8]>::to_vec),
-                Some(_) => {
-                    let rows = Batch::insert_only(batch.rows.clone());
-                    let mut passing = signs(&rows, call.filter).unwrap_or_else(|| vec![1; numbers.len()]);
-                    if let Some(kinds) = kinds {
-                        passing.iter_mut().zip(kinds).for_each(|(sign, kind)| *sign *= kind);
-                    }
+                Some(mut passing) => {
+                    passing.iter_mut().zip(kinds.unwrap_or_default()).for_each(|(sign, kind)| *sign *= kind);
                     Some(passing)
                 }
             };
             if call.skips_nulls {
-                let signs = signs.get_or_insert_with(|| vec![1; numbers.len()]);
-                for (row, sign) in signs.iter_mut().enumerate() {
+                let args = of(&call.args);
+                let of_rows = of_rows.get_or_insert_with(|| vec![1; numbers.len()]);
+                for (row, sign) in of_rows.iter_mut().enumerate() {
                     if args.iter().any(|a| a.is_null(row)) {
                         *sign = 0;
                     }
                 }
             }
-            if let Some(values) = &mut call.values {
-                let columns: Vec<ArrayRef> = keys.iter().chain(&args).cloned().collect();
-                signs = Some(values.update(&columns, numbers.len(), signs.as_deref(), self.retracts, now)?);
+            of_calls.push(of_rows);
+        }
+        for set in &mut self.sets {
+            let own: Vec<_> = set.calls.iter().map(|call| of_calls[*call].take()).collect();
+            let transitions = set.values.update(numbers, &of(&set.args), &own, self.retracts, now)?;
+            for (call, transitions) in set.calls.iter().zip(transitions) {
+                of_calls[*call] = Some(transitions);
             }
-            call.accumulator.update(numbers, &args, signs.as_deref())?;
+        }
+        for (call, signs) in self.calls.iter_mut().zip(of_calls) {
+            call.accumulator.update(numbers, &of(&call.args), signs.as_deref())?;
         }
         Ok(())
     }
@@ -271,7 +276,7 @@ impl GroupAggregate {
         }
         let old = self.results(&live)?;
         let kinds = self.count(batch, &numbers);
-        self.accumulate(batch, &keys, &numbers, kinds.as_deref(), ctx.now_ms)?;
+        self.accumulate(batch, &numbers, kinds.as_deref(), now)?;
         self.emit(&touched, &was, &old, ctx)?;
         for group in touched {
             if self.groups.count(group) == 0 {
@@ -282,19 +287,31 @@ impl GroupAggregate {
         if let Some(ttl) = self.ttl_ms {
             self.sweep_at.get_or_insert(ctx.now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
         }
-        if self.groups.is_sparse() { self.rebuild() } else { Ok(()) }
+        let is_sparse = self.groups.is_sparse() || self.sets.iter().any(|set| set.values.is_sparse());
+        if is_sparse { self.rebuild() } else { Ok(()) }
     }
 
     /// Makes the table anew, without the groups that are gone.
     fn rebuild(&mut self) -> Result<()> {
-        let live = self.groups.rebuild()?;
+        let GroupAggregate { groups, sets, calls, .. } = self;
+        for set in sets.iter_mut() {
+            set.values.rebuild(|group| groups.count(group) > 0, &|columns| with_keys(groups, columns))?;
+        }
+        let before = groups.len();
+        let live = groups.rebuild(SAME)?;
+        let mut new = vec![0; before];
+        live.iter().zip(0..).for_each(|(old, group)| new[*old as usize] = group);
+        for set in sets {
+            set.values.renumber(|old| new[old as usize])?;
+        }
+        calls.iter_mut().for_each(|call| call.accumulator.keep(&live));
         self.batch_of = vec![0; live.len()];
-        self.calls.iter_mut().for_each(|call| call.accumulator.keep(&live));
         Ok(())
     }
 
     fn restore_groups(&mut self, rows: &RecordBatch) -> Result<()> {
-        let numbers = self.groups.restore(rows)?;
+        let width = self.groups.width();
+        let numbers = self.groups.restore(&rows.columns()[..width], rows, width)?;
         self.resize();
         let mut rest = &rows.columns()[self.groups.more_at()..];
         for call in &mut self.calls {
@@ -311,19 +328,29 @@ impl GroupAggregate {
     }
 
     fn restore_values(&mut self, table: &str, rows: &RecordBatch) -> Result<()> {
-        let width = self.keys.len().max(1);
-        let unknown = || Error::state(format!("unknown state table {table}"));
-        let named = |call: &Call| call.values.as_ref().is_some_and(|values| values.name() == table);
-        let number = self.calls.iter().position(named).ok_or_else(unknown)?;
+        let width = self.groups.width();
         let groups = self.find(&rows.columns()[..width], rows.num_rows())?;
-        let call = &mut self.calls[number];
-        let columns = call.values.as_mut().ok_or_else(unknown)?.restore(rows)?;
-        if call.state_columns == 0 {
-            call.accumulator.update(&groups, &columns[width..], None)?;
+        let set = self.sets.iter_mut().find(|set| set.values.name() == table);
+        let set = set.ok_or_else(|| Error::state(format!("unknown state table {table}")))?;
+        let values = set.values.restore(&groups, rows)?;
+        for (place, number) in set.calls.iter().enumerate() {
+            let call = &mut self.calls[*number];
+            if call.state_columns == 0 {
+                call.accumulator.update(&groups, values, set.values.stored_signs(rows, place).as_deref())?;
+            }
         }
         self.groups.done(groups);
         Ok(())
     }
+}
+
+/// The columns of values in state: their groups' keys in place of their numbers.
+fn with_keys(groups: &Counted, mut columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    let numbers = columns.remove(0);
+    let numbers: Vec<u32> = numbers.as_primitive::<Int32Type>().values().iter().map(|group| *group as u32).collect();
+    let mut all = groups.columns(&numbers)?;
+    all.append(&mut columns);
+    Ok(all)
 }
 
 /// State that may expire is looked through no more often than this; milliseconds.
@@ -369,12 +396,8 @@ impl Operator for GroupAggregate {
             self.groups.set(group, 0);
             self.clear(group);
         }
+        self.sets.iter_mut().for_each(|set| set.values.expire(bound, ctx.now_ms));
         self.rebuild()?;
-        for call in &mut self.calls {
-            if let Some(values) = &mut call.values {
-                values.expire(bound, ctx.now_ms)?;
-            }
-        }
         self.expired_below = Some(bound);
         self.sweep_at = (self.groups.len() > 0).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
         Ok(Progress::Done)
@@ -394,8 +417,8 @@ impl Operator for GroupAggregate {
 
     fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
         let expired = self.expired_below.take();
-        let GroupAggregate { groups, calls, .. } = self;
-        let delta = groups.take_delta(expired, |changed| {
+        let GroupAggregate { groups, calls, sets, .. } = self;
+        let delta = groups.take_delta(expired, SAME, |changed| {
             let mut columns = vec![];
             for call in calls.iter().filter(|call| call.state_columns > 0) {
                 columns.extend(call.accumulator.state(changed)?);
@@ -403,10 +426,8 @@ impl Operator for GroupAggregate {
             Ok(columns)
         })?;
         let mut tables = vec![delta];
-        for call in &mut self.calls {
-            if let Some(values) = &mut call.values {
-                tables.push(values.take_delta(expired)?);
-            }
+        for set in sets {
+            tables.push(set.values.take_delta(expired, &|columns| with_keys(groups, columns))?);
         }
         Ok(StateDelta { tables, instance: None })
     }

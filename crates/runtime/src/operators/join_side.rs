@@ -1,6 +1,6 @@
 //! One side of a join: its rows, by join key.
 
-use super::counted::Counted;
+use super::counted::{Counted, SAME};
 use super::groups::GroupTable;
 use super::watermark::column_ms;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -195,7 +195,7 @@ impl Side {
 
     /// Makes the tables anew from the rows that are there, adding their keys to `keys`.
     pub(super) fn rebuild(&mut self, keys: &mut GroupTable) -> Result<()> {
-        let live = self.rows.rebuild()?;
+        let live = self.rows.rebuild(SAME)?;
         if self.counts_matches {
             self.matches = live.iter().map(|n| self.matches[*n as usize]).collect();
         }
@@ -225,7 +225,8 @@ impl Side {
 
     /// Takes in stored rows.
     pub(super) fn restore(&mut self, rows: &RecordBatch, keys: &mut GroupTable) -> Result<()> {
-        let numbers = self.rows.restore(rows)?;
+        let width = self.rows.width();
+        let numbers = self.rows.restore(&rows.columns()[..width], rows, width)?;
         self.resize();
         let columns = rows.columns();
         self.set_times(columns, &numbers)?;
@@ -243,7 +244,7 @@ impl Side {
     /// What changed since this was last asked.
     pub(super) fn take_delta(&mut self, expired_below: Option<i64>) -> Result<TableDelta> {
         let Side { rows, matches, counts_matches, .. } = self;
-        rows.take_delta(expired_below, |changed| {
+        rows.take_delta(expired_below, SAME, |changed| {
             let column = || Int64Array::from_iter_values(changed.iter().map(|n| matches[*n as usize]));
             Ok(if *counts_matches { vec![Arc::new(column()) as ArrayRef] } else { vec![] })
         })
