@@ -1,6 +1,7 @@
 //! Typed views of a function's arguments, and the builders that run a function row by row.
 
 use arrow::array::*;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType as ArrowType, TimeUnit};
 use millstream_core::expr::{Columnar, EvalContext};
 use millstream_core::{DataType, Error, Result};
@@ -297,7 +298,7 @@ pub(crate) fn boolean_with<S: Default>(
 ) -> Kernel {
     Arc::new(move |a| {
         let mut state = S::default();
-        Ok(Arc::new((0..a.rows).map(|i| f(&mut state, a, i)).collect::<BooleanArray>()))
+        Ok(Arc::new(booleans(a.rows, |i| f(&mut state, a, i))))
     })
 }
 
@@ -307,7 +308,7 @@ pub(crate) fn int_with<S: Default>(
 ) -> Kernel {
     Arc::new(move |a| {
         let mut state = S::default();
-        int_array((0..a.rows).map(|i| f(&mut state, a, i)).collect(), &a.out.arrow())
+        int_array(integers(a.rows, |i| f(&mut state, a, i)), &a.out.arrow())
     })
 }
 
@@ -329,7 +330,29 @@ pub(crate) fn try_bytes(f: impl Fn(&Args<'_>, usize) -> Result<Option<Vec<u8>>> 
 
 /// A function that gives an integer or a temporal value, in the unit of its carrier; out of range wraps.
 pub(crate) fn int(f: impl Fn(&Args<'_>, usize) -> Option<i64> + Send + Sync + 'static) -> Kernel {
-    try_int(move |a, i| Ok(f(a, i)))
+    Arc::new(move |a| int_array(integers(a.rows, |i| f(a, i)), &a.out.arrow()))
+}
+
+/// An integer for each of `rows`; `None` is NULL.
+fn integers(rows: usize, mut f: impl FnMut(usize) -> Option<i64>) -> Int64Array {
+    let mut values = Vec::with_capacity(rows);
+    let valid = BooleanBuffer::collect_bool(rows, |i| {
+        let value = f(i);
+        values.push(value.unwrap_or(0));
+        value.is_some()
+    });
+    Int64Array::new(values.into(), Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0))
+}
+
+/// A truth value for each of `rows`; `None` is NULL.
+fn booleans(rows: usize, mut f: impl FnMut(usize) -> Option<bool>) -> BooleanArray {
+    let mut known = Vec::with_capacity(rows);
+    let values = BooleanBuffer::collect_bool(rows, |i| {
+        let value = f(i);
+        known.push(value.is_some());
+        value == Some(true)
+    });
+    BooleanArray::new(values, Some(NullBuffer::from(known)).filter(|nulls| nulls.null_count() > 0))
 }
 
 /// [`int`] that may fail.
@@ -337,6 +360,18 @@ pub(crate) fn try_int(f: impl Fn(&Args<'_>, usize) -> Result<Option<i64>> + Send
     Arc::new(move |a| {
         let values = (0..a.rows).map(|i| f(a, i)).collect::<Result<Int64Array>>()?;
         int_array(values, &a.out.arrow())
+    })
+}
+
+/// A function that gives part of a text, with something kept from row to row of a batch; `None` is NULL.
+pub(crate) fn part_with<S: Default>(
+    f: impl for<'a> Fn(&mut S, &Args<'a>, usize) -> Option<&'a str> + Send + Sync + 'static,
+) -> Kernel {
+    Arc::new(move |a| {
+        let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 16);
+        let mut state = S::default();
+        (0..a.rows).for_each(|i| builder.append_option(f(&mut state, a, i)));
+        Ok(Arc::new(builder.finish()))
     })
 }
 
@@ -368,7 +403,7 @@ pub(crate) fn try_double(f: impl Fn(&Args<'_>, usize) -> Result<Option<f64>> + S
 
 /// A function that gives a truth value.
 pub(crate) fn boolean(f: impl Fn(&Args<'_>, usize) -> Option<bool> + Send + Sync + 'static) -> Kernel {
-    Arc::new(move |a| Ok(Arc::new((0..a.rows).map(|i| f(a, i)).collect::<BooleanArray>())))
+    Arc::new(move |a| Ok(Arc::new(booleans(a.rows, |i| f(a, i)))))
 }
 
 /// A function that gives a decimal of the result's scale; what doesn't fit its precision is NULL.

@@ -1,16 +1,19 @@
 //! `+ - * / %` over numbers, timestamps and intervals, with Flink's result types.
 
-use crate::args::{Args, Kernel, int, try_int};
+use crate::args::{Arg, Args, Kernel, int, try_int, view};
 use crate::calendar::{DAY_MS, add_months};
 use crate::cast::{implicit, pack};
 use crate::decimal;
 use crate::node;
 use crate::typing::common_type;
-use arrow::array::{ArrayRef, AsArray, Decimal128Builder};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{Float32Type, Float64Type};
+use arrow::datatypes::{Float32Type, Float64Type, TimestampMillisecondType};
+use millstream_core::expr::Columnar;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// `l op r`; `None` if these types have no such operation.
@@ -78,41 +81,88 @@ fn divides_safely(divisor: &ExprRef) -> bool {
     value.is_some_and(|v| !matches!(v, 0 | -1))
 }
 
-/// What rounds nowhere: sums at the larger scale, products at the sum of the scales. Else [`decimal::apply`].
-fn exact(op: char, s1: u8, s2: u8, s: u8) -> Option<Box<dyn Fn(i128, i128) -> Option<i128> + Send + Sync>> {
-    let common = s1.max(s2);
-    let (up1, up2) = (decimal::pow10(u32::from(common - s1)), decimal::pow10(u32::from(common - s2)));
-    match op {
-        '+' if s == common => Some(Box::new(move |x, y| x.checked_mul(up1)?.checked_add(y.checked_mul(up2)?))),
-        '-' if s == common => Some(Box::new(move |x, y| x.checked_mul(up1)?.checked_sub(y.checked_mul(up2)?))),
-        '*' if s == s1 + s2 => Some(Box::new(i128::checked_mul)),
-        _ => None,
+/// `x * y`; of two numbers of 64 bits it is a single instruction.
+fn product(x: i128, y: i128) -> Option<i128> {
+    match (i64::try_from(x), i64::try_from(y)) {
+        (Ok(x), Ok(y)) => Some(i128::from(x) * i128::from(y)),
+        _ => x.checked_mul(y),
     }
 }
 
+/// The digits of a column of decimals or integers, one for a constant; anything where it is NULL.
+fn digits(column: &Columnar) -> Result<Cow<'_, [i128]>> {
+    Ok(match view(column.array())? {
+        Arg::Dec(array) => Cow::Borrowed(array.values()),
+        Arg::I64(array) => array.values().iter().map(|v| i128::from(*v)).collect(),
+        other => (0..column.array().len()).map(|i| other.dec(i).unwrap_or(0)).collect(),
+    })
+}
+
 fn decimals(op: char, s1: u8, s2: u8, (p, s): (u8, u8)) -> Kernel {
-    let exact = exact(op, s1, s2, s);
+    let common = s1.max(s2);
+    let (up1, up2) = (decimal::pow10(u32::from(common - s1)), decimal::pow10(u32::from(common - s2)));
     // The least magnitude that doesn't fit.
     let limit = decimal::pow10(u32::from(p)).unsigned_abs();
     Arc::new(move |a| {
-        let mut values = Decimal128Builder::with_capacity(a.rows);
-        for i in 0..a.rows {
-            values.append_option(match (a.dec(0, i), a.dec(1, i)) {
-                (Some(_), Some(0)) if matches!(op, '/' | '%') => {
-                    return Err(Error::data("division by zero").hint("NULLIF(divisor, 0) gives NULL instead"));
-                }
-                (Some(x), Some(y)) => {
-                    let value = match &exact {
-                        Some(exact) => exact(x, y),
-                        None => decimal::apply(op, x, s1, y, s2, s),
-                    };
-                    value.filter(|v| v.unsigned_abs() < limit)
-                }
-                _ => None,
-            });
+        let (x, y) = (digits(&a.columns[0])?, digits(&a.columns[1])?);
+        let nulls = NullBuffer::union(nulls(a, 0).as_ref(), nulls(a, 1).as_ref());
+        if matches!(op, '/' | '%') {
+            let is_valid = |i: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(i));
+            let at = |i: usize| y[a.row(1, i)];
+            if (0..a.rows).any(|i| at(i) == 0 && is_valid(i)) {
+                return Err(Error::data("division by zero").hint("NULLIF(divisor, 0) gives NULL instead"));
+            }
         }
-        Ok(Arc::new(values.finish().with_precision_and_scale(p, s as i8)?))
+        // What rounds nowhere: sums at the larger scale, products at the sum of the scales.
+        let values = match op {
+            '+' if s == common => {
+                each(a, &x, &y, limit, nulls, |x, y| x.checked_mul(up1)?.checked_add(y.checked_mul(up2)?))
+            }
+            '-' if s == common => {
+                each(a, &x, &y, limit, nulls, |x, y| x.checked_mul(up1)?.checked_sub(y.checked_mul(up2)?))
+            }
+            '*' if s == s1 + s2 => each(a, &x, &y, limit, nulls, product),
+            _ => each(a, &x, &y, limit, nulls, |x, y| decimal::apply(op, x, s1, y, s2, s)),
+        };
+        Ok(Arc::new(values.with_precision_and_scale(p, s as i8)?))
     })
+}
+
+/// Where argument `k` is NULL.
+fn nulls(a: &Args<'_>, k: usize) -> Option<NullBuffer> {
+    let nulls = a.columns[k].array().nulls().filter(|nulls| nulls.null_count() > 0)?;
+    Some(if a.columns[k].is_scalar() { NullBuffer::new_null(a.rows) } else { nulls.clone() })
+}
+
+/// `f` of each row's digits; NULL where it gives none, where it reaches `limit`, and where `nulls` says so.
+fn each(
+    a: &Args<'_>,
+    x: &[i128],
+    y: &[i128],
+    limit: u128,
+    nulls: Option<NullBuffer>,
+    f: impl Fn(i128, i128) -> Option<i128>,
+) -> Decimal128Array {
+    let mut values = Vec::with_capacity(a.rows);
+    let fit = BooleanBuffer::collect_bool(a.rows, |i| {
+        let value = f(x[a.row(0, i)], y[a.row(1, i)]).filter(|v| v.unsigned_abs() < limit);
+        values.push(value.unwrap_or(0));
+        value.is_some()
+    });
+    let fit = Some(NullBuffer::new(fit)).filter(|nulls| nulls.null_count() > 0);
+    Decimal128Array::new(values.into(), NullBuffer::union(nulls.as_ref(), fit.as_ref()))
+}
+
+/// Times of milliseconds moved by a constant; `None` if there are other arguments, or one of them leaves 64 bits.
+fn shift_all(a: &Args<'_>, sign: i64) -> Option<ArrayRef> {
+    let [times, by] = a.columns else { return None };
+    let times = times.array().as_primitive_opt::<TimestampMillisecondType>().filter(|_| !times.is_scalar())?;
+    let by = a.int(1, 0).filter(|_| by.is_scalar())?.wrapping_mul(sign);
+    if times.values().iter().fold(false, |over, time| over | time.overflowing_add(by).1) {
+        return None;
+    }
+    let moved = times.unary::<_, TimestampMillisecondType>(|time| time.wrapping_add(by));
+    Some(Arc::new(moved.with_data_type(times.data_type().clone())))
 }
 
 fn temporal(op: char, l: ExprRef, r: ExprRef, nullable: bool) -> Result<Option<ExprRef>> {
@@ -127,11 +177,12 @@ fn temporal(op: char, l: ExprRef, r: ExprRef, nullable: bool) -> Result<Option<E
         ('+' | '-', t, i) if t.is_temporal() && i.is_interval() => {
             let months = matches!(i, IntervalYearMonth);
             let kind = lk.clone();
-            make(
-                lk.clone(),
-                vec![l, r],
-                int(move |a, row| shift(&kind, a.instant(0, row)?, a.int(1, row)?, sign, months)),
-            )
+            let one = int(move |a, row| shift(&kind, a.instant(0, row)?, a.int(1, row)?, sign, months));
+            let kernel: Kernel = Arc::new(move |a| match if months { None } else { shift_all(a, sign) } {
+                Some(moved) => Ok(moved),
+                None => one(a),
+            });
+            make(lk.clone(), vec![l, r], kernel)
         }
         ('-', a, b) if a.is_temporal() && b.is_temporal() => {
             make(IntervalDayTime, vec![l, r], int(|a, i| Some(a.instant(0, i)?.0 - a.instant(1, i)?.0)))

@@ -179,6 +179,10 @@ pub(crate) fn cast_array(
         (Decimal(_, s), Float) => {
             Ok(Arc::new((0..rows).map(|i| arg.dec(i).map(|v| to_f64(v, *s) as f32)).collect::<Float32Array>()))
         }
+        (Decimal(q, r), Decimal(p, s)) if r == s && q <= p => {
+            let values = array.as_primitive::<arrow::datatypes::Decimal128Type>().clone();
+            Ok(Arc::new(values.with_precision_and_scale(*p, *s as i8)?))
+        }
         (a, Decimal(p, s)) => {
             let convert = |i: usize| -> Option<i128> {
                 let v = match a {

@@ -14,6 +14,9 @@ use millstream_core::{ExprRef, Result, TypeKind};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// Texts of an IN that are compared one by one.
+const FEW_TEXTS: usize = 8;
+
 /// `l op r`; `None` if the types can't be compared.
 pub(crate) fn compare(op: &'static str, l: &ExprRef, r: &ExprRef, zone: &SessionZone) -> Result<Option<ExprRef>> {
     let Some(common) = comparison_type(l.data_type(), r.data_type()) else { return Ok(None) };
@@ -172,8 +175,14 @@ fn in_set(x: &ExprRef, list: &[ExprRef], common: &millstream_core::DataType, zon
         }
     }
     let out = TypeKind::Boolean.nullable().with_nullable(x.data_type().nullable || has_null);
+    // To compare with a few texts, which mostly differ in length, is cheaper than to hash.
+    let few: Option<Vec<String>> = (texts.len() <= FEW_TEXTS).then(|| texts.iter().cloned().collect());
+    let has = move |text: &str| match &few {
+        Some(few) => few.iter().any(|t| t == text),
+        None => texts.contains(text),
+    };
     let kernel = boolean(move |a, i| {
-        let found = if is_text { texts.contains(a.str(0, i)?) } else { ints.contains(&a.int(0, i)?) };
+        let found = if is_text { has(a.str(0, i)?) } else { ints.contains(&a.int(0, i)?) };
         if found || !has_null { Some(found) } else { None }
     });
     Ok(node::call("IN", vec![x], out, kernel))

@@ -18,6 +18,7 @@ mod like;
 mod logic;
 mod node;
 mod parse;
+mod select;
 mod typing;
 
 #[cfg(test)]

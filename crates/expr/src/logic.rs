@@ -2,9 +2,10 @@
 
 use crate::args::{Args, Kernel, boolean};
 use crate::node::{self, FieldAccess};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array};
+use crate::select::select;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, UInt32Array, new_null_array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute;
-use arrow::compute::kernels::zip::zip;
 use millstream_core::expr::{Columnar, EvalContext};
 use millstream_core::{Batch, DataType, Error, Expr, ExprRef, Result, TypeKind};
 use std::fmt;
@@ -157,21 +158,59 @@ impl fmt::Display for Case {
     }
 }
 
-/// Puts the parts together: part `k` holds the rows `rows_of[k]` of `n`.
-fn gather(parts: &[ArrayRef], rows_of: &[Vec<u32>], n: usize) -> Result<ArrayRef> {
-    let mut from = vec![(0, 0); n];
-    for (k, rows) in rows_of.iter().enumerate() {
-        for (i, row) in rows.iter().enumerate() {
-            from[*row as usize] = (k, i);
-        }
-    }
-    let arrays: Vec<&dyn Array> = parts.iter().map(|a| a.as_ref()).collect();
-    Ok(compute::interleave(&arrays, &from)?)
-}
-
 /// Whether it is there already: choosing among such values needs no picking of rows.
 fn is_at_hand(expr: &ExprRef) -> bool {
-    expr.as_literal().is_some() || expr.as_column().is_some()
+    let is_field = || expr.as_field().is_some() && expr.children().into_iter().all(is_at_hand);
+    expr.as_literal().is_some() || expr.as_column().is_some() || is_field()
+}
+
+/// The rows for which `values` is TRUE.
+fn holding(values: &BooleanArray) -> BooleanBuffer {
+    match values.nulls() {
+        None => values.values().clone(),
+        Some(nulls) => values.values() & nulls.inner(),
+    }
+}
+
+/// Values for some rows each, to be put together.
+struct Parts {
+    arrays: Vec<ArrayRef>,
+    /// Of each row the part and the place there.
+    from: Vec<(usize, usize)>,
+}
+
+impl Parts {
+    fn new(rows: usize) -> Self {
+        Parts { arrays: vec![], from: vec![(0, 0); rows] }
+    }
+    /// `array` has the values of `rows`, in this order.
+    fn push(&mut self, array: ArrayRef, rows: impl Iterator<Item = usize>) {
+        rows.enumerate().for_each(|(i, row)| self.from[row] = (self.arrays.len(), i));
+        self.arrays.push(array);
+    }
+    fn push_value(&mut self, value: &ExprRef, rows: &BooleanBuffer, batch: &Batch, ctx: &EvalContext) -> Result<()> {
+        let part = self.arrays.len();
+        if rows.count_set_bits() == 0 {
+            return Ok(());
+        }
+        if is_at_hand(value) {
+            let value = value.evaluate(batch, ctx)?;
+            let is_one = value.is_scalar();
+            rows.set_indices().for_each(|row| self.from[row] = (part, if is_one { 0 } else { row }));
+            self.arrays.push(value.array().clone());
+            return Ok(());
+        }
+        let indices: Vec<u32> = rows.set_indices().map(|row| row as u32).collect();
+        self.push(subset(value, batch, &indices, ctx)?, rows.set_indices());
+        Ok(())
+    }
+    fn finish(mut self) -> Result<ArrayRef> {
+        if self.arrays.len() == 1 && self.arrays[0].len() == self.from.len() {
+            return Ok(self.arrays.remove(0));
+        }
+        let arrays: Vec<&dyn Array> = self.arrays.iter().map(|a| a.as_ref()).collect();
+        Ok(compute::interleave(&arrays, &self.from)?)
+    }
 }
 
 impl Case {
@@ -186,12 +225,30 @@ impl Case {
         let mut result = otherwise.evaluate(batch, ctx)?;
         for [condition, value] in branches.iter().rev() {
             let Ok(holds) = condition.evaluate(batch, ctx) else { return Ok(None) };
-            let holds = holds.into_array(batch.num_rows())?;
-            let value = value.evaluate(batch, ctx)?;
-            let chosen = zip(truth(&holds)?, &*value.datum(), &*result.datum())?;
-            result = Columnar::Array(chosen);
+            let holds = holding(truth(&holds.into_array(batch.num_rows())?)?);
+            result = Columnar::Array(select(&holds, &value.evaluate(batch, ctx)?, &result)?);
         }
         Ok(Some(result))
+    }
+
+    /// The rows of `open` for which the condition holds.
+    fn take(condition: &ExprRef, open: &BooleanBuffer, batch: &Batch, ctx: &EvalContext) -> Result<BooleanBuffer> {
+        let (rows, count) = (open.len(), open.count_set_bits());
+        // Over all rows is cheaper than to pick those that are open, unless these are few, or it fails for another.
+        if condition.is_deterministic() && count * FEW_PART >= rows {
+            match condition.evaluate(batch, ctx) {
+                Ok(holds) => return Ok(&holding(truth(&holds.into_array(rows)?)?) & open),
+                Err(e) if count == rows => return Err(e),
+                Err(_) => {}
+            }
+        }
+        let indices: Vec<u32> = open.set_indices().map(|row| row as u32).collect();
+        let holds = subset(condition, batch, &indices, ctx)?;
+        let holds = holding(truth(&holds)?);
+        let mut taken = BooleanBufferBuilder::new(rows);
+        taken.append_n(rows, false);
+        holds.set_indices().for_each(|i| taken.set_bit(indices[i] as usize, true));
+        Ok(taken.finish())
     }
 }
 
@@ -207,36 +264,21 @@ impl Expr for Case {
         if let Some(result) = self.choose(batch, ctx)? {
             return Ok(result);
         }
-        let mut remaining: Vec<u32> = (0..n as u32).collect();
-        let (mut parts, mut rows_of) = (Vec::new(), Vec::new());
-        let mut push = |value: &ExprRef, rows: Vec<u32>| -> Result<()> {
-            if !rows.is_empty() {
-                parts.push(subset(value, batch, &rows, ctx)?);
-                rows_of.push(rows);
-            }
-            Ok(())
-        };
+        let mut open = BooleanBuffer::new_set(n);
+        let mut parts = Parts::new(n);
         let (branches, otherwise) = self.children.as_chunks::<2>();
         for [condition, value] in branches {
-            if remaining.is_empty() {
+            if open.count_set_bits() == 0 {
                 break;
             }
-            let holds = subset(condition, batch, &remaining, ctx)?;
-            let holds = truth(&holds)?;
-            let (mut taken, mut left) = (Vec::new(), Vec::new());
-            for (i, row) in remaining.iter().enumerate() {
-                if at(holds, i) == Some(true) { taken.push(*row) } else { left.push(*row) }
-            }
-            push(value, taken)?;
-            remaining = left;
+            let taken = Case::take(condition, &open, batch, ctx)?;
+            parts.push_value(value, &taken, batch, ctx)?;
+            open = &open & &!&taken;
         }
         if let Some(otherwise) = otherwise.first() {
-            push(otherwise, remaining)?;
+            parts.push_value(otherwise, &open, batch, ctx)?;
         }
-        if parts.len() == 1 {
-            return Ok(Columnar::Array(parts.remove(0)));
-        }
-        Ok(Columnar::Array(gather(&parts, &rows_of, n)?))
+        Ok(Columnar::Array(parts.finish()?))
     }
     fn is_lazy(&self) -> bool {
         true
@@ -281,7 +323,7 @@ impl Expr for Coalesce {
         {
             let known = compute::is_not_null(&first)?;
             let other = other.evaluate(batch, ctx)?;
-            return Ok(Columnar::Array(zip(&known, &first, &*other.datum())?));
+            return Ok(Columnar::Array(select(known.values(), &Columnar::Array(first), &other)?));
         }
         let missing = |part: &ArrayRef, rows: &[u32]| -> Vec<u32> {
             rows.iter().enumerate().filter(|(i, _)| part.is_null(*i)).map(|(_, r)| *r).collect()
@@ -289,17 +331,18 @@ impl Expr for Coalesce {
         let all: Vec<u32> = (0..n as u32).collect();
         let mut remaining = missing(&first, &all);
         // Rows that are NULL in a part are overwritten by the parts that follow.
-        let (mut parts, mut rows_of) = (vec![first], vec![all]);
+        let mut parts = Parts::new(n);
+        parts.push(first, 0..n);
         for other in others {
             let part = subset(other, batch, &remaining, ctx)?;
             let next = missing(&part, &remaining);
-            parts.push(part);
-            rows_of.push(std::mem::replace(&mut remaining, next));
+            parts.push(part, remaining.iter().map(|row| *row as usize));
+            remaining = next;
             if remaining.is_empty() {
                 break;
             }
         }
-        Ok(Columnar::Array(gather(&parts, &rows_of, n)?))
+        Ok(Columnar::Array(parts.finish()?))
     }
     fn is_lazy(&self) -> bool {
         true

@@ -176,8 +176,12 @@ impl Expr for FieldAccess {
         let fields = array.as_struct_opt().ok_or_else(|| Error::internal("a field is read of what is no row"))?;
         let mut column = fields.column(self.position).clone();
         if let Some(nulls) = array.nulls() {
-            let absent = arrow::array::BooleanArray::new(!nulls.inner(), None);
-            column = arrow::compute::nullif(&column, &absent)?;
+            // What makes rows often gives their fields the same NULLs.
+            let are_known = column.nulls().is_some_and(|own| own.inner().ptr_eq(nulls.inner()));
+            if !are_known {
+                let absent = arrow::array::BooleanArray::new(!nulls.inner(), None);
+                column = arrow::compute::nullif(&column, &absent)?;
+            }
         }
         Ok(if row.is_scalar() { Columnar::Scalar(column) } else { Columnar::Array(column) })
     }

@@ -1,12 +1,16 @@
 //! Nexmark's events, a column at a time: only what is asked for is made.
 
 use super::config::Config;
+use super::text::Texts;
 use crate::datagen::sequence::{below, mix, unit};
 use arrow::array::*;
-use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::DataType as ArrowType;
 use millstream_core::{Error, Result, Schema, TypeKind};
-use std::sync::Arc;
+use std::cell::OnceCell;
+use std::hint::select_unpredictable;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
 const FIRST_PERSON_ID: u64 = 1000;
 const FIRST_AUCTION_ID: u64 = 1000;
@@ -18,15 +22,6 @@ const ACTIVE_PEOPLE: u64 = 1000;
 const AUCTIONS_IN_FLIGHT: u64 = 100;
 /// Every so many people and auctions there is a hot one.
 const HOT_EVERY: u64 = 100;
-const CHANNELS: u64 = 10_000;
-
-const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
-const CITIES: [&str; 10] =
-    ["Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"];
-const FIRST_NAMES: [&str; 11] =
-    ["Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"];
-const LAST_NAMES: [&str; 9] = ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
-const HOT_CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
 
 /// The kinds of events, by the values of `event_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +34,7 @@ enum Kind {
 /// A value of an event. Each draws its random bits from the event's number and itself, so that it
 /// doesn't depend on which others are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     PersonId,
     PersonName,
     Email,
@@ -110,13 +105,11 @@ impl Plan {
         Ok(Plan(columns.collect::<Result<_, String>>()?))
     }
 
-    /// The columns of the events `ids`.
-    pub(super) fn generate(&self, config: &Config, ids: &[u64]) -> Result<Vec<ArrayRef>> {
-        let events = Events::new(config, ids);
+    /// The columns of the events `ids`, which ascend.
+    pub(super) fn generate(&self, config: &Config, texts: &Texts, ids: &[u64]) -> Result<Vec<ArrayRef>> {
+        let events = Events::new(config, texts, ids);
         let columns = self.0.iter().map(|column| match column {
-            Column::EventType => {
-                Ok(Arc::new(Int32Array::from_iter_values(events.kinds.iter().map(|k| *k as i32))) as ArrayRef)
-            }
+            Column::EventType => Ok(events.types()),
             Column::Event { kind, arrow, values } => events.event(*kind, arrow, values),
         });
         columns.collect()
@@ -161,43 +154,66 @@ fn is_text(kind: &TypeKind) -> bool {
     matches!(kind, TypeKind::VarChar(_))
 }
 
+/// Consecutive rows whose events are of one kind and of one round of `people + auctions + bids`.
+struct Stretch {
+    kind: Kind,
+    rows: Range<usize>,
+    round: u64,
+    /// The number of the round's first event.
+    start: u64,
+}
+
 /// A batch of events: what all columns need to know of each.
 struct Events<'a> {
     config: &'a Config,
+    texts: &'a Texts,
     ids: &'a [u64],
-    kinds: Vec<Kind>,
-    /// Which round of `people + auctions + bids` it is in, and where there.
-    places: Vec<(u64, u64)>,
+    stretches: Vec<Stretch>,
+    /// The time of each event, milliseconds.
+    times: OnceCell<ScalarBuffer<i64>>,
+    /// The channel of each event that is a bid.
+    channels: OnceCell<Vec<u32>>,
 }
 
 impl<'a> Events<'a> {
-    fn new(config: &'a Config, ids: &'a [u64]) -> Self {
+    fn new(config: &'a Config, texts: &'a Texts, ids: &'a [u64]) -> Self {
         let total = config.people + config.auctions + config.bids;
-        let mut places = Vec::with_capacity(ids.len());
-        let mut kinds = Vec::with_capacity(ids.len());
-        let (mut last, mut round, mut offset) = (0, 0, 0);
-        for id in ids {
-            // Numbers are close together, so most stay in their round, and no division is needed.
-            offset += id - last;
-            last = *id;
-            if offset >= total {
-                round += offset / total;
-                offset %= total;
-            }
-            places.push((round, offset));
-            kinds.push(match offset {
-                o if o < config.people => Kind::Person,
-                o if o < config.people + config.auctions => Kind::Auction,
-                _ => Kind::Bid,
-            });
+        let mut stretches = Vec::new();
+        let mut row = 0;
+        while let Some(id) = ids.get(row) {
+            let round = id / total;
+            let start = round * total;
+            let (kind, end) = match id - start {
+                offset if offset < config.people => (Kind::Person, start + config.people),
+                offset if offset < config.people + config.auctions => {
+                    (Kind::Auction, start + config.people + config.auctions)
+                }
+                _ => (Kind::Bid, start + total),
+            };
+            let most = ids.len().min(row + (end - id) as usize);
+            let next = row + ids[row..most].partition_point(|id| *id < end);
+            stretches.push(Stretch { kind, rows: row..next, round, start });
+            row = next;
         }
-        Events { config, ids, kinds, places }
+        Events { config, texts, ids, stretches, times: OnceCell::new(), channels: OnceCell::new() }
+    }
+
+    /// The stretches of one kind of event.
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &Stretch> {
+        self.stretches.iter().filter(move |s| s.kind == kind)
+    }
+
+    fn types(&self) -> ArrayRef {
+        let mut types = vec![0; self.ids.len()];
+        self.stretches.iter().for_each(|s| types[s.rows.clone()].fill(s.kind as i32));
+        Arc::new(Int32Array::from(types))
     }
 
     fn event(&self, kind: Kind, arrow: &ArrowType, values: &[(Value, ArrowType)]) -> Result<ArrayRef> {
         let ArrowType::Struct(fields) = arrow else { return Err(Error::internal("an event is a row")) };
-        let valid = BooleanBuffer::collect_bool(self.ids.len(), |i| self.kinds[i] == kind);
-        let nulls = Some(NullBuffer::new(valid));
+        let mut valid = BooleanBufferBuilder::new(self.ids.len());
+        self.stretches.iter().for_each(|s| valid.append_n(s.rows.len(), s.kind == kind));
+        let nulls = Some(NullBuffer::new(valid.finish()));
         let arrays = values.iter().map(|(value, arrow)| self.column(*value, kind, arrow, nulls.clone()));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), arrays, nulls, self.ids.len())?))
@@ -205,229 +221,205 @@ impl<'a> Events<'a> {
 
     fn column(&self, value: Value, kind: Kind, arrow: &ArrowType, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
         use Value::*;
-        match value {
-            PersonId => self.numbers(kind, nulls, |i| FIRST_PERSON_ID + self.last_person(i)),
-            AuctionId => self.numbers(kind, nulls, |i| FIRST_AUCTION_ID + self.last_auction(i)),
-            InitialBid => self.numbers(kind, nulls, |i| price(self.bits(i, InitialBid))),
-            Reserve => self.numbers(kind, nulls, |i| price(self.bits(i, InitialBid)) + price(self.bits(i, Reserve))),
-            Seller => self.numbers(kind, nulls, |i| self.person(i, Seller, self.config.hot_sellers, 0)),
-            Category => self.numbers(kind, nulls, |i| FIRST_CATEGORY_ID + below(self.bits(i, Category), CATEGORIES)),
-            BidAuction => self.numbers(kind, nulls, |i| self.bid_auction(i)),
-            Bidder => self.numbers(kind, nulls, |i| self.person(i, Bidder, self.config.hot_bidders, 1)),
-            Price => self.numbers(kind, nulls, |i| price(self.bits(i, Price))),
-            DateTime => self.times(kind, arrow, nulls, |i| self.time(self.ids[i])),
-            Expires => self.times(kind, arrow, nulls, |i| self.expires(i)),
-            PersonName | Email | CreditCard | City | State | PersonExtra | ItemName | Description | AuctionExtra
-            | Channel | Url | BidExtra => {
-                let mut strings = StringBuilder::with_capacity(self.ids.len(), 0);
-                let mut text = String::new();
-                for i in 0..self.ids.len() {
-                    if self.kinds[i] == kind {
-                        text.clear();
-                        self.text(i, value, &mut text);
-                        strings.append_value(&text);
-                    } else {
-                        strings.append_null();
-                    }
-                }
-                Ok(Arc::new(strings.finish()))
+        let config = self.config;
+        let salt = salt(config, value);
+        let powers = &*POWERS;
+        let numbers = match value {
+            PersonId => self.numbers(kind, |s| {
+                let first = FIRST_PERSON_ID + s.round * config.people;
+                move |id| first + (id - s.start)
+            }),
+            AuctionId => self.numbers(kind, |s| {
+                let first = FIRST_AUCTION_ID + s.round * config.auctions;
+                move |id| first + (id - s.start - config.people)
+            }),
+            InitialBid | Price => self.numbers(kind, |_| |id| price(powers, mix(salt ^ id))),
+            Reserve => {
+                let initial = self::salt(config, InitialBid);
+                self.numbers(kind, |_| move |id| price(powers, mix(initial ^ id)) + price(powers, mix(salt ^ id)))
             }
+            Seller => self.numbers(kind, |s| person(salt, s.newest_person(config), config.hot_sellers, 0)),
+            Bidder => self.numbers(kind, |s| person(salt, s.newest_person(config), config.hot_bidders, 1)),
+            Category => self.numbers(kind, |_| |id| FIRST_CATEGORY_ID + below(mix(salt ^ id), CATEGORIES)),
+            BidAuction => self.numbers(kind, |s| bid_auction(salt, s.newest_auction(config), config.hot_auctions)),
+            Expires => return times(arrow, self.numbers(kind, |_| |id| expires(config, salt, id) as u64), nulls),
+            DateTime => {
+                let time = || self.ids.iter().map(|id| time(config, *id)).collect();
+                return times(arrow, self.times.get_or_init(time).clone(), nulls);
+            }
+            PersonName | Email | CreditCard | City | State | PersonExtra | ItemName | Description | AuctionExtra
+            | Channel | Url | BidExtra => return self.strings(value, kind, nulls),
+        };
+        Ok(Arc::new(Int64Array::try_new(numbers, nulls)?))
+    }
+
+    /// A value for each event of `kind`, by the function of its number that its stretch gives.
+    fn numbers<'s, F: Fn(u64) -> u64>(&'s self, kind: Kind, of: impl Fn(&'s Stretch) -> F) -> ScalarBuffer<i64> {
+        let mut numbers = vec![0; self.ids.len()];
+        for stretch in self.of(kind) {
+            let number = of(stretch);
+            let rows = stretch.rows.clone();
+            for (slot, id) in numbers[rows.clone()].iter_mut().zip(&self.ids[rows]) {
+                *slot = number(*id) as i64;
+            }
+        }
+        numbers.into()
+    }
+
+    fn strings(&self, value: Value, kind: Kind, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+        let salt = salt(self.config, value);
+        let texts = self.texts;
+        let size = texts.size(value);
+        match value {
+            Value::Channel => self.write(kind, size, nulls, |row, out| texts.channel(self.channels()[row], out)),
+            Value::Url => self.write(kind, size, nulls, |row, out| texts.url(self.channels()[row], out)),
+            _ => self.write(kind, size, nulls, |row, out| {
+                let id = self.ids[row];
+                texts.write(value, mix(salt ^ id), &|other| mix(self::salt(self.config, other) ^ id), out);
+            }),
         }
     }
 
-    fn numbers(&self, kind: Kind, nulls: Option<NullBuffer>, f: impl Fn(usize) -> u64) -> Result<ArrayRef> {
-        let values = self.kinds.iter().enumerate().map(|(i, k)| if *k == kind { f(i) as i64 } else { 0 });
-        Ok(Arc::new(Int64Array::try_new(values.collect::<Vec<i64>>().into(), nulls)?))
-    }
-
-    fn times(
+    /// The texts, of about `size` bytes each, that `f` writes for the rows of one kind of event.
+    fn write(
         &self,
         kind: Kind,
-        arrow: &ArrowType,
+        size: usize,
         nulls: Option<NullBuffer>,
-        f: impl Fn(usize) -> i64,
+        f: impl Fn(usize, &mut Vec<u8>),
     ) -> Result<ArrayRef> {
-        let values = self.kinds.iter().enumerate().map(|(i, k)| if *k == kind { f(i) } else { 0 });
-        let array = TimestampMillisecondArray::try_new(values.collect::<Vec<i64>>().into(), nulls)?;
-        Ok(match arrow {
-            ArrowType::Timestamp(_, Some(zone)) => Arc::new(array.with_timezone(zone.clone())),
-            _ => Arc::new(array),
-        })
-    }
-
-    fn bits(&self, i: usize, value: Value) -> u64 {
-        mix(mix(self.config.seed ^ ((value as u64 + 1) << 56)) ^ self.ids[i])
-    }
-
-    /// The event time of event `id`, milliseconds.
-    fn time(&self, id: u64) -> i64 {
-        let micros = (id as f64 * (1_000_000.0 / self.config.rate as f64)) as i64;
-        self.config.base_ms.saturating_add(micros / 1000)
-    }
-
-    /// The newest person there is at this event, from 0.
-    fn last_person(&self, i: usize) -> u64 {
-        let (round, offset) = self.places[i];
-        round * self.config.people + offset.min(self.config.people - 1)
-    }
-
-    /// The newest auction, from 0; the first one before there is any.
-    fn last_auction(&self, i: usize) -> u64 {
-        let (round, offset) = self.places[i];
-        let (people, auctions) = (self.config.people, self.config.auctions);
-        match offset.checked_sub(people) {
-            None => (round * auctions).saturating_sub(1),
-            Some(offset) => round * auctions + offset.min(auctions - 1),
-        }
-    }
-
-    /// A hot person, or one of those active and a few yet to come.
-    fn person(&self, i: usize, value: Value, hot_ratio: u64, hot_offset: u64) -> u64 {
-        let bits = self.bits(i, value);
-        let last = self.last_person(i);
-        if below(bits, hot_ratio) > 0 {
-            return FIRST_PERSON_ID + last / HOT_EVERY * HOT_EVERY + hot_offset;
-        }
-        let active = (last + 1).min(ACTIVE_PEOPLE);
-        FIRST_PERSON_ID + last + 1 - active + below(mix(bits), active + ID_LEAD)
-    }
-
-    /// A hot auction, or one of those in flight and a few yet to come.
-    fn bid_auction(&self, i: usize) -> u64 {
-        let bits = self.bits(i, Value::BidAuction);
-        let last = self.last_auction(i);
-        if below(bits, self.config.hot_auctions) > 0 {
-            return FIRST_AUCTION_ID + last / HOT_EVERY * HOT_EVERY;
-        }
-        let first = last.saturating_sub(AUCTIONS_IN_FLIGHT);
-        FIRST_AUCTION_ID + first + below(mix(bits), last - first + 1 + ID_LEAD)
-    }
-
-    /// An auction lasts, on average, until as many others as are in flight have begun.
-    fn expires(&self, i: usize) -> i64 {
-        let total = self.config.people + self.config.auctions + self.config.bids;
-        let now = self.time(self.ids[i]);
-        let later = self.time(self.ids[i] + AUCTIONS_IN_FLIGHT * total / self.config.auctions);
-        let most = u64::try_from((later - now).saturating_mul(2)).unwrap_or(0).max(1);
-        now + 1 + below(self.bits(i, Value::Expires), most) as i64
-    }
-
-    fn text(&self, i: usize, value: Value, out: &mut String) {
-        use Value::*;
-        let bits = self.bits(i, value);
-        match value {
-            PersonName => {
-                out.push_str(pick(&FIRST_NAMES, bits));
-                out.push(' ');
-                out.push_str(pick(&LAST_NAMES, mix(bits)));
-            }
-            Email => {
-                push_words(out, bits, 7, ' ');
-                out.push('@');
-                push_words(out, mix(bits), 5, ' ');
-                out.push_str(".com");
-            }
-            CreditCard => {
-                let number = below(bits, 10_000_000_000_000_000);
-                let digits = format!("{number:016}");
-                let (a, b, c, d) = (&digits[..4], &digits[4..8], &digits[8..12], &digits[12..]);
-                out.extend([a, " ", b, " ", c, " ", d]);
-            }
-            City => out.push_str(pick(&CITIES, bits)),
-            State => out.push_str(pick(&STATES, bits)),
-            ItemName => push_words(out, bits, 20, ' '),
-            Description => push_words(out, bits, 100, ' '),
-            PersonExtra => {
-                [PersonName, Email, CreditCard, City, State].into_iter().for_each(|v| self.text(i, v, out));
-                let others = out.len() + 8;
-                out.clear();
-                push_extra(out, bits, others, self.config.person_bytes);
-            }
-            AuctionExtra => {
-                [ItemName, Description].into_iter().for_each(|v| self.text(i, v, out));
-                let others = out.len() + 48;
-                out.clear();
-                push_extra(out, bits, others, self.config.auction_bytes);
-            }
-            BidExtra => push_extra(out, bits, 32, self.config.bid_bytes),
-            Channel => match self.channel(i) {
-                Ok(hot) => out.push_str(HOT_CHANNELS[hot]),
-                Err(number) => out.push_str(&format!("channel-{number}")),
-            },
-            Url => {
-                // A channel's address never changes: it depends on the channel alone.
-                let channel = self.channel(i);
-                let mut bits = match channel {
-                    Ok(hot) => mix(self.config.seed ^ hot as u64),
-                    Err(number) => mix(self.config.seed ^ (1000 + number)),
-                };
-                out.push_str("https://www.nexmark.com/");
-                for _ in 0..3 {
-                    push_words(out, bits, 5, '_');
-                    out.push('/');
-                    bits = mix(bits);
+        let (mut bytes, mut offsets) =
+            (Vec::with_capacity(self.ids.len() * size), Vec::with_capacity(self.ids.len() + 1));
+        offsets.push(0i32);
+        for stretch in &self.stretches {
+            for row in stretch.rows.clone() {
+                if stretch.kind == kind {
+                    f(row, &mut bytes);
                 }
-                out.push_str("item.htm?query=1");
-                if let Err(number) = channel
-                    && below(bits, 10) > 0
-                {
-                    let reversed = (number as u32).reverse_bits() as i32;
-                    out.push_str(&format!("&channel_id={}", reversed.wrapping_abs()));
-                }
+                let end = i32::try_from(bytes.len());
+                offsets.push(end.map_err(|_| Error::internal("a batch of events has more than 2 GiB of text"))?);
             }
-            PersonId | AuctionId | InitialBid | Reserve | Expires | Seller | Category | BidAuction | Bidder | Price
-            | DateTime => {}
         }
+        let offsets = OffsetBuffer::new(offsets.into());
+        Ok(Arc::new(StringArray::try_new(offsets, bytes.into(), nulls)?))
     }
 
-    /// One of the hot channels, or the number of another.
-    fn channel(&self, i: usize) -> Result<usize, u64> {
-        let bits = self.bits(i, Value::Channel);
-        match below(bits, 2) {
-            0 => Err(below(mix(bits), CHANNELS)),
-            _ => Ok(below(mix(bits), HOT_CHANNELS.len() as u64) as usize),
-        }
+    fn channels(&self) -> &[u32] {
+        let make = || {
+            let salt = salt(self.config, Value::Channel);
+            self.ids.iter().map(|id| channel(mix(salt ^ id))).collect()
+        };
+        self.channels.get_or_init(make)
     }
 }
 
-fn pick<'a>(from: &[&'a str], bits: u64) -> &'a str {
-    from[below(bits, from.len() as u64) as usize]
+impl Stretch {
+    /// The newest person there is when an auction or a bid comes, from 0.
+    fn newest_person(&self, config: &Config) -> u64 {
+        self.round * config.people + config.people - 1
+    }
+    /// The newest auction there is when a bid comes, from 0.
+    fn newest_auction(&self, config: &Config) -> u64 {
+        self.round * config.auctions + config.auctions - 1
+    }
 }
+
+/// What the random bits of a value are mixed from, besides the event's number.
+fn salt(config: &Config, value: Value) -> u64 {
+    mix(config.seed ^ ((value as u64 + 1) << 56))
+}
+
+/// A column of times; NULL where `nulls` says so.
+fn times(arrow: &ArrowType, values: ScalarBuffer<i64>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    let array = TimestampMillisecondArray::try_new(values, nulls)?;
+    Ok(match arrow {
+        ArrowType::Timestamp(_, Some(zone)) => Arc::new(array.with_timezone(zone.clone())),
+        _ => Arc::new(array),
+    })
+}
+
+/// The event time of event `id`, milliseconds.
+fn time(config: &Config, id: u64) -> i64 {
+    let micros = (id as f64 * (1_000_000.0 / config.rate as f64)) as i64;
+    config.base_ms.saturating_add(micros / 1000)
+}
+
+/// Where half of the rows go each way a branch costs more than both values do.
+fn hot_or(is_hot: bool, hot: u64, other: u64) -> u64 {
+    select_unpredictable(is_hot, hot, other)
+}
+
+/// A hot person, or one of those active and a few yet to come.
+fn person(salt: u64, newest: u64, hot_ratio: u64, hot_offset: u64) -> impl Fn(u64) -> u64 {
+    let hot = FIRST_PERSON_ID + newest / HOT_EVERY * HOT_EVERY + hot_offset;
+    let active = (newest + 1).min(ACTIVE_PEOPLE);
+    let first = FIRST_PERSON_ID + newest + 1 - active;
+    move |id| {
+        let bits = mix(salt ^ id);
+        hot_or(below(bits, hot_ratio) > 0, hot, first + below(mix(bits), active + ID_LEAD))
+    }
+}
+
+/// A hot auction, or one of those in flight and a few yet to come.
+fn bid_auction(salt: u64, newest: u64, hot_ratio: u64) -> impl Fn(u64) -> u64 {
+    let hot = FIRST_AUCTION_ID + newest / HOT_EVERY * HOT_EVERY;
+    let first = newest.saturating_sub(AUCTIONS_IN_FLIGHT);
+    move |id| {
+        let bits = mix(salt ^ id);
+        hot_or(
+            below(bits, hot_ratio) > 0,
+            hot,
+            FIRST_AUCTION_ID + first + below(mix(bits), newest - first + 1 + ID_LEAD),
+        )
+    }
+}
+
+/// An auction lasts, on average, until as many others as are in flight have begun.
+fn expires(config: &Config, salt: u64, id: u64) -> i64 {
+    let total = config.people + config.auctions + config.bids;
+    let now = time(config, id);
+    let later = time(config, id + AUCTIONS_IN_FLIGHT * total / config.auctions);
+    let most = u64::try_from((later - now).saturating_mul(2)).unwrap_or(0).max(1);
+    now + 1 + below(mix(salt ^ id), most) as i64
+}
+
+/// The channel of a bid: half of them come through a hot one.
+fn channel(bits: u64) -> u32 {
+    let which = mix(bits);
+    let hot = Texts::hot_channel(which);
+    select_unpredictable(below(bits, 2) > 0, hot, Texts::other_channel(which))
+}
+
+/// Entries of [`POWERS`].
+const POWER_STEPS: usize = 512;
+type Powers = [f64; POWER_STEPS];
+/// Prices, in cents, that are evenly spread over six orders of magnitude.
+static POWERS: LazyLock<Powers> =
+    LazyLock::new(|| std::array::from_fn(|i| 10f64.powf(i as f64 * 6.0 / POWER_STEPS as f64) * 100.0));
 
 /// Prices are spread evenly over their orders of magnitude: 100 to 100 000 000 cents.
-fn price(bits: u64) -> u64 {
-    (10f64.powf(unit(bits) * 6.0) * 100.0).round() as u64
+///
+/// That is 10 to the power of a number in `0.0 .. 6.0`, times 100: the table has that of its beginning, the series of
+/// the exponential function gives that of the rest.
+fn price(powers: &Powers, bits: u64) -> u64 {
+    let place = unit(bits) * POWER_STEPS as f64;
+    let step = place as i64 as usize % POWER_STEPS;
+    let x = (place - step as f64) * (6.0 * std::f64::consts::LN_10 / POWER_STEPS as f64);
+    let rest = 1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x * (1.0 / 720.0)));
+    (powers[step] * (1.0 + x * (1.0 + x * (0.5 + x * rest))) + 0.5) as i64 as u64
 }
 
-/// Three to `max - 1` letters, one of 13 a `gap`; no space at the ends.
-fn push_words(out: &mut String, bits: u64, max: u64, gap: char) {
-    let length = 3 + below(bits, max - 3);
-    let start = out.len();
-    let mut bits = bits;
-    for n in 0..length {
-        if n % 8 == 0 {
-            bits = mix(bits);
-        }
-        let byte = bits >> (8 * (n % 8)) & 0xff;
-        // Of 256 values 20 are a gap, the others letters.
-        let c = if byte < 20 { gap } else { char::from(b'a' + ((byte - 20) % 26) as u8) };
-        if !(c == ' ' && (out.len() == start || n + 1 == length)) {
-            out.push(c);
-        }
-    }
-    out.truncate(start.max(out.trim_end_matches(' ').len()));
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Letters that bring an event with `others` bytes to about `average` of them.
-fn push_extra(out: &mut String, bits: u64, others: usize, average: usize) {
-    let Some(wanted) = average.checked_sub(others).filter(|w| *w > 0) else { return };
-    let spread = (wanted as f64 * 0.2).round() as usize;
-    let length = wanted - spread + below(bits, (2 * spread).max(1) as u64) as usize;
-    let mut bits = bits;
-    for n in 0..length {
-        if n % 8 == 0 {
-            bits = mix(bits);
+    #[test]
+    fn prices_are_powers_of_ten() {
+        let numbers = (0..100_000).map(mix).chain([0, u64::MAX, 1 << 55, (1 << 55) - 1]);
+        for bits in numbers {
+            let exact = 10f64.powf(unit(bits) * 6.0) * 100.0;
+            let found = price(&POWERS, bits) as f64;
+            assert!((found - exact).abs() <= 0.5 + exact * 1e-13, "{found} for {exact}");
         }
-        out.push(char::from(b'a' + ((bits >> (8 * (n % 8)) & 0xff) % 26) as u8));
     }
 }

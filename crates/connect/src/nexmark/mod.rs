@@ -4,6 +4,7 @@ mod config;
 mod generator;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use crate::blackhole::{not_writable, refuse_metadata};
 use crate::datagen::sequence::{Pacer, Sequence};
@@ -16,6 +17,7 @@ use millstream_core::source::{Source, SourceContext, SourcePoll, SourceReader};
 use millstream_core::time::ClockRef;
 use millstream_core::{Batch, Result, Schema};
 use std::sync::Arc;
+use text::Texts;
 
 /// The `nexmark` connector, with the options of the Nexmark project's connector for Flink.
 ///
@@ -73,6 +75,7 @@ impl Source for Nexmark {
         Ok(Box::new(Reader {
             sequence: Sequence::open(total, restored, ctx.instance, ctx.instances, self.config.base_ms)?,
             pacer: Pacer::new(self.config.pace, ctx.instances, now),
+            texts: Texts::new(&self.config),
             source: self.clone(),
             clock: ctx.clock,
             ids: Vec::new(),
@@ -82,6 +85,7 @@ impl Source for Nexmark {
 
 struct Reader {
     source: Nexmark,
+    texts: Texts,
     sequence: Sequence,
     pacer: Pacer,
     clock: ClockRef,
@@ -99,7 +103,7 @@ impl SourceReader for Reader {
             return Ok(if self.source.config.keep_alive { SourcePoll::Wait(None) } else { SourcePoll::End });
         }
         self.pacer.gave(self.ids.len());
-        let columns = self.source.plan.generate(&self.source.config, &self.ids)?;
+        let columns = self.source.plan.generate(&self.source.config, &self.texts, &self.ids)?;
         let batch = Batch::from_columns(self.source.schema.arrow().clone(), columns, self.ids.len())?;
         Ok(SourcePoll::Rows { split: 0, batch })
     }

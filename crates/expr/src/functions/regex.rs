@@ -2,7 +2,7 @@
 
 use super::collection::text_lists;
 use super::{Function, fit, plain, special};
-use crate::args::{Compiled, boolean_with, int_with, text_with};
+use crate::args::{Compiled, boolean_with, int_with, part_with, text_with};
 use crate::node::call;
 use fancy_regex::Regex;
 use millstream_core::types::SessionZone;
@@ -103,6 +103,46 @@ pub(super) fn split<'a>(s: &'a str, pattern: &str, parts_max: Option<usize>) -> 
 /// The pattern of the last row: looked up in the thread's cache only when it changes.
 type Last = Compiled<Rc<Regex>>;
 
+/// [`Last`], and where the groups of a match are, for patterns that need no backtracking.
+#[derive(Default)]
+struct Groups {
+    last: Last,
+    plain: Compiled<(regex::Regex, RefCell<regex::CaptureLocations>)>,
+}
+
+impl Groups {
+    /// What group `number` of the first match of `pattern` in `s` matches.
+    fn first<'a>(&mut self, pattern: &str, s: &'a str, number: i64) -> Option<&'a str> {
+        let number = usize::try_from(number);
+        let plain = self.plain.get(pattern, |pattern| {
+            let regex = without_backtracking(pattern)?;
+            let places = RefCell::new(regex.capture_locations());
+            Some((regex, places))
+        });
+        if let Some((regex, places)) = plain {
+            let mut places = places.borrow_mut();
+            regex.captures_read(&mut places, s)?;
+            let (start, end) = places.get(number.ok()?)?;
+            return s.get(start..end);
+        }
+        let captures = self.last.get(pattern, compiled)?.captures(s).ok()??;
+        Some(captures.get(number.ok()?)?.as_str())
+    }
+}
+
+thread_local! {
+    static PLAIN: RefCell<Compiled<regex::Regex>> = RefCell::default();
+}
+
+/// The pattern for the engine without backtracking, whose matches can be had without taking memory; `None` if there may
+/// be a difference between the engines in how it reads.
+fn without_backtracking(pattern: &str) -> Option<regex::Regex> {
+    if pattern.contains(['\\', '{', '#', '~']) || ["(?", "[[", "&&", "--"].iter().any(|part| pattern.contains(part)) {
+        return None;
+    }
+    PLAIN.with_borrow_mut(|last| last.get(pattern, |pattern| regex::Regex::new(pattern).ok()).cloned())
+}
+
 fn extract_all(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
     let Some(args) = fit("ssl?", args, zone)? else { return Ok(None) };
     let out = TypeKind::Array(Box::new(TypeKind::STRING.nullable())).nullable();
@@ -139,15 +179,9 @@ pub(super) fn functions() -> Vec<Function> {
             })
         }),
         plain("REGEXP_EXTRACT", &["ssi?"], "STRING?", |_| {
-            text_with(|last: &mut Last, a, i, out| {
+            part_with(|groups: &mut Groups, a, i| {
                 let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
-                let group = if a.len() > 2 { a.int(2, i)? } else { 0 };
-                let regex = last.get(pattern, compiled)?;
-                out.push_str(match group {
-                    0 => regex.find(s).ok()??.as_str(),
-                    _ => regex.captures(s).ok()??.get(usize::try_from(group).ok()?)?.as_str(),
-                });
-                Some(())
+                groups.first(pattern, s, if a.len() > 2 { a.int(2, i)? } else { 0 })
             })
         }),
         special("REGEXP_EXTRACT_ALL", "(STRING, STRING[, INT])", extract_all),

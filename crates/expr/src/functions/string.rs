@@ -3,15 +3,35 @@
 use super::collection::text_lists;
 use super::regex::compiled;
 use super::{Function, plain, special};
-use crate::args::{Args, Compiled, Kernel, boolean, boolean_with, bytes, int, text};
+use crate::args::{Args, Compiled, Kernel, boolean, boolean_with, bytes, int, part_with, text};
 use crate::node::call;
+use arrow::array::{Array, AsArray, StringArray, new_null_array};
+use arrow::buffer::OffsetBuffer;
 use fancy_regex::Regex;
 use millstream_core::TypeKind;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A text function of one text argument.
 pub(super) fn map(f: fn(&str, &mut String) -> Option<()>) -> Kernel {
     text(move |a, i, out| f(a.str(0, i)?, out))
+}
+
+/// Text in another case: ASCII all at once, `other` for a text that isn't.
+fn recased(ascii: fn(&mut [u8]), other: fn(&str) -> String) -> Kernel {
+    Arc::new(move |a| {
+        let array = a.array(0)?;
+        let Some(texts) = array.as_string_opt::<i32>() else { return Ok(new_null_array(&a.out.arrow(), a.rows)) };
+        let (offsets, nulls) = (texts.offsets(), texts.nulls().cloned());
+        let (start, end) = (texts.value_offsets()[0] as usize, texts.value_offsets()[a.rows] as usize);
+        let mut bytes = texts.value_data()[start..end].to_vec();
+        if !bytes.is_ascii() {
+            return Ok(Arc::new(texts.iter().map(|text| text.map(other)).collect::<StringArray>()));
+        }
+        ascii(&mut bytes);
+        let offsets = offsets.iter().map(|offset| offset - start as i32).collect();
+        Ok(Arc::new(StringArray::try_new(OffsetBuffer::new(offsets), bytes.into(), nulls)?))
+    })
 }
 
 fn char_count(s: &str) -> i64 {
@@ -172,18 +192,8 @@ pub(super) fn functions() -> Vec<Function> {
                 last.get(pattern, |p| compiled(&similar(p, None)))?.is_match(s).ok()
             })
         }),
-        plain("UPPER", &["s"], "STRING", |_| {
-            map(|s, out| {
-                out.push_str(&s.to_uppercase());
-                Some(())
-            })
-        }),
-        plain("LOWER", &["s"], "STRING", |_| {
-            map(|s, out| {
-                out.push_str(&s.to_lowercase());
-                Some(())
-            })
-        }),
+        plain("UPPER", &["s"], "STRING", |_| recased(<[u8]>::make_ascii_uppercase, str::to_uppercase)),
+        plain("LOWER", &["s"], "STRING", |_| recased(<[u8]>::make_ascii_lowercase, str::to_lowercase)),
         plain("INITCAP", &["s"], "STRING", |_| map(initcap)),
         plain("REVERSE", &["s"], "STRING", |_| {
             map(|s, out| {
@@ -259,17 +269,19 @@ pub(super) fn functions() -> Vec<Function> {
             })
         }),
         plain("SPLIT_INDEX", &["ssi"], "STRING?", |_| {
-            text(|a, i, out| {
-                let (s, separator, n) = (a.str(0, i)?, a.str(1, i)?, a.int(2, i)?);
-                if n < 0 || s.is_empty() {
-                    return None;
+            part_with(|_: &mut (), a, i| {
+                let (s, separator, n) = (a.str(0, i)?, a.str(1, i)?, usize::try_from(a.int(2, i)?).ok()?);
+                match separator.as_bytes() {
+                    _ if s.is_empty() => None,
+                    // As in commons-lang, nothing to split at means whitespace.
+                    [] => s.split(char::is_whitespace).nth(n),
+                    [byte] if byte.is_ascii() => {
+                        let mut ends = memchr::memchr_iter(*byte, s.as_bytes());
+                        let start = if n == 0 { 0 } else { ends.nth(n - 1)? + 1 };
+                        s.get(start..ends.next().unwrap_or(s.len()))
+                    }
+                    _ => s.split(separator).nth(n),
                 }
-                // As in commons-lang, nothing to split at means whitespace.
-                out.push_str(match separator {
-                    "" => s.split(char::is_whitespace).nth(n as usize)?,
-                    _ => s.split(separator).nth(n as usize)?,
-                });
-                Some(())
             })
         }),
         plain("INSTR", &["ss"], "INT", |_| int(|a, i| Some(position(a.str(1, i)?, a.str(0, i)?, 1)))),

@@ -9,6 +9,8 @@ use crate::calendar::{self, DAY_MS};
 use crate::cast::pack;
 use crate::node::{Call, call};
 use crate::{arithmetic, parse};
+use arrow::array::AsArray;
+use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result, TypeKind};
 use std::sync::Arc;
@@ -52,9 +54,16 @@ fn extract(name: &str, unit: Unit, x: &ExprRef, zone: &SessionZone) -> Option<Ex
         return None;
     }
     let (ltz, zone) = (is_ltz(x) && unit != Unit::Epoch, *zone);
-    let kernel = int(move |a, i| {
+    let one = int(move |a, i| {
         let (ms, nanos) = a.instant(0, i)?;
         Some(unit.part(local(ltz, &zone, ms), nanos))
+    });
+    // What a clock shows is there for any number of milliseconds, so also for what is at a NULL's place.
+    let kernel: Kernel = Arc::new(move |a| match a.columns[0].array().as_primitive_opt::<TimestampMillisecondType>() {
+        Some(times) if unit.is_of_clock() && !ltz && times.len() == a.rows => {
+            Ok(Arc::new(times.unary::<_, Int64Type>(|ms| unit.part(ms, 0))))
+        }
+        _ => one(a),
     });
     Some(call(name, vec![x.clone()], out, kernel))
 }

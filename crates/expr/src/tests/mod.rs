@@ -9,6 +9,7 @@ use millstream_core::{Batch, DataType, ExprRef, Field, Result, Schema, TypeKind}
 use std::sync::Arc;
 
 mod collection;
+mod columns;
 mod json;
 mod text;
 mod time;

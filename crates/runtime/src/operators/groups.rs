@@ -29,10 +29,15 @@ enum Keys {
 }
 
 /// Open addressing: the upper half of a key's hash and its group's number plus one; 0 where there is none.
+///
+/// A key's first slot is told by the highest bits of its hash. So what a slot holds is enough to move it when the table
+/// grows, and it moves from one end of the old table to the other and of the new one alike.
 #[derive(Default)]
 struct Slots {
     slots: Vec<u64>,
     used: usize,
+    /// By how much a hash is shifted to give its first slot.
+    shift: u32,
 }
 
 /// Rows whose slots are loaded before the first is looked at.
@@ -43,7 +48,7 @@ const UPPER: u64 = 0xFFFF_FFFF_0000_0000;
 
 impl Slots {
     /// Finds or makes the group of each of `count` keys, given the hash of each, whether a group has the key of a
-    /// row, how to add a row's key (returning its group), and the hash of a known group.
+    /// row, and how to add a row's key (returning its group).
     fn find<K>(
         &mut self,
         keys: &mut K,
@@ -51,16 +56,14 @@ impl Slots {
         groups: &mut Vec<u32>,
         is_same: impl Fn(&K, u32, usize) -> bool,
         add: impl Fn(&mut K, usize) -> u32,
-        hash_of: impl Fn(&K, u32) -> u64,
     ) {
         if self.slots.is_empty() {
-            self.slots = vec![0; MIN_SLOTS];
+            self.resize(MIN_SLOTS);
         }
         let mut loaded = [0u64; CHUNK];
         for (chunk, hashes) in hashes.chunks(CHUNK).enumerate() {
-            let mask = self.slots.len() - 1;
             for (slot, hash) in loaded.iter_mut().zip(hashes) {
-                *slot = self.slots[*hash as usize & mask];
+                *slot = self.slots[(hash >> self.shift) as usize];
             }
             for (i, (slot, hash)) in loaded.iter().zip(hashes).enumerate() {
                 let row = chunk * CHUNK + i;
@@ -68,7 +71,7 @@ impl Slots {
                     groups.push(*slot as u32 - 1);
                     continue;
                 }
-                groups.push(self.probe(keys, *hash, row, &is_same, &add, &hash_of));
+                groups.push(self.probe(keys, *hash, row, &is_same, &add));
             }
         }
     }
@@ -81,13 +84,12 @@ impl Slots {
         row: usize,
         is_same: &impl Fn(&K, u32, usize) -> bool,
         add: &impl Fn(&mut K, usize) -> u32,
-        hash_of: &impl Fn(&K, u32) -> u64,
     ) -> u32 {
         if (self.used + 1) * 2 > self.slots.len() {
-            self.grow(|group| hash_of(keys, group));
+            self.grow();
         }
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut at = (hash >> self.shift) as usize;
         loop {
             let slot = self.slots[at];
             if slot == 0 {
@@ -103,12 +105,17 @@ impl Slots {
         }
     }
 
-    fn grow(&mut self, hash_of: impl Fn(u32) -> u64) {
+    fn resize(&mut self, slots: usize) {
+        self.slots = vec![0; slots];
+        self.shift = u64::BITS - slots.ilog2();
+    }
+
+    fn grow(&mut self) {
         let old = std::mem::take(&mut self.slots);
-        self.slots = vec![0; old.len() * 4];
+        self.resize(old.len() * 2);
         let mask = self.slots.len() - 1;
         for slot in old.into_iter().filter(|slot| *slot != 0) {
-            let mut at = hash_of(slot as u32 - 1) as usize & mask;
+            let mut at = (slot >> self.shift) as usize;
             while self.slots[at] != 0 {
                 at = (at + 1) & mask;
             }
@@ -257,7 +264,6 @@ impl GroupTable {
                     groups,
                     |known, group, row| known[group as usize] == keys[row],
                     |known, row| push(known, keys[row]),
-                    |known, group| hash_one(known[group as usize]),
                 );
                 if let Some(nulls) = nulls {
                     let null = *null.get_or_insert_with(|| push(known, 0));
@@ -277,7 +283,6 @@ impl GroupTable {
                     groups,
                     |known, group, row| known[group as usize] == packed[row],
                     |known, row| push(known, packed[row]),
-                    |known, group| hash_packed(known[group as usize]),
                 );
             }
             Keys::Rows { converter, rows, hashes } => {
@@ -294,7 +299,6 @@ impl GroupTable {
                         rows.push(converted.row(row));
                         push(hashes, new[row])
                     },
-                    |(_, hashes), group| hashes[group as usize],
                 );
             }
         }

@@ -1,6 +1,7 @@
 //! Event time at a source: watermarks from rows, the minimum over splits, idleness.
 
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, TimeUnit};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
 use millstream_core::expr::EvalContext;
@@ -77,9 +78,10 @@ impl WatermarkGenerator {
         if rows == 0 {
             return Ok(());
         }
-        let times = column_ms(batch.column(self.spec.column), "the time attribute of a watermark")?;
+        let times = known_ms(batch.column(self.spec.column), "the time attribute of a watermark")?;
         let eval = EvalContext::at(now_ms);
         let marks = self.spec.expression.evaluate(&batch, &eval)?.into_array(rows)?;
+        let absent = marks.logical_nulls().filter(|nulls| nulls.null_count() > 0);
         let marks = to_ms(&marks)?;
         self.add_split(split, now_ms);
         // The others don't move while this one's rows are read.
@@ -92,14 +94,12 @@ impl WatermarkGenerator {
         }
         let others = others.unwrap_or(i64::MAX);
         let (mut start, mut pending) = (0, None);
-        for (row, time) in times.into_iter().enumerate() {
-            if pending.is_some() && time <= self.emitted {
+        for (row, (time, mark)) in times.iter().zip(marks.iter().copied()).enumerate() {
+            if pending.is_some() && *time <= self.emitted {
                 out(batch.slice(start, row - start), pending.take());
                 start = row;
             }
-            if let Some(mark) = marks.get(row)
-                && mark > own
-            {
+            if mark > own && absent.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
                 own = mark;
                 let combined = own.min(others);
                 if combined > self.emitted.saturating_add(self.spec.interval_ms)
@@ -208,44 +208,36 @@ pub(crate) fn lowest_watermark(instances: &[Vec<u8>]) -> Result<i64> {
     Ok(lowest.unwrap_or(i64::MIN))
 }
 
-/// A timestamp column in milliseconds, with its NULLs.
-pub(crate) struct Millis {
-    values: Vec<i64>,
-    array: ArrayRef,
-}
-
-impl Millis {
-    pub(crate) fn get(&self, row: usize) -> Option<i64> {
-        if self.array.is_null(row) { None } else { Some(self.values[row]) }
-    }
-}
-
-fn scaled<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, per_ms: i64) -> Vec<i64> {
+fn scaled<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, per_ms: i64) -> ScalarBuffer<i64> {
     array.as_primitive::<T>().values().iter().map(|v| v.div_euclid(per_ms)).collect()
 }
 
-/// A timestamp (or BIGINT) column of any unit, in milliseconds; finer units are floored.
-pub(crate) fn to_ms(array: &ArrayRef) -> Result<Millis> {
-    let values = match array.data_type() {
+/// A timestamp (or BIGINT) column of any unit, in milliseconds; finer units are floored. Anything where it is NULL.
+fn to_ms(array: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+    Ok(match array.data_type() {
         ArrowType::Timestamp(TimeUnit::Millisecond, _) => {
-            array.as_primitive::<TimestampMillisecondType>().values().to_vec()
+            array.as_primitive::<TimestampMillisecondType>().values().clone()
         }
         ArrowType::Timestamp(TimeUnit::Microsecond, _) => scaled::<TimestampMicrosecondType>(array, 1_000),
         ArrowType::Timestamp(TimeUnit::Nanosecond, _) => scaled::<TimestampNanosecondType>(array, 1_000_000),
-        ArrowType::Null => vec![0; array.len()],
-        ArrowType::Int64 => array.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec(),
+        ArrowType::Null => vec![0; array.len()].into(),
+        ArrowType::Int64 => array.as_primitive::<arrow::datatypes::Int64Type>().values().clone(),
         other => return Err(Error::internal(format!("a time column of the type {other}"))),
-    };
-    Ok(Millis { values, array: array.clone() })
+    })
 }
 
 /// The same for a column that must not hold NULL; `what` names it in the error.
-pub(crate) fn column_ms(array: &ArrayRef, what: &str) -> Result<Vec<i64>> {
+fn known_ms(array: &ArrayRef, what: &str) -> Result<ScalarBuffer<i64>> {
     if array.logical_null_count() > 0 {
         return Err(Error::data(format!("{what} is NULL"))
             .hint("filter the rows without a time out, or give them one, before the table's watermark"));
     }
-    Ok(to_ms(array)?.values)
+    to_ms(array)
+}
+
+/// A time column that must not hold NULL, in milliseconds; `what` names it in the error.
+pub(crate) fn column_ms(array: &ArrayRef, what: &str) -> Result<Vec<i64>> {
+    Ok(known_ms(array, what)?.to_vec())
 }
 
 #[cfg(test)]
