@@ -2,7 +2,7 @@
 
 /// Their names.
 pub const NAMES: &str =
-    "q0, q1, q2, q5 (its hopping windows), q7 (its tumbling windows), q11, q12, q14, q21, q22, pass, tumble";
+    "q0 to q5, q7, q8, q11, q12, q14 to q17, q20 to q23, hop (q5's windows), top (q7's), pass, tumble";
 
 const COLUMNS: &str = "event_type INT,
   person ROW<id BIGINT, name STRING, emailAddress STRING, creditCard STRING, city STRING, state STRING,
@@ -15,20 +15,24 @@ const TIME: &str = "`dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime
     WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END,
   WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND";
 
-const VIEW: &str = "CREATE VIEW bid AS SELECT bid.auction AS auction, bid.bidder AS bidder, bid.price AS price,
-  bid.channel AS channel, bid.url AS url, `dateTime`, bid.extra AS extra FROM events WHERE event_type = 2;";
+const VIEWS: &str = "CREATE VIEW person AS SELECT person.id, person.name, person.emailAddress, person.creditCard,
+  person.city, person.state, `dateTime`, person.extra FROM events WHERE event_type = 0;
+CREATE VIEW auction AS SELECT auction.id, auction.itemName, auction.description, auction.initialBid, auction.reserve,
+  `dateTime`, auction.expires, auction.seller, auction.category, auction.extra FROM events WHERE event_type = 1;
+CREATE VIEW bid AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra
+  FROM events WHERE event_type = 2;";
 
 /// The events from the generator.
 pub fn generator(events: u64) -> String {
     format!(
-        "CREATE TABLE events ({COLUMNS},\n  {TIME})\nWITH ('connector' = 'nexmark', 'events.num' = '{events}');\n{VIEW}"
+        "CREATE TABLE events ({COLUMNS},\n  {TIME})\nWITH ('connector' = 'nexmark', 'events.num' = '{events}');\n{VIEWS}"
     )
 }
 
 /// The events from JSON files.
 pub fn json(folder: &str) -> String {
     format!(
-        "CREATE TABLE events ({COLUMNS},\n  {TIME})\nWITH ('connector' = 'filesystem', 'path' = '{folder}', 'format' = 'json');\n{VIEW}"
+        "CREATE TABLE events ({COLUMNS},\n  {TIME})\nWITH ('connector' = 'filesystem', 'path' = '{folder}', 'format' = 'json');\n{VIEWS}"
     )
 }
 
@@ -46,6 +50,26 @@ fn sink(columns: &str, select: &str) -> String {
     format!("CREATE TABLE discard ({columns}) WITH ('connector' = 'blackhole');\nINSERT INTO discard\n{select};")
 }
 
+/// The columns of q15 and q16 that count: with a type, as a sink's columns, else as they are computed.
+fn ranks(data_type: &str) -> String {
+    let filters = [
+        ("total", ""),
+        ("rank1", " FILTER (WHERE price < 10000)"),
+        ("rank2", " FILTER (WHERE price >= 10000 AND price < 1000000)"),
+        ("rank3", " FILTER (WHERE price >= 1000000)"),
+    ];
+    let mut columns = vec![];
+    for (what, counted) in [("bids", "*"), ("bidders", "DISTINCT bidder"), ("auctions", "DISTINCT auction")] {
+        for (name, filter) in filters {
+            columns.push(match data_type {
+                "" => format!("COUNT({counted}){filter}"),
+                _ => format!("{name}_{what} {data_type}"),
+            });
+        }
+    }
+    columns.join(", ")
+}
+
 /// The query as a script's end, into a sink that drops its rows.
 pub fn nexmark(query: &str) -> Option<String> {
     let bids = "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra STRING";
@@ -56,13 +80,96 @@ pub fn nexmark(query: &str) -> Option<String> {
             "SELECT auction, bidder, 0.908 * price, `dateTime`, extra FROM bid",
         ),
         "q2" => sink("auction BIGINT, price BIGINT", "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0"),
+        "q3" => sink(
+            "name STRING, city STRING, state STRING, id BIGINT",
+            "SELECT P.name, P.city, P.state, A.id FROM auction AS A INNER JOIN person AS P ON A.seller = P.id
+WHERE A.category = 10 AND (P.state = 'OR' OR P.state = 'ID' OR P.state = 'CA')",
+        ),
+        "q4" => sink(
+            "id BIGINT, final BIGINT",
+            "SELECT Q.category, AVG(Q.final) FROM (
+  SELECT MAX(B.price) AS final, A.category FROM auction A, bid B
+  WHERE A.id = B.auction AND B.`dateTime` BETWEEN A.`dateTime` AND A.expires GROUP BY A.id, A.category
+) Q GROUP BY Q.category",
+        ),
         "q5" => sink(
+            "auction BIGINT, num BIGINT",
+            "SELECT AuctionBids.auction, AuctionBids.num FROM (
+  SELECT auction, COUNT(*) AS num, window_start AS starttime, window_end AS endtime
+  FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND))
+  GROUP BY auction, window_start, window_end
+) AS AuctionBids JOIN (
+  SELECT MAX(CountBids.num) AS maxn, CountBids.starttime, CountBids.endtime FROM (
+    SELECT COUNT(*) AS num, window_start AS starttime, window_end AS endtime
+    FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND))
+    GROUP BY auction, window_start, window_end
+  ) AS CountBids GROUP BY CountBids.starttime, CountBids.endtime
+) AS MaxBids
+ON AuctionBids.starttime = MaxBids.starttime AND AuctionBids.endtime = MaxBids.endtime AND AuctionBids.num >= MaxBids.maxn",
+        ),
+        "q7" => sink(
+            bids,
+            "SELECT B.auction, B.bidder, B.price, B.`dateTime`, B.extra FROM bid B JOIN (
+  SELECT MAX(price) AS maxprice, window_end AS `dateTime`
+  FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND)) GROUP BY window_start, window_end
+) B1 ON B.price = B1.maxprice WHERE B.`dateTime` BETWEEN B1.`dateTime` - INTERVAL '10' SECOND AND B1.`dateTime`",
+        ),
+        "q8" => sink(
+            "id BIGINT, name STRING, stime TIMESTAMP(3)",
+            "SELECT P.id, P.name, P.starttime FROM (
+  SELECT id, name, window_start AS starttime, window_end AS endtime
+  FROM TABLE(TUMBLE(TABLE person, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+  GROUP BY id, name, window_start, window_end
+) P JOIN (
+  SELECT seller, window_start AS starttime, window_end AS endtime
+  FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+  GROUP BY seller, window_start, window_end
+) A ON P.id = A.seller AND P.starttime = A.starttime AND P.endtime = A.endtime",
+        ),
+        "q15" => sink(
+            &format!("`day` STRING, {}", ranks("BIGINT")),
+            &format!("SELECT DATE_FORMAT(`dateTime`, 'yyyy-MM-dd'), {} FROM bid GROUP BY DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')", ranks("")),
+        ),
+        "q16" => sink(
+            &format!("channel STRING, `day` STRING, `minute` STRING, {}", ranks("BIGINT")),
+            &format!(
+                "SELECT channel, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd'), MAX(DATE_FORMAT(`dateTime`, 'HH:mm')), {}
+FROM bid GROUP BY channel, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
+                ranks("")
+            ),
+        ),
+        "q17" => sink(
+            "auction BIGINT, `day` STRING, total_bids BIGINT, rank1_bids BIGINT, rank2_bids BIGINT, rank3_bids BIGINT, \
+             min_price BIGINT, max_price BIGINT, avg_price BIGINT, sum_price BIGINT",
+            "SELECT auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd'), COUNT(*), COUNT(*) FILTER (WHERE price < 10000),
+  COUNT(*) FILTER (WHERE price >= 10000 AND price < 1000000), COUNT(*) FILTER (WHERE price >= 1000000),
+  MIN(price), MAX(price), AVG(price), SUM(price)
+FROM bid GROUP BY auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
+        ),
+        "q20" => sink(
+            "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, bid_dateTime TIMESTAMP(3), \
+             bid_extra STRING, itemName STRING, description STRING, initialBid BIGINT, reserve BIGINT, \
+             auction_dateTime TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, auction_extra STRING",
+            "SELECT auction, bidder, price, channel, url, B.`dateTime`, B.extra, itemName, description, initialBid, reserve,
+  A.`dateTime`, expires, seller, category, A.extra
+FROM bid AS B INNER JOIN auction AS A ON B.auction = A.id WHERE A.category = 10",
+        ),
+        "q23" => sink(
+            "bidder BIGINT, price BIGINT, channel STRING, url STRING, bid_extra STRING, person_id BIGINT, name STRING, \
+             emailAddress STRING, creditCard STRING, city STRING, state STRING, person_extra STRING, itemName STRING, \
+             description STRING, initialBid BIGINT, reserve BIGINT, auction_dateTime TIMESTAMP(3), expires TIMESTAMP(3), \
+             seller BIGINT, category BIGINT, auction_extra STRING",
+            "SELECT bidder, price, channel, url, B.extra, P.id, name, emailAddress, creditCard, city, state, P.extra,
+  itemName, description, initialBid, reserve, A.`dateTime`, expires, seller, category, A.extra
+FROM bid B JOIN person P ON P.id = B.bidder JOIN auction A ON A.seller = B.bidder",
+        ),
+        "hop" => sink(
             "auction BIGINT, num BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)",
             "SELECT auction, COUNT(*), window_start, window_end
 FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND))
 GROUP BY auction, window_start, window_end",
         ),
-        "q7" => sink(
+        "top" => sink(
             "maxprice BIGINT, `dateTime` TIMESTAMP(3)",
             "SELECT MAX(price), window_end
 FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))

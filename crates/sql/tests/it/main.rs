@@ -554,6 +554,8 @@ fn mistakes_are_told_with_their_place() {
           hint: a stream has no end to sort at; rows come in the order of their results
         SELECT v FROM ev LIMIT 3
           LIMIT is not supported yet (line 2, column 1)
+        SELECT v FROM ev WHERE v IN (SELECT v FROM ev)
+          IN (subquery) is not supported yet (line 2, column 24)
         SELECT ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts) FROM ev
           an OVER window is not supported yet (line 2, column 8)
         SELECT v FROM ev UNION ALL SELECT v, k FROM ev
@@ -661,4 +663,30 @@ fn mistakes_are_told_with_their_place() {
         "CREATE CATALOG c WITH ('type' = 'x')",
         "ALTER TABLE ev RENAME TO f",
     ]));
+}
+
+#[test]
+fn rows_that_are_not_appended_only_come_with_their_old_version_where_it_is_needed() {
+    check(
+        "SELECT n, COUNT(*) FROM (SELECT a.k, COUNT(DISTINCT b.v) AS n, COUNT(DISTINCT b.v) FILTER (WHERE b.x > 1) FROM ev a LEFT \
+         JOIN ev b ON a.id = b.v + 1 AND b.x > 2 AND a.v < b.v GROUP BY a.k) GROUP BY n",
+        2,
+        expect![[""]],
+    );
+}
+
+#[test]
+fn joins_of_windows_and_of_intervals_let_go_of_their_rows() {
+    check(
+        "SELECT a.id, b.id FROM ev a, ev b WHERE a.k = b.k AND a.ts BETWEEN b.ts - INTERVAL '5' SECOND AND b.ts + INTERVAL '1' MINUTE",
+        1,
+        expect![[""]],
+    );
+    check(
+        "SELECT a.id, b.id FROM TABLE(TUMBLE(TABLE ev, DESCRIPTOR(ts), INTERVAL '1' SECOND)) a FULL JOIN TABLE(TUMBLE(TABLE ev, \
+         DESCRIPTOR(ts), INTERVAL '1' SECOND)) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k IS NOT \
+         DISTINCT FROM b.k",
+        1,
+        expect![[""]],
+    );
 }
