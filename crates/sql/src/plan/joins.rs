@@ -285,33 +285,46 @@ pub fn push_filter(rel: &RelRef, filter: &ExprRef, zone: &SessionZone) -> Result
     Ok((Rel::new(RelOp::Join { left, right, kind: *kind, condition }, rel.columns.clone()), above))
 }
 
+/// Where a key is among the columns of its input: where it was, or behind them.
+enum Place {
+    Old(usize),
+    New(usize),
+}
+
 /// The plan in which joins compare plain columns only: what else they compare becomes columns of their inputs.
 pub fn with_plain_keys(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
     let rel = rel.map_inputs(|input| with_plain_keys(input, zone))?;
     let RelOp::Join { left, right, kind, condition: Some(condition) } = &rel.op else { return Ok(rel) };
     let width = left.columns.len();
     let (mut left_more, mut right_more): (Vec<ExprRef>, Vec<ExprRef>) = (vec![], vec![]);
-    let mut parts = vec![];
+    // A part with, if it compares what has to become a column, the operator and where both will be.
+    let mut parts: Vec<(ExprRef, Option<(String, Place, Place)>)> = vec![];
     for part in conjuncts(condition) {
-        let Some((a, b, _)) = equality(&part, width) else {
+        let sides = equality(&part, width).filter(|_| part.is_deterministic());
+        let Some((a, b, _)) = sides.filter(|(a, b, _)| a.as_column().is_none() || b.as_column().is_none()) else {
             parts.push((part, None));
             continue;
         };
-        let is_plain = a.as_column().is_some() && b.as_column().is_some();
-        if is_plain || !part.is_deterministic() {
-            parts.push((part, None));
-            continue;
-        }
+        let mut place = |expr: ExprRef, more: &mut Vec<ExprRef>| match expr.as_column() {
+            Some(index) => Place::Old(index),
+            None => {
+                more.push(expr);
+                Place::New(more.len() - 1)
+            }
+        };
+        let right_expr = of_right(&b, left, right);
+        let (a, b) = (place(a, &mut left_more), place(right_expr, &mut right_more));
         let name = part.as_call().unwrap_or_default().to_string();
-        left_more.push(a);
-        right_more.push(of_right(&b, left, right));
-        parts.push((part, Some((name, left_more.len() - 1))));
+        parts.push((part, Some((name, a, b))));
     }
-    if left_more.is_empty() {
+    if left_more.is_empty() && right_more.is_empty() {
         return Ok(rel);
     }
     let more = left_more.len();
     let extended = |input: &RelRef, exprs: Vec<ExprRef>| {
+        if exprs.is_empty() {
+            return input.clone();
+        }
         let mut columns = input.columns.clone();
         let mut project: Vec<ExprRef> = columns.iter().enumerate().map(|(i, c)| column(i, c)).collect();
         for (number, expr) in exprs.into_iter().enumerate() {
@@ -327,8 +340,15 @@ pub fn with_plain_keys(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
     for (part, key) in parts {
         new_parts.push(match key {
             None => replace_columns(&part, &|index| column(shifted(index), &both[shifted(index)])),
-            Some((name, number)) => {
-                let (a, b) = (width + number, width + more + right.columns.len() + number);
+            Some((name, a, b)) => {
+                let a = match a {
+                    Place::Old(index) => index,
+                    Place::New(number) => width + number,
+                };
+                let b = match b {
+                    Place::Old(index) => width + more + index,
+                    Place::New(number) => width + more + right.columns.len() + number,
+                };
                 millstream_expr::build::call(&name, vec![column(a, &both[a]), column(b, &both[b])], zone)?
             }
         });

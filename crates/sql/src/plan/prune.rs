@@ -92,6 +92,17 @@ impl Pruned {
     fn at(&self, index: usize) -> usize {
         self.map.get(index).copied().flatten().expect("what is needed is kept")
     }
+    /// Without the columns that it has beyond those that are needed: what keeps rows keeps no more of them.
+    fn exactly(self, needs: &Needs) -> Pruned {
+        if self.rel.columns.len() == needs.len() {
+            return self;
+        }
+        let kept: Vec<usize> = needs.keys().map(|i| self.at(*i)).collect();
+        let columns: Vec<Column> = kept.iter().map(|i| self.rel.columns[*i].clone()).collect();
+        let project = kept.iter().zip(&columns).map(|(i, c)| column(*i, c)).collect();
+        let map = (0..self.map.len()).map(|i| needs.keys().position(|k| *k == i)).collect();
+        Pruned { rel: Rel::new(RelOp::Calc { input: self.rel, filter: None, project }, columns), map }
+    }
     fn rebind(&self, expr: &ExprRef) -> Result<ExprRef> {
         rebind(expr, &|index| {
             let index = self.at(index);
@@ -309,7 +320,8 @@ impl Pruner {
                         add(needs, 0, Need::All);
                     }
                 }
-                let (left, right) = (self.walk(left, &left_needs)?, self.walk(right, &right_needs)?);
+                let left = self.walk(left, &left_needs)?.exactly(&left_needs);
+                let right = self.walk(right, &right_needs)?.exactly(&right_needs);
                 let new_width = left.rel.columns.len();
                 let mut map = left.map.clone();
                 map.extend(right.map.iter().map(|to| to.map(|to| to + new_width)));

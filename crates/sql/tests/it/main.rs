@@ -671,7 +671,39 @@ fn rows_that_are_not_appended_only_come_with_their_old_version_where_it_is_neede
         "SELECT n, COUNT(*) FROM (SELECT a.k, COUNT(DISTINCT b.v) AS n, COUNT(DISTINCT b.v) FILTER (WHERE b.x > 1) FROM ev a LEFT \
          JOIN ev b ON a.id = b.v + 1 AND b.x > 2 AND a.v < b.v GROUP BY a.k) GROUP BY n",
         2,
-        expect![[""]],
+        expect![[r#"
+            Sink(select) id=select changelog=[I,UB,UA,D]
+            |   test sink select
+            |   columns: n BIGINT NOT NULL, EXPR$1 BIGINT NOT NULL
+            +- hash[] (all to one worker) GroupAggregate id=select/aggregate#2 changelog=[I,UB,UA,D]
+               |   keys: n
+               |   aggregates: Count(*): BIGINT NOT NULL
+               |   state: select/aggregate#2/groups
+               +- hash[n] Calc id=select/calc#4 changelog=[I,UB,UA,D]
+                  |   select: n
+                  +- GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
+                     |   keys: k
+                     |   aggregates: Count(DISTINCT $a0_0): BIGINT NOT NULL
+                     |   state: select/aggregate/groups
+                     |   state: select/aggregate/values0
+                     +- hash[k] Calc id=select/calc#3 changelog=[I,D]
+                        |   select: k, v AS $a0_0
+                        +- Join id=select/join changelog=[I,D]
+                           |   LEFT on [$key0 = $key0]
+                           |   where: (v < v)
+                           |   state: select/join/left
+                           |   state: select/join/right
+                           +- hash[$key0] Calc id=select/calc changelog=[I]
+                           |  |   select: id, k, v, x, ts, id AS $key0
+                           |  +- Source(ev) id=source:ev changelog=[I]
+                           |         test(id INT, k STRING, v INT, x DOUBLE, ts TIMESTAMP(3))
+                           |         columns: id INT, k STRING, v INT, x DOUBLE, ts TIMESTAMP(3)
+                           |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                           +- hash[$key0] Calc id=select/calc#2 changelog=[I]
+                              |   select: v, (v + 1) AS $key0
+                              |   where: (x > 2.0)
+                              +- Source(ev) [see source:ev]
+        "#]],
     );
 }
 
@@ -680,13 +712,48 @@ fn joins_of_windows_and_of_intervals_let_go_of_their_rows() {
     check(
         "SELECT a.id, b.id FROM ev a, ev b WHERE a.k = b.k AND a.ts BETWEEN b.ts - INTERVAL '5' SECOND AND b.ts + INTERVAL '1' MINUTE",
         1,
-        expect![[""]],
+        expect![[r#"
+            Sink(select) id=select changelog=[I]
+            |   test sink select
+            |   columns: id INT, id INT
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
+               |   select: id, id
+               +- IntervalJoin id=select/join changelog=[I]
+                  |   INNER on [k = k]
+                  |   where: ((ts >= (ts - +0 00:00:05.000)) AND (ts <= (ts + +0 00:01:00.000)))
+                  |   rows leave: ts + 5001 ms, ts + 60001 ms
+                  |   state: select/join/left
+                  |   state: select/join/right
+                  +- hash[k] Source(ev) id=source:ev changelog=[I]
+                  |      test(id INT, k STRING, ts TIMESTAMP(3))
+                  |      columns: id INT, k STRING, ts TIMESTAMP(3)
+                  |      watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                  +- hash[k] Source(ev) [see source:ev]
+        "#]],
     );
     check(
         "SELECT a.id, b.id FROM TABLE(TUMBLE(TABLE ev, DESCRIPTOR(ts), INTERVAL '1' SECOND)) a FULL JOIN TABLE(TUMBLE(TABLE ev, \
          DESCRIPTOR(ts), INTERVAL '1' SECOND)) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k IS NOT \
          DISTINCT FROM b.k",
         1,
-        expect![[""]],
+        expect![[r#"
+            Sink(select) id=select changelog=[I]
+            |   test sink select
+            |   columns: id INT, id INT
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
+               |   select: id, id
+               +- WindowJoin id=select/join changelog=[I]
+                  |   FULL on [window_start = window_start, window_end = window_end, k IS NOT DISTINCT FROM k]
+                  |   rows leave: window_end + 0 ms, window_end + 0 ms
+                  |   state: select/join/left
+                  |   state: select/join/right
+                  +- hash[window_start, window_end, k] WindowAssign id=select/window changelog=[I]
+                  |  |   window: TUMBLE(size 1000 ms) on event time ts
+                  |  +- Source(ev) id=source:ev changelog=[I]
+                  |         test(id INT, k STRING, ts TIMESTAMP(3))
+                  |         columns: id INT, k STRING, ts TIMESTAMP(3)
+                  |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                  +- hash[window_start, window_end, k] WindowAssign [see select/window]
+        "#]],
     );
 }
