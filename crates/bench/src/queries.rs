@@ -150,8 +150,8 @@ FROM bid GROUP BY auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
             "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, bid_dateTime TIMESTAMP(3), \
              bid_extra STRING, itemName STRING, description STRING, initialBid BIGINT, reserve BIGINT, \
              auction_dateTime TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, auction_extra STRING",
-            "SELECT auction, bidder, price, channel, url, B.`dateTime`, B.extra, itemName, description, initialBid, reserve,
-  A.`dateTime`, expires, seller, category, A.extra
+            "SELECT auction, bidder, price, channel, url, B.`dateTime` AS bid_dateTime, B.extra AS bid_extra,
+  itemName, description, initialBid, reserve, A.`dateTime` AS auction_dateTime, expires, seller, category, A.extra
 FROM bid AS B INNER JOIN auction AS A ON B.auction = A.id WHERE A.category = 10",
         ),
         "q23" => sink(
@@ -159,8 +159,8 @@ FROM bid AS B INNER JOIN auction AS A ON B.auction = A.id WHERE A.category = 10"
              emailAddress STRING, creditCard STRING, city STRING, state STRING, person_extra STRING, itemName STRING, \
              description STRING, initialBid BIGINT, reserve BIGINT, auction_dateTime TIMESTAMP(3), expires TIMESTAMP(3), \
              seller BIGINT, category BIGINT, auction_extra STRING",
-            "SELECT bidder, price, channel, url, B.extra, P.id, name, emailAddress, creditCard, city, state, P.extra,
-  itemName, description, initialBid, reserve, A.`dateTime`, expires, seller, category, A.extra
+            "SELECT bidder, price, channel, url, B.extra AS bid_extra, P.id AS person_id, name, emailAddress, creditCard, city,
+  state, P.extra AS person_extra, itemName, description, initialBid, reserve, A.`dateTime`, expires, seller, category, A.extra
 FROM bid B JOIN person P ON P.id = B.bidder JOIN auction A ON A.seller = B.bidder",
         ),
         "hop" => sink(
