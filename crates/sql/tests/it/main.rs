@@ -689,12 +689,12 @@ fn rows_that_are_not_appended_only_come_with_their_old_version_where_it_is_neede
                      +- hash[k] Calc id=select/calc#3 changelog=[I,D]
                         |   select: k, v AS $a0_0
                         +- Join id=select/join changelog=[I,D]
-                           |   LEFT on [$key0 = $key0]
+                           |   LEFT on [id = $key0]
                            |   where: (v < v)
                            |   state: select/join/left
                            |   state: select/join/right
-                           +- hash[$key0] Calc id=select/calc changelog=[I]
-                           |  |   select: id, k, v, x, ts, id AS $key0
+                           +- hash[id] Calc id=select/calc changelog=[I]
+                           |  |   select: id, k, v
                            |  +- Source(ev) id=source:ev changelog=[I]
                            |         test(id INT, k STRING, v INT, x DOUBLE, ts TIMESTAMP(3))
                            |         columns: id INT, k STRING, v INT, x DOUBLE, ts TIMESTAMP(3)
@@ -740,20 +740,22 @@ fn joins_of_windows_and_of_intervals_let_go_of_their_rows() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: id INT, id INT
-            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I]
                |   select: id, id
                +- WindowJoin id=select/join changelog=[I]
                   |   FULL on [window_start = window_start, window_end = window_end, k IS NOT DISTINCT FROM k]
                   |   rows leave: window_end + 0 ms, window_end + 0 ms
                   |   state: select/join/left
                   |   state: select/join/right
-                  +- hash[window_start, window_end, k] WindowAssign id=select/window changelog=[I]
-                  |  |   window: TUMBLE(size 1000 ms) on event time ts
-                  |  +- Source(ev) id=source:ev changelog=[I]
-                  |         test(id INT, k STRING, ts TIMESTAMP(3))
-                  |         columns: id INT, k STRING, ts TIMESTAMP(3)
-                  |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-                  +- hash[window_start, window_end, k] WindowAssign [see select/window]
+                  +- hash[window_start, window_end, k] Calc id=select/calc changelog=[I]
+                  |  |   select: id, k, window_start, window_end
+                  |  +- WindowAssign id=select/window changelog=[I]
+                  |     |   window: TUMBLE(size 1000 ms) on event time ts
+                  |     +- Source(ev) id=source:ev changelog=[I]
+                  |            test(id INT, k STRING, ts TIMESTAMP(3))
+                  |            columns: id INT, k STRING, ts TIMESTAMP(3)
+                  |            watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                  +- hash[window_start, window_end, k] Calc [see select/calc]
         "#]],
     );
 }
