@@ -305,7 +305,7 @@ pub fn with_plain_keys(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
             parts.push((part, None));
             continue;
         };
-        let mut place = |expr: ExprRef, more: &mut Vec<ExprRef>| match expr.as_column() {
+        let place = |expr: ExprRef, more: &mut Vec<ExprRef>| match expr.as_column() {
             Some(index) => Place::Old(index),
             None => {
                 more.push(expr);

@@ -554,8 +554,6 @@ fn mistakes_are_told_with_their_place() {
           hint: a stream has no end to sort at; rows come in the order of their results
         SELECT v FROM ev LIMIT 3
           LIMIT is not supported yet (line 2, column 1)
-        SELECT v FROM ev WHERE v IN (SELECT v FROM ev)
-          IN (subquery) is not supported yet (line 2, column 24)
         SELECT ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts) FROM ev
           an OVER window is not supported yet (line 2, column 8)
         SELECT v FROM ev UNION ALL SELECT v, k FROM ev
