@@ -37,9 +37,11 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             let condition = join.condition.as_ref().map_or(String::new(), |c| format!(" where {c}"));
             format!("{:?} join on ({keys}){condition}", join.kind)
         }
+        (OperatorSpec::Match(search), Some(input)) => search.meaning(&|index| column(graph, input.from, index)),
         (
             OperatorSpec::WindowAssign { .. }
             | OperatorSpec::WindowAggregate(_)
+            | OperatorSpec::Match(_)
             | OperatorSpec::GroupAggregate(_)
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
@@ -131,6 +133,10 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
         OperatorSpec::Join(_) => match (index.checked_sub(graph.nodes[below].schema.len()), node.inputs.get(1)) {
             (Some(index), Some(right)) => column(graph, right.from, index),
             _ => column(graph, below, index),
+        },
+        OperatorSpec::Match(search) => match search.keys.get(index) {
+            Some(key) => column(graph, below, *key),
+            None => format!("{} of {}", name(), search.meaning(&|index| column(graph, below, index))),
         },
         OperatorSpec::Custom(_) => name(),
     }

@@ -228,6 +228,8 @@ pub enum OperatorSpec {
     GroupAggregate(GroupAggregate),
     /// A join of two streams.
     Join(Join),
+    /// `MATCH_RECOGNIZE`
+    Match(crate::pattern::MatchRecognize),
     /// An operator that the graph's author brings along.
     Custom(Arc<dyn OperatorFactory>),
 }
@@ -238,7 +240,7 @@ pub mod state_tables {
     pub const SLICES: &str = "slices";
     /// Partial results of a windowed aggregate by key and session.
     pub const SESSIONS: &str = "sessions";
-    /// The rows that wait for their session to end.
+    /// Rows that are kept as they came: until their session ends, or while a match may need them.
     pub const ROWS: &str = "rows";
     /// The rows of a join's first input.
     pub const LEFT: &str = "left";
@@ -250,6 +252,8 @@ pub mod state_tables {
     pub const VALUES: &str = "values";
     /// What has ended but had no room to leave when a snapshot was taken.
     pub const DUE: &str = "due";
+    /// The partial matches of each key, and the complete ones that wait for earlier ones to fail.
+    pub const MATCHES: &str = "matches";
 }
 
 impl OperatorSpec {
@@ -276,6 +280,7 @@ impl OperatorSpec {
                 let values = sets.map(|calls| format!("{}{}", state_tables::VALUES, calls[0]));
                 std::iter::once(state_tables::GROUPS.to_string()).chain(values).collect()
             }
+            OperatorSpec::Match(_) => vec![state_tables::ROWS.into(), state_tables::MATCHES.into()],
             OperatorSpec::Custom(factory) => factory.tables().into_iter().map(|table| table.name).collect(),
         }
     }

@@ -14,6 +14,7 @@ pub mod key;
 pub mod metrics;
 pub mod operator;
 pub mod options;
+pub mod pattern;
 pub mod settings;
 pub mod sink;
 pub mod source;

@@ -2,6 +2,7 @@
 
 use crate::catalog::Table;
 use millstream_core::graph::{AggregateCall, JoinKind, Unnest, WindowAggregate, WindowSpec};
+use millstream_core::pattern::MatchRecognize;
 use millstream_core::source::Source;
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
@@ -119,6 +120,13 @@ pub enum RelOp {
         /// SESSION's `PARTITION BY`.
         session_keys: Vec<usize>,
     },
+    /// `MATCH_RECOGNIZE`: gives the partition's columns, then the measures.
+    Match {
+        /// The rows.
+        input: RelRef,
+        /// What is looked for.
+        search: Box<MatchRecognize>,
+    },
     /// A windowed aggregate, in a single phase.
     Aggregate {
         /// The rows.
@@ -186,6 +194,7 @@ impl Rel {
             | RelOp::Replicate { input }
             | RelOp::Unnest { input, .. }
             | RelOp::Window { input, .. }
+            | RelOp::Match { input, .. }
             | RelOp::Aggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => *input = change(input)?,
             RelOp::Join { left, right, .. } => (*left, *right) = (change(left)?, change(right)?),

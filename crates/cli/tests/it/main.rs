@@ -10,6 +10,7 @@ mod crash;
 mod exactly_once;
 mod lifecycle;
 mod live;
+mod match_recognize;
 mod nexmark;
 mod process;
 mod queries;

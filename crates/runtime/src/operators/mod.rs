@@ -12,7 +12,9 @@ mod groups;
 mod join;
 mod join_side;
 mod local_aggregate;
+mod pattern;
 mod replicate;
+mod row_store;
 mod session_aggregate;
 mod session_assign;
 #[cfg(test)]
@@ -76,6 +78,7 @@ pub fn create(
         OperatorSpec::GroupAggregate(aggregate) => {
             Box::new(group_aggregate::GroupAggregate::new(aggregate, connections)?)
         }
+        OperatorSpec::Match(search) => Box::new(pattern::PatternSearch::new(search, first()?, output)?),
         OperatorSpec::Custom(factory) => factory.create(instance, instances)?,
     })
 }
@@ -118,6 +121,7 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
         },
         OperatorSpec::Join(join) => join::tables(join, connections)?,
         OperatorSpec::GroupAggregate(aggregate) => group_aggregate::tables(aggregate, connections)?,
+        OperatorSpec::Match(search) => pattern::tables(search, first()?).into(),
         OperatorSpec::Custom(factory) => factory.tables(),
     })
 }

@@ -96,12 +96,18 @@ pub struct Grouping {
     calls: Vec<PendingCall>,
 }
 
-struct PendingCall {
-    function: AggregateFunction,
-    args: Vec<ExprRef>,
-    distinct: bool,
-    filter: Option<ExprRef>,
-    result: DataType,
+/// A call of an aggregate, over columns of the input.
+pub struct PendingCall {
+    /// Which.
+    pub function: AggregateFunction,
+    /// Its arguments.
+    pub args: Vec<ExprRef>,
+    /// `f(DISTINCT x)`
+    pub distinct: bool,
+    /// `FILTER (WHERE ..)`
+    pub filter: Option<ExprRef>,
+    /// The result's type.
+    pub result: DataType,
 }
 
 /// Marks, while binding, a column of the aggregate's output: the number of keys and calls is not known yet, so these
@@ -403,90 +409,7 @@ impl Grouping {
     }
 
     fn aggregate(&mut self, function: &Function, name: &str, scope: &Scope, zone: SessionZone) -> Result<ExprRef> {
-        let FunctionArguments::List(list) = &function.args else {
-            return Err(Error::script(format!("{name} needs an argument")));
-        };
-        let mut binder = ExprBinder::new(scope, zone);
-        let mut args = vec![];
-        let mut arg_asts = vec![];
-        for arg in &list.args {
-            match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if name == "COUNT" && list.args.len() == 1 => {}
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
-                    if contains_aggregate(expr) {
-                        return error(at_expr(expr), "aggregates can't be nested");
-                    }
-                    args.push(binder.bind(expr)?);
-                    arg_asts.push(expr);
-                }
-                other => return Err(Error::script(format!("{other} is no argument of {name}"))),
-            }
-        }
-        let mut ignore_nulls = matches!(function.null_treatment, Some(NullTreatment::IgnoreNulls));
-        let mut absent_on_null = false;
-        for clause in &list.clauses {
-            match clause {
-                FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => {
-                    ignore_nulls = matches!(treatment, NullTreatment::IgnoreNulls);
-                }
-                other => return Err(Error::unsupported(format!("{other} in {name}"))),
-            }
-        }
-        if !function.within_group.is_empty() {
-            return Err(Error::unsupported(format!("WITHIN GROUP of {name}")));
-        }
-        if name.starts_with("JSON_") && !args.is_empty() {
-            // The parser puts the ON NULL clause first, as a word.
-            absent_on_null = text_of(&args.remove(0)).as_deref() == Some("ABSENT");
-        }
-        let filter = match &function.filter {
-            Some(filter) => Some(binder.bind_condition(filter, "FILTER")?),
-            None => None,
-        };
-        let mut distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
-        let takes: (usize, usize) = match name {
-            "COUNT" => (usize::from(distinct || !list.args.is_empty() && !arg_asts.is_empty()), 8),
-            "LISTAGG" => (1, 2),
-            "JSON_OBJECTAGG" => (2, 2),
-            _ => (1, 1),
-        };
-        if !(takes.0..=takes.1).contains(&args.len()) {
-            return Err(Error::script(format!("{name} takes {} argument(s), but got {}", takes.0, args.len())));
-        }
-        if name == "COUNT" && args.len() > 1 && !distinct {
-            return Err(Error::script("COUNT of several columns needs DISTINCT")
-                .hint("COUNT(DISTINCT a, b) counts the combinations in which none is NULL"));
-        }
-        let mut kind = match name {
-            "COUNT" => AggregateFunction::Count,
-            "APPROX_COUNT_DISTINCT" => {
-                distinct = true;
-                AggregateFunction::Count
-            }
-            "SUM" => AggregateFunction::Sum,
-            "SUM0" | "$SUM0" => AggregateFunction::Sum0,
-            "AVG" => AggregateFunction::Avg,
-            "MIN" => AggregateFunction::Min,
-            "MAX" => AggregateFunction::Max,
-            "FIRST_VALUE" => AggregateFunction::FirstValue,
-            "LAST_VALUE" => AggregateFunction::LastValue,
-            "STDDEV_POP" => AggregateFunction::StddevPop,
-            "STDDEV_SAMP" | "STDDEV" => AggregateFunction::StddevSamp,
-            "VAR_POP" => AggregateFunction::VarPop,
-            "VAR_SAMP" | "VARIANCE" => AggregateFunction::VarSamp,
-            "LISTAGG" => AggregateFunction::ListAgg { separator: ",".into() },
-            "COLLECT" => AggregateFunction::Collect,
-            "ARRAY_AGG" => AggregateFunction::ArrayAgg { ignore_nulls },
-            "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null },
-            "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null },
-            _ => AggregateFunction::SingleValue,
-        };
-        if let (AggregateFunction::ListAgg { separator }, Some(given)) = (&mut kind, args.get(1)) {
-            *separator = text_of(given).ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
-            args.truncate(1);
-        }
-        let result = result_type(name, &kind, &args, filter.is_some())?;
-        let call = PendingCall { function: kind, args, distinct, filter, result };
+        let call = bind_call(function, name, scope, zone)?;
         let number = self.calls.iter().position(|c| c.same(&call)).unwrap_or_else(|| {
             self.calls.push(call);
             self.calls.len() - 1
@@ -622,6 +545,94 @@ impl Grouping {
             .collect();
         Ok((rel, outputs))
     }
+}
+
+/// Binds a call of the aggregate `name`.
+pub fn bind_call(function: &Function, name: &str, scope: &Scope, zone: SessionZone) -> Result<PendingCall> {
+    let FunctionArguments::List(list) = &function.args else {
+        return Err(Error::script(format!("{name} needs an argument")));
+    };
+    let mut binder = ExprBinder::new(scope, zone);
+    let mut args = vec![];
+    let mut arg_asts = vec![];
+    for arg in &list.args {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if name == "COUNT" && list.args.len() == 1 => {}
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
+                if contains_aggregate(expr) {
+                    return error(at_expr(expr), "aggregates can't be nested");
+                }
+                args.push(binder.bind(expr)?);
+                arg_asts.push(expr);
+            }
+            other => return Err(Error::script(format!("{other} is no argument of {name}"))),
+        }
+    }
+    let mut ignore_nulls = matches!(function.null_treatment, Some(NullTreatment::IgnoreNulls));
+    let mut absent_on_null = false;
+    for clause in &list.clauses {
+        match clause {
+            FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => {
+                ignore_nulls = matches!(treatment, NullTreatment::IgnoreNulls);
+            }
+            other => return Err(Error::unsupported(format!("{other} in {name}"))),
+        }
+    }
+    if !function.within_group.is_empty() {
+        return Err(Error::unsupported(format!("WITHIN GROUP of {name}")));
+    }
+    if name.starts_with("JSON_") && !args.is_empty() {
+        // The parser puts the ON NULL clause first, as a word.
+        absent_on_null = text_of(&args.remove(0)).as_deref() == Some("ABSENT");
+    }
+    let filter = match &function.filter {
+        Some(filter) => Some(binder.bind_condition(filter, "FILTER")?),
+        None => None,
+    };
+    let mut distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+    let takes: (usize, usize) = match name {
+        "COUNT" => (usize::from(distinct || !list.args.is_empty() && !arg_asts.is_empty()), 8),
+        "LISTAGG" => (1, 2),
+        "JSON_OBJECTAGG" => (2, 2),
+        _ => (1, 1),
+    };
+    if !(takes.0..=takes.1).contains(&args.len()) {
+        return Err(Error::script(format!("{name} takes {} argument(s), but got {}", takes.0, args.len())));
+    }
+    if name == "COUNT" && args.len() > 1 && !distinct {
+        return Err(Error::script("COUNT of several columns needs DISTINCT")
+            .hint("COUNT(DISTINCT a, b) counts the combinations in which none is NULL"));
+    }
+    let mut kind = match name {
+        "COUNT" => AggregateFunction::Count,
+        "APPROX_COUNT_DISTINCT" => {
+            distinct = true;
+            AggregateFunction::Count
+        }
+        "SUM" => AggregateFunction::Sum,
+        "SUM0" | "$SUM0" => AggregateFunction::Sum0,
+        "AVG" => AggregateFunction::Avg,
+        "MIN" => AggregateFunction::Min,
+        "MAX" => AggregateFunction::Max,
+        "FIRST_VALUE" => AggregateFunction::FirstValue,
+        "LAST_VALUE" => AggregateFunction::LastValue,
+        "STDDEV_POP" => AggregateFunction::StddevPop,
+        "STDDEV_SAMP" | "STDDEV" => AggregateFunction::StddevSamp,
+        "VAR_POP" => AggregateFunction::VarPop,
+        "VAR_SAMP" | "VARIANCE" => AggregateFunction::VarSamp,
+        "LISTAGG" => AggregateFunction::ListAgg { separator: ",".into() },
+        "COLLECT" => AggregateFunction::Collect,
+        "ARRAY_AGG" => AggregateFunction::ArrayAgg { ignore_nulls },
+        "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null },
+        "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null },
+        _ => AggregateFunction::SingleValue,
+    };
+    if let (AggregateFunction::ListAgg { separator }, Some(given)) = (&mut kind, args.get(1)) {
+        *separator = text_of(given).ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
+        args.truncate(1);
+    }
+    let result = result_type(name, &kind, &args, filter.is_some())?;
+    Ok(PendingCall { function: kind, args, distinct, filter, result })
 }
 
 /// The distinct rows; of each window, if the rows have their window's start and end.

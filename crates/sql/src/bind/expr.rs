@@ -92,6 +92,13 @@ impl Scope {
         }
         Ok(self.find(&first.value, &self.visible, at_ident(first))?.map(|index| (index, rest)))
     }
+    /// The same; a name that nothing here has is an error.
+    pub fn resolve<'i>(&self, idents: &'i [Ident]) -> Result<(usize, &'i [Ident])> {
+        self.lookup(idents)?.ok_or_else(|| match idents.first() {
+            Some(first) => self.unknown(&first.value, at_ident(first), &self.visible),
+            None => Error::internal("a name has no parts"),
+        })
+    }
 }
 
 /// Binds expressions over a scope.

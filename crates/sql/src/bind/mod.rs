@@ -6,6 +6,7 @@ pub mod expr;
 pub mod insert;
 pub mod join;
 pub mod lateral;
+pub mod match_recognize;
 pub mod pending;
 pub mod place;
 pub mod query;

@@ -4,6 +4,7 @@ use super::aggregate::{Grouping, contains_aggregate, distinct};
 use super::build;
 use super::expr::{ExprBinder, Outer, Scope, known_type};
 use super::lateral::is_lateral;
+use super::match_recognize::Clauses;
 use super::pending::Pending;
 use super::place::{At, Placed, at_expr, at_ident, at_name, at_span, error, parts, unsupported};
 use super::subquery::{Correlation, correlate, reads_outer};
@@ -276,7 +277,23 @@ impl<'a> QueryBinder<'a> {
                 let rel = self.bind_window_function(function, &name, function_at)?;
                 self.aliased(rel, alias.as_ref(), None)
             }
-            TableFactor::MatchRecognize { .. } => unsupported(at, "MATCH_RECOGNIZE"),
+            TableFactor::MatchRecognize {
+                table,
+                partition_by,
+                order_by,
+                measures,
+                rows_per_match,
+                after_match_skip,
+                pattern,
+                symbols,
+                alias,
+            } => {
+                let (input, _) = self.table(table, at)?;
+                let clauses =
+                    Clauses { partition_by, order_by, measures, rows_per_match, after_match_skip, pattern, symbols };
+                let rel = self.match_recognize(input, &clauses, at_factor(table, at))?;
+                self.aliased(rel, alias.as_ref(), None)
+            }
             TableFactor::Function { lateral: true, name, .. } => {
                 Err(Error::script(format!("there is no table function '{}'", parts(name).join(".")))
                     .hint("of functions that give rows only UNNEST is built in: CROSS JOIN UNNEST(array) AS t(x)")

@@ -6,8 +6,8 @@ use super::lex::{BACKQUOTES, DERIVED, HintComment};
 use super::words::is_reserved;
 use super::{expr, hint};
 use sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
-    TableAlias, TableFactor, VisitMut, VisitorMut,
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, MatchRecognizePattern,
+    MatchRecognizeSymbol, ObjectName, Query, Select, SelectItem, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
@@ -59,8 +59,13 @@ impl Checker<'_> {
             | TableFactor::TableFunction { alias, .. }
             | TableFactor::Function { alias, .. }
             | TableFactor::UNNEST { alias, .. }
-            | TableFactor::NestedJoin { alias, .. }
-            | TableFactor::MatchRecognize { alias, .. } => check_alias(alias),
+            | TableFactor::NestedJoin { alias, .. } => check_alias(alias),
+            TableFactor::MatchRecognize { measures, pattern, symbols, alias, .. } => {
+                measures.iter().try_for_each(|measure| check_name(&measure.alias))?;
+                check_pattern(pattern)?;
+                symbols.iter().try_for_each(|definition| check_name(&definition.symbol))?;
+                check_alias(alias)
+            }
             _ => Ok(()),
         }
     }
@@ -146,6 +151,20 @@ fn check_alias(alias: &Option<TableAlias>) -> PResult<()> {
     let Some(alias) = alias else { return Ok(()) };
     check_name(&alias.name)?;
     alias.columns.iter().try_for_each(|column| check_name(&column.name))
+}
+
+fn check_pattern(pattern: &MatchRecognizePattern) -> PResult<()> {
+    use MatchRecognizePattern as P;
+    let symbol = |symbol: &MatchRecognizeSymbol| match symbol {
+        MatchRecognizeSymbol::Named(name) => check_name(name),
+        MatchRecognizeSymbol::Start | MatchRecognizeSymbol::End => Ok(()),
+    };
+    match pattern {
+        P::Symbol(name) | P::Exclude(name) => symbol(name),
+        P::Permute(names) => names.iter().try_for_each(symbol),
+        P::Concat(parts) | P::Alternation(parts) => parts.iter().try_for_each(check_pattern),
+        P::Group(inner) | P::Repetition(inner, _) => check_pattern(inner),
+    }
 }
 
 fn flow(result: PResult<()>) -> ControlFlow<ParserError> {

@@ -303,7 +303,8 @@ fn start_of_table(tokens: &[TokenWithSpan]) -> Option<usize> {
     (is(token, "FROM") || is(token, "JOIN") || *token == Token::Comma).then_some(open)
 }
 
-/// Moves `WITHIN interval` from before `DEFINE` to behind it, as a definition named [`WITHIN`].
+/// Moves `WITHIN interval` from before `DEFINE` to behind it, as a definition named [`WITHIN`]; refuses what of patterns
+/// `sqlparser` would misread.
 fn move_within(tokens: Vec<TokenWithSpan>) -> PResult<Vec<TokenWithSpan>> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut rest = tokens.into_iter().peekable();
@@ -311,6 +312,9 @@ fn move_within(tokens: Vec<TokenWithSpan>) -> PResult<Vec<TokenWithSpan>> {
         let after_paren = out.last().is_some_and(|t| t.token == Token::RParen);
         if after_paren && is(&token.token, "SUBSET") {
             return Err(mistake(Mistake::Unsupported, token.span.start, "SUBSET in MATCH_RECOGNIZE", ""));
+        }
+        if token.token == Token::LBrace && rest.peek().is_some_and(|next| next.token == Token::Minus) {
+            return Err(mistake(Mistake::Unsupported, token.span.start, "exclusion ({- A -}) in PATTERN", ""));
         }
         let is_within =
             after_paren && is(&token.token, "WITHIN") && rest.peek().is_some_and(|next| is(&next.token, "INTERVAL"));

@@ -48,6 +48,7 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             update_before: !aggregate.aggregates.is_empty(),
             delete: !all.is_insert_only(),
         }),
+        OperatorSpec::Match(_) => append_only("MATCH_RECOGNIZE"),
         OperatorSpec::Custom(_) => append_only("an operator of the program's own"),
     }
 }
@@ -66,6 +67,7 @@ fn makes_updates(kind: &NodeKind) -> bool {
             | OperatorSpec::Unnest(_)
             | OperatorSpec::WindowAssign { .. }
             | OperatorSpec::WindowAggregate(_)
+            | OperatorSpec::Match(_)
             | OperatorSpec::Custom(_) => false,
         },
     }
@@ -88,6 +90,7 @@ fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
             | OperatorSpec::Join(_)
             | OperatorSpec::Replicate { .. }
             | OperatorSpec::Unnest(_)
+            | OperatorSpec::Match(_)
             | OperatorSpec::Custom(_) => true,
         },
     }

@@ -232,6 +232,12 @@ impl<'a> Emitter<'a> {
                 let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
                 self.operator("aggregate", "GroupAggregate", spec, vec![edge], schema)
             }
+            RelOp::Match { input, search } => {
+                let from = self.rel(input)?;
+                let edge = Edge { from, partitioning: Partitioning::Hash(search.keys.clone()) };
+                let spec = OperatorSpec::Match((**search).clone());
+                self.operator("match", "Match", spec, vec![edge], schema)
+            }
             RelOp::Aggregate { input, aggregate } => {
                 let from = self.rel(input)?;
                 if !self.is_two_phase(aggregate) {

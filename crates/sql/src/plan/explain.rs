@@ -4,6 +4,7 @@ use millstream_core::graph::{
     AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning,
     WindowProperty, WindowShape, WindowSpec, WindowTime,
 };
+use millstream_core::pattern::{AfterMatch, MatchRecognize};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Schema};
 use std::collections::BTreeSet;
@@ -170,6 +171,7 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 }
                 lines
             }
+            OperatorSpec::Match(search) => show_match(search, input, &node.schema),
             OperatorSpec::Custom(factory) => vec![factory.describe()],
         },
     };
@@ -178,6 +180,36 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
             spec.state_tables(&graph.connections(node)).iter().map(|table| format!("state: {}/{table}", node.id)),
         );
     }
+    lines
+}
+
+fn show_match(search: &MatchRecognize, input: &Schema, output: &Schema) -> Vec<String> {
+    let mut order = match search.time {
+        WindowTime::Event { column } => names(&[column], input),
+        WindowTime::Processing => "processing time".to_string(),
+    };
+    for by in &search.order {
+        let _ = write!(order, ", {}{}", names(&[by.column], input), if by.descending { " DESC" } else { "" });
+    }
+    let pattern: Vec<String> = search.variables.iter().map(ToString::to_string).collect();
+    let within = search.within_ms.map(|ms| format!(" within {ms} ms")).unwrap_or_default();
+    let variable = |number: &usize| search.variables.get(*number).map_or("?", |v| &v.name);
+    let skip = match &search.skip {
+        AfterMatch::ToNextRow => "to next row".to_string(),
+        AfterMatch::PastLastRow => "past last row".to_string(),
+        AfterMatch::ToFirst(number) => format!("to first {}", variable(number)),
+        AfterMatch::ToLast(number) => format!("to last {}", variable(number)),
+    };
+    let mut lines = vec![];
+    if !search.keys.is_empty() {
+        lines.push(format!("keys: {}", names(&search.keys, input)));
+    }
+    lines.push(format!("order: {order}"));
+    lines.push(format!("pattern: {}{within}, skip {skip}", pattern.join(" ")));
+    let conditions = search.variables.iter().filter_map(|v| Some(format!("{}: {}", v.name, v.condition.as_ref()?)));
+    lines.extend(conditions.map(|condition| format!("define {condition}")));
+    let measures = Schema::new(output.fields[search.keys.len().min(output.len())..].to_vec());
+    lines.push(format!("measures: {}", list(&search.measures, &measures)));
     lines
 }
 

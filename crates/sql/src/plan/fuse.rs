@@ -97,7 +97,8 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
         | RelOp::Unnest { .. }
         | RelOp::Join { .. }
         | RelOp::Aggregate { .. }
-        | RelOp::GroupAggregate { .. } => None,
+        | RelOp::GroupAggregate { .. }
+        | RelOp::Match { .. } => None,
     }
 }
 

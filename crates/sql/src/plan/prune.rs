@@ -3,6 +3,7 @@
 use crate::bind::build::{column, rebind};
 use crate::rel::{Column, Rel, RelOp, RelRef, schema_of};
 use millstream_core::graph::{JoinKind, WindowShape, WindowTime};
+use millstream_core::pattern::{MatchColumn, MatchRecognize};
 use millstream_core::source::Source;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
 use millstream_expr::build::field_path;
@@ -102,6 +103,15 @@ impl Pruned {
         let project = kept.iter().zip(&columns).map(|(i, c)| column(*i, c)).collect();
         let map = (0..self.map.len()).map(|i| needs.keys().position(|k| *k == i)).collect();
         Pruned { rel: Rel::new(RelOp::Calc { input: self.rel, filter: None, project }, columns), map }
+    }
+    /// The type of a made column, which was `data_type`: rows may have lost fields.
+    fn type_of(&self, made: &MatchColumn, data_type: DataType) -> DataType {
+        match (made, &data_type.kind) {
+            (MatchColumn::Row { column, .. }, TypeKind::Row(_)) => {
+                self.rel.columns[*column].data_type.clone().with_nullable(data_type.nullable)
+            }
+            _ => data_type,
+        }
     }
     fn rebind(&self, expr: &ExprRef) -> Result<ExprRef> {
         rebind(expr, &|index| {
@@ -373,6 +383,7 @@ impl Pruner {
                 let op = RelOp::GroupAggregate { input: input.rel, keys, aggregates };
                 Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
             }
+            RelOp::Match { input, search } => self.walk_match(rel, needs, input, search),
             RelOp::Aggregate { input, aggregate } => {
                 let mut aggregate = aggregate.clone();
                 let (num_keys, num_calls) = (aggregate.keys.len(), aggregate.aggregates.len());
@@ -408,6 +419,112 @@ impl Pruner {
             }
         }
     }
+}
+
+impl Pruner {
+    fn walk_match(&mut self, rel: &RelRef, needs: &Needs, input: &RelRef, search: &MatchRecognize) -> Result<Pruned> {
+        let (width, num_keys) = (input.columns.len(), search.keys.len());
+        let kept: Vec<usize> = (0..rel.columns.len()).filter(|i| *i < num_keys || needs.contains_key(i)).collect();
+        let measures: Vec<&ExprRef> = kept.iter().skip(num_keys).map(|i| &search.measures[i - num_keys]).collect();
+        let (mut below, mut of_define, mut of_measures) = (Needs::new(), Needs::new(), Needs::new());
+        for condition in search.variables.iter().filter_map(|v| v.condition.as_ref()) {
+            needs_of(condition, &Need::All, &mut of_define);
+        }
+        measures.iter().for_each(|measure| needs_of(measure, &Need::All, &mut of_measures));
+        search.keys.iter().for_each(|key| add(&mut below, *key, Need::All));
+        search.order.iter().for_each(|by| add(&mut below, by.column, Need::All));
+        if let WindowTime::Event { column } = search.time {
+            add(&mut below, column, Need::All);
+        }
+        let mut made = |column: &MatchColumn, need: &Need| match column {
+            MatchColumn::Row { column, .. } => add(&mut below, *column, need.clone()),
+            MatchColumn::Aggregate { call, .. } => call.args.iter().for_each(|a| add(&mut below, *a, Need::All)),
+            MatchColumn::RowTime { .. } => {}
+        };
+        for (index, need) in &of_define {
+            if let Some(index) = index.checked_sub(width) {
+                made(&search.define_columns[index], need);
+            }
+        }
+        of_measures.iter().for_each(|(index, need)| made(&search.measure_columns[*index], need));
+        for (index, need) in of_define.iter().filter(|(index, _)| **index < width) {
+            add(&mut below, *index, need.clone());
+        }
+        let input = self.walk(input, &below)?;
+        let mut search = search.clone();
+        search.keys.iter_mut().for_each(|key| *key = input.at(*key));
+        search.order.iter_mut().for_each(|by| by.column = input.at(by.column));
+        if let WindowTime::Event { column } = &mut search.time {
+            *column = input.at(*column);
+        }
+        let wide = input.rel.columns.len();
+        search.define_columns = pick(&search.define_columns, width, &of_define, &input);
+        search.measure_columns = pick(&search.measure_columns, 0, &of_measures, &input);
+        // The made columns that are read have moved together.
+        let rank = |index: usize, first: usize, read: &Needs| read.range(first..index).count();
+        for variable in &mut search.variables {
+            let Some(condition) = &mut variable.condition else { continue };
+            let names = column_nodes(condition);
+            *condition = rebind(condition, &|index| {
+                let (name, data_type) = names[&index].clone();
+                match index.checked_sub(width) {
+                    None => (input.at(index), input.rel.columns[input.at(index)].data_type.clone(), name),
+                    Some(_) => {
+                        let made = rank(index, width, &of_define);
+                        (wide + made, input.type_of(&search.define_columns[made], data_type), name)
+                    }
+                }
+            })?;
+        }
+        let measure = |measure: &ExprRef| {
+            let names = column_nodes(measure);
+            rebind(measure, &|index| {
+                let (name, data_type) = names[&index].clone();
+                let made = rank(index, 0, &of_measures);
+                (made, input.type_of(&search.measure_columns[made], data_type), name)
+            })
+        };
+        let measures = measures.into_iter().map(measure).collect::<Result<Vec<_>>>()?;
+        let columns = kept
+            .iter()
+            .map(|i| match i.checked_sub(num_keys) {
+                Some(_) => rel.columns[*i].clone(),
+                None => {
+                    let data_type = input.rel.columns[search.keys[*i]].data_type.clone();
+                    Column { data_type, ..rel.columns[*i].clone() }
+                }
+            })
+            .collect();
+        search.measures = measures;
+        let map = (0..rel.columns.len()).map(|i| kept.iter().position(|k| *k == i)).collect();
+        Ok(Pruned { rel: Rel::new(RelOp::Match { input: input.rel, search: Box::new(search) }, columns), map })
+    }
+}
+
+/// The made columns among `read`, where the first of them is `first`, over the pruned input.
+fn pick(made: &[MatchColumn], first: usize, read: &Needs, input: &Pruned) -> Vec<MatchColumn> {
+    let mut picked: Vec<MatchColumn> = read.range(first..).map(|(index, _)| made[index - first].clone()).collect();
+    for column in &mut picked {
+        match column {
+            MatchColumn::Row { column, .. } => *column = input.at(*column),
+            MatchColumn::Aggregate { call, .. } => call.args.iter_mut().for_each(|a| *a = input.at(*a)),
+            MatchColumn::RowTime { .. } => {}
+        }
+    }
+    picked
+}
+
+/// The names and types of the columns that an expression reads.
+fn column_nodes(expr: &ExprRef) -> BTreeMap<usize, (String, DataType)> {
+    fn add(expr: &ExprRef, into: &mut BTreeMap<usize, (String, DataType)>) {
+        if let Some(index) = expr.as_column() {
+            into.insert(index, (expr.to_string(), expr.data_type().clone()));
+        }
+        expr.children().into_iter().for_each(|child| add(child, into));
+    }
+    let mut nodes = BTreeMap::new();
+    add(expr, &mut nodes);
+    nodes
 }
 
 /// A scan's source, projected to what its columns `kept`, of these types, need, with the expressions that make them.

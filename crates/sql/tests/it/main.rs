@@ -1,5 +1,7 @@
 //! Scripts planned against a connector that exists only here: plans, derived types and errors.
 
+mod match_recognize;
+
 use expect_test::{Expect, expect};
 use millstream_core::connector::{Connector, ConnectorRegistry, SessionInfo, TableDef, WriteMode};
 use millstream_core::graph::ChangelogMode;
