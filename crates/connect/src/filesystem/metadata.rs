@@ -25,16 +25,25 @@ const KEYS: [(&str, FileMetadata, TypeKind); 4] = [
     ("file.modification-time", FileMetadata::ModificationTime, TypeKind::TimestampLtz(3)),
 ];
 
-/// The table's metadata columns, by name.
-pub(super) fn of_table(table: &TableDef) -> Result<BTreeMap<String, FileMetadata>> {
+/// The table's metadata columns that are about files, by name; all others must be of the format, which knows `in_format`.
+pub(super) fn of_table(
+    table: &TableDef,
+    in_format: &[(&'static str, TypeKind)],
+) -> Result<BTreeMap<String, FileMetadata>> {
     let mut found = BTreeMap::new();
+    let all: Vec<(&str, Option<FileMetadata>, TypeKind)> = KEYS
+        .into_iter()
+        .map(|(key, metadata, kind)| (key, Some(metadata), kind))
+        .chain(in_format.iter().map(|(key, kind)| (*key, None, kind.clone())))
+        .collect();
     for (column, key) in &table.metadata {
         let place = Place::Named(format!("table '{}', column '{column}'", table.name));
-        let Some((_, metadata, kind)) = KEYS.iter().find(|k| k.0 == key) else {
+        let Some((_, metadata, kind)) = all.iter().find(|k| k.0 == key) else {
+            let known: Vec<&str> = all.iter().map(|k| k.0).collect();
             let error = Error::script(format!("there is no metadata '{key}'"))
                 .at(place)
-                .detail(format!("known metadata: {}", KEYS.map(|k| k.0).join(", ")));
-            return Err(match did_you_mean(key, KEYS.map(|k| k.0)) {
+                .detail(format!("known metadata: {}", known.join(", ")));
+            return Err(match did_you_mean(key, known) {
                 Some(hint) => error.hint(hint),
                 None => error,
             });
@@ -47,7 +56,9 @@ pub(super) fn of_table(table: &TableDef) -> Result<BTreeMap<String, FileMetadata
                 .at(place)
                 .hint(format!("declare the column as {kind}")));
         }
-        found.insert(column.clone(), *metadata);
+        if let Some(metadata) = metadata {
+            found.insert(column.clone(), *metadata);
+        }
     }
     Ok(found)
 }

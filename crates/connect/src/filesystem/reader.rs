@@ -162,7 +162,7 @@ impl FileReader {
             }
         }
         let decoder = plan.format.decoders.decoder(&Schema::new(decoded))?;
-        let (instance, instances) = (ctx.instance, ctx.instances.max(1));
+        let (instance, instances) = (ctx.instance, sharing(&plan, ctx.instances));
         let layout = match (&ctx.restored, plan.monitor_interval) {
             (Some(positions), Some(_)) => {
                 let mut layout = Layout::restore(positions, setup, true, &plan.path)?;
@@ -183,7 +183,7 @@ impl FileReader {
             }
         };
         Ok(FileReader {
-            throttle: plan.rows_per_second.map(|r| Throttle::new(r, ctx.instances)),
+            throttle: plan.rows_per_second.map(|r| Throttle::new(r, sharing(&plan, ctx.instances))),
             dead_letters: plan.dead_letters.as_ref().map(|p| DeadLetters::new(p, ctx.instance)),
             layout,
             listing: None,
@@ -233,7 +233,7 @@ impl FileReader {
                     self.listing = None;
                     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
                     self.next_listing_ms = now_ms.saturating_add(interval_ms);
-                    let (instance, instances) = (self.ctx.instance, self.ctx.instances.max(1));
+                    let (instance, instances) = (self.ctx.instance, sharing(&self.plan, self.ctx.instances));
                     let files = files?;
                     let lateness_ms =
                         self.plan.monitor_lateness.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
@@ -416,7 +416,7 @@ impl FileReader {
                 }
             });
         }
-        Batch::from_columns(self.plan.schema.arrow().clone(), columns, rows)
+        Ok(Batch::from_columns(self.plan.schema.arrow().clone(), columns, rows)?.with_kinds(batch.kinds))
     }
 }
 
@@ -466,6 +466,11 @@ impl SourceReader for FileReader {
     fn snapshot(&mut self) -> Result<Vec<u8>> {
         self.layout.position(self.current.as_ref().map(|(piece, at)| (piece.id, piece.base + *at as u64)))
     }
+}
+
+/// Among how many instances, from the first on, files are shared out.
+fn sharing(plan: &Plan, instances: usize) -> usize {
+    if plan.is_ordered() { 1 } else { instances.max(1) }
 }
 
 /// The reading thread: sends the pieces of all orders, then ends; also when nobody listens any more.

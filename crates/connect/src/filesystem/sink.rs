@@ -34,6 +34,8 @@ struct Plan {
     /// The path as the person wrote it, for messages.
     path: String,
     target: Location,
+    /// The format's name, and what files of it end in.
+    format: String,
     content: Content,
     extension: &'static str,
     /// The columns within the files: all but the partition columns.
@@ -123,6 +125,7 @@ impl Plan {
         Ok(Plan {
             path: path.to_string(),
             target,
+            format: options.required("format")?.to_string(),
             content,
             extension,
             file_columns,
@@ -187,11 +190,14 @@ fn check_parquet_types(schema: &Schema, options: &Options<'_>) -> Result<()> {
 
 impl Sink for FileSink {
     fn accepts(&self) -> ChangelogMode {
-        ChangelogMode::INSERT_ONLY
+        match &self.0.content {
+            Content::Records(encoders) => encoders.accepts(),
+            Content::Parquet(_) => ChangelogMode::INSERT_ONLY,
+        }
     }
     fn describe(&self) -> String {
         let overwrite = if self.0.overwrite { ", overwrite" } else { "" };
-        format!("filesystem(path={}, format={}{overwrite})", self.0.path, self.0.extension)
+        format!("filesystem(path={}, format={}{overwrite})", self.0.path, self.0.format)
     }
     fn check(&self) -> Result<()> {
         match &self.0.target {

@@ -7,6 +7,7 @@ use super::reader::FileReader;
 use super::store::{self, Location};
 use crate::formats::{self, Framing, ReadFormat};
 use millstream_core::connector::{SessionInfo, TableDef};
+use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::source::{Source, SourceContext, SourceReader};
 use millstream_core::suggest::did_you_mean;
@@ -19,7 +20,8 @@ use std::time::Duration;
 /// A table of files, for reading.
 ///
 /// Files are cut into chunks, which the instances take in turn; a record belongs to the chunk that its first
-/// byte is in. Not cut are gzip files and CSV files with quotes, as a quoted value may hold line feeds.
+/// byte is in. Not cut are gzip files and CSV files with quotes, as a quoted value may hold line feeds. Files of a
+/// format whose records are changes are read by the first instance alone, in the order of their names.
 #[derive(Clone, Debug)]
 pub struct FileSource(Arc<Plan>);
 
@@ -48,9 +50,10 @@ impl FileSource {
     /// The source that a table's options describe; the caller refuses options that nobody read.
     pub fn build(table: &TableDef, options: &Options, session: &SessionInfo) -> Result<FileSource> {
         let path = options.required("path")?;
-        let metadata = metadata::of_table(table)?;
+        let metadata = metadata::of_table(table, &formats::metadata_keys(options))?;
         let in_files = table.schema.fields.iter().filter(|f| !metadata.contains_key(&f.name)).cloned().collect();
-        let in_files = TableDef { schema: Schema::new(in_files), ..table.clone() };
+        let mut in_files = TableDef { schema: Schema::new(in_files), ..table.clone() };
+        in_files.metadata.retain(|column, _| !metadata.contains_key(column));
         let format = formats::read_format(&in_files, options, session)?;
         let input = store::open(path, session).map_err(|e| e.at(options.place("path")))?;
         let dead_letters = match options.string("dead-letter.path") {
@@ -127,6 +130,10 @@ fn nearest_sibling(path: &Path) -> Option<String> {
 }
 
 impl Plan {
+    /// Whether one instance reads all files, one after the other: the order of their records counts.
+    pub fn is_ordered(&self) -> bool {
+        self.format.framing == Framing::OrderedLines
+    }
     /// Whether files can't be cut.
     pub fn is_whole(&self) -> bool {
         self.format.framing != Framing::Lines
@@ -155,6 +162,9 @@ impl Source for FileSource {
     }
     fn with_projection(&self, schema: Schema) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(FileSource(Arc::new(Plan { schema, ..(*self.0).clone() }))))
+    }
+    fn changelog(&self) -> ChangelogMode {
+        self.0.format.changelog
     }
     fn is_bounded(&self) -> bool {
         self.0.monitor_interval.is_none()

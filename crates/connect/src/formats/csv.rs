@@ -7,6 +7,7 @@ use super::{EncoderFactory, Framing, ReadFormat};
 use arrow::array::{Array, AsArray};
 use millstream_core::connector::TableDef;
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, Encoder, OnBadRecord};
+use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::{Batch, DataType, Error, Result, Schema, TypeKind};
 use std::sync::Arc;
@@ -89,7 +90,8 @@ pub(super) fn read_format(table: &TableDef, options: &Options, on_bad: OnBadReco
         None => Framing::Lines,
     };
     let on_bad = format.options.on_bad;
-    Ok(ReadFormat { name: "csv", decoders: Arc::new(format), framing, on_bad })
+    let changelog = ChangelogMode::INSERT_ONLY;
+    Ok(ReadFormat { name: "csv", decoders: Arc::new(format), framing, on_bad, changelog })
 }
 
 pub(super) fn write_format(table: &TableDef, options: &Options) -> Result<Arc<dyn EncoderFactory>> {

@@ -1,5 +1,6 @@
 //! The formats: bytes to batches and back; a file or folder per format.
 
+mod cdc;
 pub mod column;
 pub mod csv;
 pub mod json;
@@ -11,20 +12,25 @@ pub mod text;
 
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::format::{DecoderFactory, Encoder, OnBadRecord};
+use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::suggest::did_you_mean;
-use millstream_core::{Result, Schema};
+use millstream_core::{Result, Schema, TypeKind};
+use cdc::Dialect;
 use std::fmt;
 use std::sync::Arc;
 
 /// The values of the option `format` that this crate knows.
-pub const FORMATS: [&str; 3] = ["csv", "json", "raw"];
+pub const FORMATS: [&str; 6] = ["canal-json", "csv", "debezium-json", "json", "maxwell-json", "raw"];
 
 /// How records are told apart in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// A record ends at a line feed, wherever it stands: such files can be cut anywhere.
     Lines,
+    /// A record ends at a line feed, wherever it stands, but the order of the records counts, so that they are read one
+    /// after the other, file by file.
+    OrderedLines,
     /// A record ends at a line feed outside quotes, so that a file must be read from its start.
     QuotedLines {
         /// The quote character.
@@ -45,6 +51,8 @@ pub struct ReadFormat {
     pub framing: Framing,
     /// What it does with bad records.
     pub on_bad: OnBadRecord,
+    /// Which kinds of rows its records are.
+    pub changelog: ChangelogMode,
 }
 
 /// Makes encoders of one schema.
@@ -53,6 +61,10 @@ pub trait EncoderFactory: Send + Sync + fmt::Debug {
     fn encoder(&self, schema: &Schema) -> Result<Box<dyn Encoder>>;
     /// What files of the format are called: `json`, `csv`.
     fn extension(&self) -> &'static str;
+    /// Which kinds of rows it can write.
+    fn accepts(&self) -> ChangelogMode {
+        ChangelogMode::INSERT_ONLY
+    }
 }
 
 fn unknown_format(options: &Options, name: &str) -> millstream_core::Error {
@@ -66,7 +78,7 @@ fn unknown_format(options: &Options, name: &str) -> millstream_core::Error {
 }
 
 /// The format that a table's options name, for reading. Reads the options `format`, `<format>.*` and
-/// `dead-letter.path` (whether bad records are kept).
+/// `dead-letter.path` (whether bad records are kept). The metadata columns of `table` are those of the format.
 pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) -> Result<ReadFormat> {
     let on_bad = match options.string("dead-letter.path") {
         Some(_) => OnBadRecord::DeadLetter,
@@ -76,8 +88,16 @@ pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) 
         "csv" => csv::read_format(table, options, on_bad),
         "json" => json::read_format(options, on_bad),
         "raw" => raw::read_format(&table.schema, options, on_bad),
-        other => Err(unknown_format(options, other)),
+        other => match Dialect::of_format(other) {
+            Some(dialect) => cdc::read_format(dialect, table, options, on_bad),
+            None => Err(unknown_format(options, other)),
+        },
     }
+}
+
+/// The keys of what the records of a table's format say besides their columns, and their types.
+pub fn metadata_keys(options: &Options) -> Vec<(&'static str, TypeKind)> {
+    options.string("format").and_then(Dialect::of_format).map(Dialect::metadata_keys).unwrap_or_default()
 }
 
 /// The decoders of [`read_format`] alone.
@@ -91,6 +111,9 @@ pub fn encoder_factory(table: &TableDef, options: &Options, _session: &SessionIn
         "csv" => csv::write_format(table, options),
         "json" => json::write_format(options),
         "raw" => raw::write_format(&table.schema, options),
-        other => Err(unknown_format(options, other)),
+        other => match Dialect::of_format(other) {
+            Some(dialect) => cdc::write_format(dialect, options),
+            None => Err(unknown_format(options, other)),
+        },
     }
 }

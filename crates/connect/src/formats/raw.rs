@@ -4,6 +4,7 @@ use super::column::{Column, Values};
 use super::{EncoderFactory, Framing, ReadFormat};
 use arrow::array::AsArray;
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, Encoder, OnBadRecord};
+use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::{Batch, Error, Result, Schema, TypeKind};
 use std::sync::Arc;
@@ -24,7 +25,8 @@ fn check(schema: &Schema, options: &Options) -> Result<()> {
 
 pub(super) fn read_format(schema: &Schema, options: &Options, on_bad: OnBadRecord) -> Result<ReadFormat> {
     check(schema, options)?;
-    Ok(ReadFormat { name: "raw", decoders: Arc::new(RawFormat(on_bad)), framing: Framing::Lines, on_bad })
+    let changelog = ChangelogMode::INSERT_ONLY;
+    Ok(ReadFormat { name: "raw", decoders: Arc::new(RawFormat(on_bad)), framing: Framing::Lines, on_bad, changelog })
 }
 
 pub(super) fn write_format(schema: &Schema, options: &Options) -> Result<Arc<dyn EncoderFactory>> {

@@ -148,9 +148,9 @@ impl SinkWriter for FileWriter {
         self.end_old_parts()?;
         let rows = batch.rows.project(&self.plan.file_columns)?;
         if self.plan.partitions.is_empty() {
-            self.write_part("", Batch::insert_only(rows))?;
+            self.write_part("", Batch { rows, kinds: batch.kinds.clone() })?;
         } else {
-            let rows = Batch::insert_only(rows);
+            let rows = Batch { rows, kinds: batch.kinds.clone() };
             for (folder, indices) in folders(&self.plan.partitions, &self.plan.default_partition, &batch.rows) {
                 match indices.len() == batch.num_rows() {
                     true => self.write_part(&folder, rows.clone())?,

@@ -10,12 +10,14 @@ mod oracle_tests;
 pub mod scan;
 
 pub use decode::JsonDecoder;
-pub(in crate::formats) use encode::push_value;
+pub(in crate::formats) use decode::reason;
+pub(in crate::formats) use encode::{push_string, push_value};
 pub use encode::{JsonEncoder, MapNullKey};
 
 use super::temporal::TimestampStandard;
 use super::{EncoderFactory, Framing, ReadFormat};
 use millstream_core::format::{Decoder, DecoderFactory, Encoder, OnBadRecord};
+use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::{Result, Schema};
 use std::sync::Arc;
@@ -102,7 +104,13 @@ impl EncoderFactory for JsonFormat {
 pub(super) fn read_format(options: &Options, on_bad: OnBadRecord) -> Result<ReadFormat> {
     let json = JsonOptions::read(options, on_bad)?;
     let on_bad = json.on_bad;
-    Ok(ReadFormat { name: "json", decoders: Arc::new(JsonFormat(json)), framing: Framing::Lines, on_bad })
+    Ok(ReadFormat {
+        name: "json",
+        decoders: Arc::new(JsonFormat(json)),
+        framing: Framing::Lines,
+        on_bad,
+        changelog: ChangelogMode::INSERT_ONLY,
+    })
 }
 
 pub(super) fn write_format(options: &Options) -> Result<Arc<dyn EncoderFactory>> {
