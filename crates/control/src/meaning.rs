@@ -38,6 +38,16 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             format!("{:?} join on ({keys}){condition}", join.kind)
         }
         (OperatorSpec::Match(search), Some(input)) => search.meaning(&|index| column(graph, input.from, index)),
+        (OperatorSpec::TemporalJoin(join), _) => {
+            let side = |port: usize, index: usize| node.inputs.get(port).map(|e| column(graph, e.from, index));
+            let pair =
+                |l: usize, r: usize| format!("{} = {}", side(0, l).unwrap_or_default(), side(1, r).unwrap_or_default());
+            let keys = join.keys.iter().map(|k| pair(k.left, k.right)).collect::<Vec<_>>().join(", ");
+            format!("versions by ({keys}) at {}", pair(join.left_time, join.right_time))
+        }
+        (OperatorSpec::ChangelogNormalize(normalize), Some(input)) => {
+            format!("last row by ({})", columns(graph, input.from, &normalize.keys))
+        }
         (
             OperatorSpec::WindowAssign { .. }
             | OperatorSpec::WindowAggregate(_)
@@ -48,6 +58,7 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             | OperatorSpec::Union
             | OperatorSpec::Replicate { .. }
             | OperatorSpec::Unnest(_)
+            | OperatorSpec::ChangelogNormalize(_)
             | OperatorSpec::Custom(_),
             _,
         ) => String::new(),
@@ -130,14 +141,17 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
                 aggregate.map_or_else(name, |aggregate| call(graph, below, aggregate))
             }
         },
-        OperatorSpec::Join(_) => match (index.checked_sub(graph.nodes[below].schema.len()), node.inputs.get(1)) {
-            (Some(index), Some(right)) => column(graph, right.from, index),
-            _ => column(graph, below, index),
-        },
         OperatorSpec::Match(search) => match search.keys.get(index) {
             Some(key) => column(graph, below, *key),
             None => format!("{} of {}", name(), search.meaning(&|index| column(graph, below, index))),
         },
+        OperatorSpec::ChangelogNormalize(_) => column(graph, below, index),
+        OperatorSpec::Join(_) | OperatorSpec::TemporalJoin(_) => {
+            match (index.checked_sub(graph.nodes[below].schema.len()), node.inputs.get(1)) {
+                (Some(index), Some(right)) => column(graph, right.from, index),
+                _ => column(graph, below, index),
+            }
+        }
         OperatorSpec::Custom(_) => name(),
     }
 }

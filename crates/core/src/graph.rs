@@ -230,6 +230,10 @@ pub enum OperatorSpec {
     Join(Join),
     /// `MATCH_RECOGNIZE`
     Match(crate::pattern::MatchRecognize),
+    /// A join of rows with the versions of a table.
+    TemporalJoin(TemporalJoin),
+    /// Makes a full changelog of one that lacks old rows or repeats itself.
+    ChangelogNormalize(ChangelogNormalize),
     /// An operator that the graph's author brings along.
     Custom(Arc<dyn OperatorFactory>),
 }
@@ -240,12 +244,14 @@ pub mod state_tables {
     pub const SLICES: &str = "slices";
     /// Partial results of a windowed aggregate by key and session.
     pub const SESSIONS: &str = "sessions";
-    /// Rows that are kept as they came: until their session ends, or while a match may need them.
+    /// Rows that are kept as they came: until their session ends, while a match may need them, as the last of their key.
     pub const ROWS: &str = "rows";
     /// The rows of a join's first input.
     pub const LEFT: &str = "left";
     /// The rows of a join's second input.
     pub const RIGHT: &str = "right";
+    /// The versions of a table's rows, by key and time.
+    pub const VERSIONS: &str = "versions";
     /// The aggregates of each group.
     pub const GROUPS: &str = "groups";
     /// How often each value of an argument occurs in each group; with the number of the first aggregate of it behind.
@@ -275,6 +281,8 @@ impl OperatorSpec {
                 AggregatePhase::Single | AggregatePhase::Global => with_due(state_tables::SLICES),
             },
             OperatorSpec::Join(_) => vec![state_tables::LEFT.into(), state_tables::RIGHT.into()],
+            OperatorSpec::TemporalJoin(_) => vec![state_tables::LEFT.into(), state_tables::VERSIONS.into()],
+            OperatorSpec::ChangelogNormalize(_) => vec![state_tables::ROWS.into()],
             OperatorSpec::GroupAggregate(aggregate) => {
                 let sets = aggregate.value_sets(connections.retracts(0)).into_iter();
                 let values = sets.map(|calls| format!("{}{}", state_tables::VALUES, calls[0]));
@@ -450,6 +458,33 @@ pub struct JoinTime {
     pub drops_late: bool,
     /// Whose local time the columns are in; UTC for instants.
     pub zone: crate::types::SessionZone,
+}
+
+/// A join of each row of the first input with the version that held at the row's time of the row of the second input that
+/// has its key: output columns are the first input's, then the second's. The rows of the second input are versions, each of
+/// which holds until the next one of its key; a `-D` ends the last one. A row waits until event time has passed it.
+#[derive(Clone, Debug)]
+pub struct TemporalJoin {
+    /// LEFT rather than INNER: rows without a version come out, too, padded with NULLs.
+    pub outer: bool,
+    /// Columns that must be equal; also what the inputs are partitioned by.
+    pub keys: Vec<JoinKey>,
+    /// What else must be TRUE of a row and its version, over the columns of both inputs.
+    pub condition: Option<ExprRef>,
+    /// The first input's column of event time.
+    pub left_time: usize,
+    /// The second's: from when a version holds.
+    pub right_time: usize,
+}
+
+/// Keeps the last row of each key, and emits what changes: each `+U` with its `-U` if someone wants it, each `-D` with all
+/// columns, nothing for what is known already.
+#[derive(Clone, Debug)]
+pub struct ChangelogNormalize {
+    /// The columns of the key; also what the input is partitioned by.
+    pub keys: Vec<usize>,
+    /// A row that is not put again for this long is forgotten; milliseconds, `None`: never.
+    pub ttl_ms: Option<i64>,
 }
 
 /// An aggregate without a window: output columns are the keys, then the aggregates. Each batch updates the groups that

@@ -57,6 +57,8 @@ use SettingKind::{Boolean, Choice, Count, Fraction, Memory, Number, Text, TimeZo
 settings! {
     STATE_TTL: "table.exec.state.ttl", SettingKind::Duration, "0 ms",
         "State of a join, aggregate or the like that was not used for this long is forgotten; `0`: never.";
+    CDC_DUPLICATES: "table.exec.source.cdc-events-duplicate", Boolean, "false",
+        "A table of changes may give some twice: its primary key tells which are known already.";
     CHECKPOINT_INTERVAL: "execution.checkpointing.interval", SettingKind::Duration, "1 s",
         "Time between the starts of two checkpoints; `0` turns periodic checkpoints off.";
     CHECKPOINT_MIN_PAUSE: "execution.checkpointing.min-pause", SettingKind::Duration, "0 ms",

@@ -145,6 +145,28 @@ pub enum RelOp {
         /// What must be TRUE of a pair, over the columns of both.
         condition: Option<ExprRef>,
     },
+    /// A join with the versions of a table: the columns of both.
+    TemporalJoin {
+        /// The rows.
+        left: RelRef,
+        /// The versions.
+        right: RelRef,
+        /// LEFT rather than INNER.
+        outer: bool,
+        /// The rows' event time.
+        left_time: usize,
+        /// From when a version holds.
+        right_time: usize,
+        /// What must be TRUE of a row and its version, over the columns of both.
+        condition: Option<ExprRef>,
+    },
+    /// A full changelog, made of one that lacks old rows or repeats itself.
+    Normalize {
+        /// The changes.
+        input: RelRef,
+        /// The columns that tell rows apart.
+        keys: Vec<usize>,
+    },
     /// An aggregate without a window: keys, then aggregates.
     GroupAggregate {
         /// The rows.
@@ -195,9 +217,12 @@ impl Rel {
             | RelOp::Unnest { input, .. }
             | RelOp::Window { input, .. }
             | RelOp::Match { input, .. }
+            | RelOp::Normalize { input, .. }
             | RelOp::Aggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => *input = change(input)?,
-            RelOp::Join { left, right, .. } => (*left, *right) = (change(left)?, change(right)?),
+            RelOp::Join { left, right, .. } | RelOp::TemporalJoin { left, right, .. } => {
+                (*left, *right) = (change(left)?, change(right)?);
+            }
             RelOp::Union { inputs } => {
                 for input in inputs {
                     *input = change(input)?;

@@ -8,13 +8,14 @@ use crate::parser::parse_script;
 use crate::plan::emit::Emitter;
 use crate::plan::fuse::fuse;
 use crate::plan::joins::with_plain_keys;
+use crate::plan::normalize::normalize;
 use crate::plan::not_null::NotNull;
 use crate::plan::prune::Pruner;
 use crate::plan::simplify::{identity, simplify};
 use crate::rel::{Rel, RelOp, RelRef};
 use millstream_core::connector::{ConnectorRegistry, SessionInfo};
 use millstream_core::graph::JobGraph;
-use millstream_core::settings::{Settings, TIME_ZONE};
+use millstream_core::settings::{CDC_DUPLICATES, Settings, TIME_ZONE};
 use millstream_core::sink::Sink;
 use millstream_core::{Error, Result, Schema};
 use std::sync::Arc;
@@ -103,6 +104,8 @@ struct Root {
     rel: RelRef,
     sink: Arc<dyn Sink>,
     is_select: bool,
+    /// The columns of the sink's primary key.
+    primary_key: Vec<usize>,
     /// Of an INSERT OVERWRITE: where its table is named.
     overwrite: Option<At>,
 }
@@ -181,7 +184,8 @@ impl Planner<'_> {
                     return Err(Error::unsupported("a SELECT here").hint("write INSERT INTO a table"));
                 };
                 let (role, name) = ("select".into(), "select".into());
-                self.roots.push(Root { role, name, rel, sink, is_select: true, overwrite: None });
+                let primary_key = vec![];
+                self.roots.push(Root { role, name, rel, sink, is_select: true, primary_key, overwrite: None });
                 Ok(())
             }
             StatementKind::Explain { statement, .. } => {
@@ -248,7 +252,9 @@ impl Planner<'_> {
         let role = format!("sink:{}", bound.table.name);
         let overwrite = insert.overwrite.then(|| at_name(&insert.table));
         let name = bound.table.name.clone();
-        self.roots.push(Root { role, name, rel, sink: bound.sink, is_select: false, overwrite });
+        let place = |key: &String| bound.table.physical.index_of(key);
+        let primary_key = bound.table.primary_key.iter().filter_map(place).collect();
+        self.roots.push(Root { role, name, rel, sink: bound.sink, is_select: false, primary_key, overwrite });
         Ok(())
     }
 
@@ -257,7 +263,8 @@ impl Planner<'_> {
         let mut pruner = Pruner::default();
         let mut plans = vec![];
         for root in &self.roots {
-            let rel = simplify(&fuse(&simplify(&root.rel, &zone)?)?, &zone)?;
+            let rel = normalize(&root.rel, self.settings.boolean(CDC_DUPLICATES))?;
+            let rel = simplify(&fuse(&simplify(&rel, &zone)?)?, &zone)?;
             pruner.collect(&rel)?;
             plans.push(rel);
         }
@@ -266,7 +273,8 @@ impl Planner<'_> {
         for (root, plan) in self.roots.iter().zip(&plans) {
             let rel = simplify(&with_plain_keys(&simplify(&pruner.prune(plan)?, &zone)?, &zone)?, &zone)?;
             let rel = Arc::new(Rel { op: rel.op.clone(), columns: root.rel.columns.clone() });
-            let node = emitter.sink(&root.role, &root.name, &rel, root.sink.clone(), root.is_select)?;
+            let (sink, key) = (root.sink.clone(), &root.primary_key);
+            let node = emitter.sink(&root.role, &root.name, &rel, sink, root.is_select, key)?;
             if let (Some(at), Some(source)) = (root.overwrite, emitter.endless(node)) {
                 return Err(Error::script(
                     "INSERT OVERWRITE needs a query that ends, since it replaces the table then",

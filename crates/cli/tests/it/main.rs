@@ -5,6 +5,7 @@
 mod bad_input;
 mod bad_state;
 mod behaviour;
+mod changelogs;
 mod conformance;
 mod crash;
 mod exactly_once;

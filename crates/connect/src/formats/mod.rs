@@ -10,13 +10,13 @@ pub mod raw;
 pub mod temporal;
 pub mod text;
 
+use cdc::Dialect;
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::format::{DecoderFactory, Encoder, OnBadRecord};
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::suggest::did_you_mean;
 use millstream_core::{Result, Schema, TypeKind};
-use cdc::Dialect;
 use std::fmt;
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A key, a value, and (for joins by event time) a time.
-type Row = (Option<i64>, Option<i32>, i64);
+pub(super) type Row = (Option<i64>, Option<i32>, i64);
 
 /// A change of one of the inputs' tables.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ enum Step {
     Restore(usize),
 }
 
-fn schema() -> Schema {
+pub(super) fn schema() -> Schema {
     Schema::new(vec![
         Field::new("k", TypeKind::BigInt.nullable()),
         Field::new("v", TypeKind::Int.nullable()),
@@ -43,7 +43,7 @@ fn schema() -> Schema {
     ])
 }
 
-fn batch(rows: &[(RowKind, Row)]) -> Batch {
+pub(super) fn batch(rows: &[(RowKind, Row)]) -> Batch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(rows.iter().map(|(_, r)| r.0).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|(_, r)| r.1).collect::<Int32Array>()),
@@ -55,7 +55,7 @@ fn batch(rows: &[(RowKind, Row)]) -> Batch {
 
 /// What has come out, folded: each row as text, and how often it is there.
 #[derive(Default)]
-struct Table(BTreeMap<String, i64>);
+pub(super) struct Table(pub(super) BTreeMap<String, i64>);
 
 impl Collector for Table {
     fn emit(&mut self, batch: Batch) -> Result<()> {
@@ -80,18 +80,18 @@ impl Collector for Table {
 }
 
 /// An operator's instances, with their state stored between two lives.
-struct Job {
+pub(super) struct Job {
     spec: OperatorSpec,
     connections: Connections,
     keys: Vec<Vec<usize>>,
-    instances: Vec<Box<dyn Operator>>,
+    pub(super) instances: Vec<Box<dyn Operator>>,
     stored: Vec<BTreeMap<String, RecordBatch>>,
-    now_ms: i64,
-    out: Table,
+    pub(super) now_ms: i64,
+    pub(super) out: Table,
 }
 
 impl Job {
-    fn new(spec: OperatorSpec, connections: Connections, keys: Vec<Vec<usize>>) -> Self {
+    pub(super) fn new(spec: OperatorSpec, connections: Connections, keys: Vec<Vec<usize>>) -> Self {
         let stored = tables(&spec, &connections).unwrap().iter().map(|_| BTreeMap::new()).collect();
         let mut job = Job { spec, connections, keys, instances: vec![], stored, now_ms: 1, out: Table::default() };
         job.start(1);
@@ -102,7 +102,7 @@ impl Job {
         self.instances = (0..count).map(|i| create(&self.spec, &self.connections, i, count).unwrap()).collect();
     }
 
-    fn send(&mut self, port: usize, rows: &[(RowKind, Row)]) {
+    pub(super) fn send(&mut self, port: usize, rows: &[(RowKind, Row)]) {
         let batch = batch(rows);
         let columns: Vec<ArrayRef> = self.keys[port].iter().map(|c| batch.column(*c).clone()).collect();
         let hashes = hash_columns(&columns, batch.num_rows()).unwrap();
@@ -116,7 +116,7 @@ impl Job {
         }
     }
 
-    fn each(&mut self, call: impl Fn(&mut dyn Operator, &mut Context<'_>) -> Result<Progress>) {
+    pub(super) fn each(&mut self, call: impl Fn(&mut dyn Operator, &mut Context<'_>) -> Result<Progress>) {
         let metrics = OperatorMetrics::default();
         for instance in &mut self.instances {
             let mut ctx = Context { out: &mut self.out, now_ms: self.now_ms, metrics: &metrics };
@@ -124,7 +124,7 @@ impl Job {
         }
     }
 
-    fn restart(&mut self, count: usize) {
+    pub(super) fn restart(&mut self, count: usize) {
         let specs = tables(&self.spec, &self.connections).unwrap();
         let id = |rows: &RecordBatch, columns: usize, row: usize| {
             (0..columns).map(|c| format!("{:?}|", rows.column(c).slice(row, 1))).collect::<String>()
@@ -167,7 +167,7 @@ impl Job {
         }
     }
 
-    fn stored_rows(&self) -> usize {
+    pub(super) fn stored_rows(&self) -> usize {
         self.stored.iter().map(BTreeMap::len).sum()
     }
 }
@@ -228,17 +228,17 @@ fn steps(ports: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..60)
 }
 
-fn text<T: ToString>(value: Option<T>) -> String {
+pub(super) fn text<T: ToString>(value: Option<T>) -> String {
     value.map_or("NULL".into(), |v| v.to_string())
 }
 
-fn folded(rows: impl IntoIterator<Item = String>) -> BTreeMap<String, i64> {
+pub(super) fn folded(rows: impl IntoIterator<Item = String>) -> BTreeMap<String, i64> {
     let mut table = BTreeMap::new();
     rows.into_iter().for_each(|row| *table.entry(row).or_insert(0) += 1);
     table
 }
 
-fn stream(schema: Schema, changelog: ChangelogMode) -> Stream {
+pub(super) fn stream(schema: Schema, changelog: ChangelogMode) -> Stream {
     Stream { schema, changelog }
 }
 
@@ -282,7 +282,7 @@ fn expected_groups(live: &[Row], keyed: bool) -> BTreeMap<String, i64> {
 
 /// `left.v < right.v` over the columns of both.
 #[derive(Debug)]
-struct Less(DataType);
+pub(super) struct Less(pub(super) DataType);
 
 impl fmt::Display for Less {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

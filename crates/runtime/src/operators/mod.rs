@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod calc;
+mod changelog_normalize;
 #[cfg(test)]
 mod changelog_tests;
 mod counted;
@@ -11,6 +12,7 @@ mod group_aggregate;
 mod groups;
 mod join;
 mod join_side;
+mod keyed_rows;
 mod local_aggregate;
 mod pattern;
 mod replicate;
@@ -22,11 +24,14 @@ mod session_tests;
 mod sessions;
 mod slices;
 mod stateless;
+mod temporal_join;
 #[cfg(test)]
 mod testing;
 mod union;
 mod unnest;
 mod value_counts;
+#[cfg(test)]
+mod versions_tests;
 pub mod watermark;
 mod window_aggregate;
 mod window_assign;
@@ -75,6 +80,10 @@ pub fn create(
             }
         },
         OperatorSpec::Join(join) => Box::new(join::Join::new(join, connections)?),
+        OperatorSpec::TemporalJoin(join) => Box::new(temporal_join::TemporalJoin::new(join, connections)?),
+        OperatorSpec::ChangelogNormalize(normalize) => {
+            Box::new(changelog_normalize::ChangelogNormalize::new(normalize, connections)?)
+        }
         OperatorSpec::GroupAggregate(aggregate) => {
             Box::new(group_aggregate::GroupAggregate::new(aggregate, connections)?)
         }
@@ -120,6 +129,8 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
             }
         },
         OperatorSpec::Join(join) => join::tables(join, connections)?,
+        OperatorSpec::TemporalJoin(join) => temporal_join::tables(join, connections)?,
+        OperatorSpec::ChangelogNormalize(normalize) => vec![changelog_normalize::table(normalize, connections)?],
         OperatorSpec::GroupAggregate(aggregate) => group_aggregate::tables(aggregate, connections)?,
         OperatorSpec::Match(search) => pattern::tables(search, first()?).into(),
         OperatorSpec::Custom(factory) => factory.tables(),

@@ -5,6 +5,7 @@ use super::expr::{ExprBinder, Scope};
 use super::lateral::is_lateral;
 use super::place::{At, Placed, at_expr, at_ident, error, unsupported, with_nearest};
 use super::query::QueryBinder;
+use super::temporal::as_of;
 use crate::plan::joins;
 use crate::plan::simplify::identity;
 use crate::rel::{Column, Rel, RelOp, RelRef};
@@ -30,20 +31,25 @@ impl QueryBinder<'_> {
             }
             _ => return unsupported(at, "this kind of join"),
         };
+        if let Some(time) = as_of(&join.relation) {
+            return self.temporal_join(left, &join.relation, time, (kind, constraint), at);
+        }
         if is_lateral(&join.relation) {
             return self.lateral(left, &join.relation, kind, constraint, at);
         }
         let right = self.factor(&join.relation, at)?;
-        self.joined(left, right, kind, constraint, at)
+        let zone = self.zone();
+        self.joined(left, right, (kind, constraint), at, |l, r, condition| joins::join(l, r, kind, condition, &zone))
     }
 
-    fn joined(
-        &mut self,
+    /// Joins two relations: what `make` makes of them and the condition has the columns of both.
+    pub(super) fn joined(
+        &self,
         left: (RelRef, Scope),
         right: (RelRef, Scope),
-        kind: JoinKind,
-        constraint: &JoinConstraint,
+        (kind, constraint): (JoinKind, &JoinConstraint),
         at: At,
+        make: impl FnOnce(RelRef, RelRef, Option<ExprRef>) -> Result<RelRef>,
     ) -> Result<(RelRef, Scope)> {
         let width = left.0.columns.len();
         let (first, second) = (left.1.visible.clone(), right.1.visible.clone());
@@ -68,7 +74,7 @@ impl QueryBinder<'_> {
                 self.equal(&scope, &same, at)?
             }
         };
-        let mut rel = joins::join(left.0, right.0, kind, condition, &self.zone())?;
+        let mut rel = make(left.0, right.0, condition)?;
         if !same.is_empty() {
             rel = self.merged(rel, &mut scope, &same, kind)?;
         }

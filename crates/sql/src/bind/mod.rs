@@ -12,4 +12,5 @@ pub mod place;
 pub mod query;
 pub mod setop;
 pub mod subquery;
+pub mod temporal;
 pub mod window;

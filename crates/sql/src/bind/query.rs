@@ -247,7 +247,9 @@ impl<'a> QueryBinder<'a> {
                 };
                 self.aliased(rel, alias.as_ref(), simple.last().copied())
             }
-            TableFactor::Table { version: Some(_), name, .. } => unsupported(at_name(name), "FOR SYSTEM_TIME AS OF"),
+            TableFactor::Table { version: Some(_), name, .. } => {
+                Err(Error::unsupported("FOR SYSTEM_TIME AS OF but on the right side of a JOIN").at_place(at_name(name)))
+            }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let shown = parts(name).join(".");
                 let what = format!("the table function {shown}");

@@ -49,6 +49,8 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             delete: !all.is_insert_only(),
         }),
         OperatorSpec::Match(_) => append_only("MATCH_RECOGNIZE"),
+        OperatorSpec::TemporalJoin(_) => Ok(inputs.first().copied().unwrap_or(ChangelogMode::INSERT_ONLY)),
+        OperatorSpec::ChangelogNormalize(_) => Ok(ChangelogMode::ALL),
         OperatorSpec::Custom(_) => append_only("an operator of the program's own"),
     }
 }
@@ -58,8 +60,9 @@ fn makes_updates(kind: &NodeKind) -> bool {
     match kind {
         NodeKind::Source(_) | NodeKind::Sink(_) => false,
         NodeKind::Operator(spec) => match spec {
-            OperatorSpec::GroupAggregate(_) => true,
+            OperatorSpec::GroupAggregate(_) | OperatorSpec::ChangelogNormalize(_) => true,
             OperatorSpec::Join(_)
+            | OperatorSpec::TemporalJoin(_)
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
@@ -73,8 +76,8 @@ fn makes_updates(kind: &NodeKind) -> bool {
     }
 }
 
-/// Whether a node needs `-U` of what arrives, given whether those behind it need it.
-fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
+/// Whether a node needs `-U` of what arrives on a port, given whether those behind it need it.
+fn needs_update_before(kind: &NodeKind, port: usize, wanted: bool) -> bool {
     match kind {
         NodeKind::Source(_) => false,
         NodeKind::Sink(sink) => sink.accepts().update_before,
@@ -85,6 +88,9 @@ fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
             | OperatorSpec::WindowAssign { .. } => wanted,
+            // A version ends where the next one begins.
+            OperatorSpec::TemporalJoin(_) => port == 0 && wanted,
+            OperatorSpec::ChangelogNormalize(_) => false,
             OperatorSpec::WindowAggregate(_)
             | OperatorSpec::GroupAggregate(_)
             | OperatorSpec::Join(_)
@@ -100,8 +106,10 @@ fn needs_update_before(kind: &NodeKind, wanted: bool) -> bool {
 pub fn settle(nodes: &mut [Node]) -> Result<()> {
     let mut wanted = vec![false; nodes.len()];
     for index in (0..nodes.len()).rev() {
-        if needs_update_before(&nodes[index].kind, wanted[index]) {
-            nodes[index].inputs.iter().for_each(|edge| wanted[edge.from] = true);
+        for (port, edge) in nodes[index].inputs.iter().enumerate() {
+            if needs_update_before(&nodes[index].kind, port, wanted[index]) {
+                wanted[edge.from] = true;
+            }
         }
     }
     for index in 0..nodes.len() {

@@ -6,8 +6,9 @@ use super::prune::{project_source, scan_key};
 use super::values::ValuesSource;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
-    AggregateFunction, AggregatePhase, ChangelogMode, Edge, GroupAggregate, JobGraph, Join, Node, NodeIndex, NodeKind,
-    OperatorSpec, Partitioning, SourceNode, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
+    AggregateFunction, AggregatePhase, ChangelogMode, ChangelogNormalize, Edge, GroupAggregate, JobGraph, Join,
+    JoinKind, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning, SourceNode, TemporalJoin, WatermarkSpec,
+    WindowAggregate, WindowShape, WindowTime,
 };
 use millstream_core::settings::{IDLE_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE, WATERMARK_INTERVAL};
 use millstream_core::sink::Sink;
@@ -33,7 +34,8 @@ impl<'a> Emitter<'a> {
         Emitter { settings, parallelism, nodes, known, ids, statement: String::new() }
     }
 
-    /// Emits a plan that ends in a sink, and gives the sink's node; `gathered`: all rows go to worker 0.
+    /// Emits a plan that ends in a sink, and gives the sink's node; `gathered`: all rows go to worker 0, else rows that
+    /// change go where others of their `primary_key` do, so that they are written in order.
     pub fn sink(
         &mut self,
         role: &str,
@@ -41,6 +43,7 @@ impl<'a> Emitter<'a> {
         rel: &RelRef,
         sink: Arc<dyn Sink>,
         gathered: bool,
+        primary_key: &[usize],
     ) -> Result<NodeIndex> {
         let id = self.unique(role);
         self.statement = id.clone();
@@ -52,7 +55,11 @@ impl<'a> Emitter<'a> {
                 .hint("use a sink that takes updates, or a query whose results don't change"));
         }
         let schema = rel.schema();
-        let partitioning = if gathered { Partitioning::Hash(vec![]) } else { Partitioning::Forward };
+        let partitioning = match gathered {
+            true => Partitioning::Hash(vec![]),
+            false if changelog.is_insert_only() || primary_key.is_empty() => Partitioning::Forward,
+            false => Partitioning::Hash(primary_key.to_vec()),
+        };
         let inputs = vec![Edge { from, partitioning }];
         let shown = format!("Sink({name})");
         self.nodes.push(Node { id, name: shown, kind: NodeKind::Sink(sink), inputs, schema, changelog });
@@ -220,6 +227,32 @@ impl<'a> Emitter<'a> {
                     time,
                 });
                 self.operator("join", name, spec, inputs, schema)
+            }
+            RelOp::TemporalJoin { left, right, outer, left_time, right_time, condition } => {
+                let zone = self.settings.text(TIME_ZONE).parse()?;
+                let kind = if *outer { JoinKind::Left } else { JoinKind::Inner };
+                let analysis = joins::analyze(&left.columns, &right.columns, kind, condition.as_ref(), &zone)?;
+                let edge = |from, keys| Edge { from, partitioning: Partitioning::Hash(keys) };
+                let inputs = vec![
+                    edge(self.rel(left)?, analysis.keys.iter().map(|k| k.left).collect()),
+                    edge(self.rel(right)?, analysis.keys.iter().map(|k| k.right).collect()),
+                ];
+                let spec = OperatorSpec::TemporalJoin(TemporalJoin {
+                    outer: *outer,
+                    keys: analysis.keys,
+                    condition: analysis.rest,
+                    left_time: *left_time,
+                    right_time: *right_time,
+                });
+                self.operator("temporal-join", "TemporalJoin", spec, inputs, schema)
+            }
+            RelOp::Normalize { input, keys } => {
+                let from = self.rel(input)?;
+                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
+                let ttl_ms = (ttl > 0).then_some(ttl);
+                let spec = OperatorSpec::ChangelogNormalize(ChangelogNormalize { keys: keys.clone(), ttl_ms });
+                let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
+                self.operator("normalize", "ChangelogNormalize", spec, vec![edge], schema)
             }
             RelOp::GroupAggregate { input, keys, aggregates } => {
                 let from = self.rel(input)?;

@@ -157,6 +157,21 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 lines.extend(join.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
                 lines
             }
+            OperatorSpec::TemporalJoin(join) => {
+                let right = node.inputs.get(1).map_or(&node.schema, |edge| &graph.nodes[edge.from].schema);
+                let equal = |l: usize, r: usize| format!("{} = {}", names(&[l], input), names(&[r], right));
+                let keys = join.keys.iter().map(|k| equal(k.left, k.right)).collect::<Vec<_>>().join(", ");
+                let kind = if join.outer { "LEFT" } else { "INNER" };
+                let (at, since) = (names(&[join.left_time], input), names(&[join.right_time], right));
+                let mut lines = vec![format!("{kind} on [{keys}]"), format!("versions since {since} as of {at}")];
+                lines.extend(join.condition.iter().map(|c| format!("where: {c}")));
+                lines
+            }
+            OperatorSpec::ChangelogNormalize(normalize) => {
+                let mut lines = vec![format!("key: {}", names(&normalize.keys, input))];
+                lines.extend(normalize.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
+                lines
+            }
             OperatorSpec::GroupAggregate(aggregate) => {
                 let mut lines = vec![];
                 if !aggregate.keys.is_empty() {

@@ -96,6 +96,8 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
         | RelOp::Replicate { .. }
         | RelOp::Unnest { .. }
         | RelOp::Join { .. }
+        | RelOp::TemporalJoin { .. }
+        | RelOp::Normalize { .. }
         | RelOp::Aggregate { .. }
         | RelOp::GroupAggregate { .. }
         | RelOp::Match { .. } => None,

@@ -5,6 +5,8 @@ pub mod emit;
 pub mod explain;
 pub mod fuse;
 pub mod joins;
+pub mod keys;
+pub mod normalize;
 pub mod not_null;
 pub mod prune;
 pub mod simplify;

@@ -361,6 +361,47 @@ impl Pruner {
                     RelOp::Join { left: left.rel, right: right.rel, kind: *kind, condition: condition.transpose()? };
                 Ok(Pruned { rel: Rel::new(op, columns), map })
             }
+            RelOp::TemporalJoin { left, right, outer, left_time, right_time, condition } => {
+                let width = left.columns.len();
+                let (mut left_needs, mut right_needs) = (Needs::new(), Needs::new());
+                let mut both = needs.clone();
+                add(&mut both, *left_time, Need::All);
+                add(&mut both, width + right_time, Need::All);
+                if let Some(condition) = condition {
+                    needs_of(condition, &Need::All, &mut both);
+                }
+                for (index, need) in both {
+                    match index.checked_sub(width) {
+                        None => add(&mut left_needs, index, need),
+                        Some(index) => add(&mut right_needs, index, need),
+                    }
+                }
+                let (left, right) = (self.walk(left, &left_needs)?, self.walk(right, &right_needs)?);
+                let (left_time, right_time) = (left.at(*left_time), right.at(*right_time));
+                let shift = left.rel.columns.len();
+                let mut map = left.map.clone();
+                map.extend(right.map.iter().map(|to| to.map(|to| to + shift)));
+                let both: Vec<Column> = left.rel.columns.iter().chain(&right.rel.columns).cloned().collect();
+                let rebound = |condition: &ExprRef| {
+                    rebind(condition, &|index| {
+                        let index = map[index].expect("what is needed is kept");
+                        (index, both[index].data_type.clone(), both[index].name.clone())
+                    })
+                };
+                let condition = condition.as_ref().map(rebound).transpose()?;
+                let columns = crate::bind::temporal::columns(&left.rel.columns, &right.rel.columns, *outer);
+                let (left, right, outer) = (left.rel, right.rel, *outer);
+                let op = RelOp::TemporalJoin { left, right, outer, left_time, right_time, condition };
+                Ok(Pruned { rel: Rel::new(op, columns), map })
+            }
+            RelOp::Normalize { input, keys } => {
+                let mut below = needs.clone();
+                keys.iter().for_each(|key| add(&mut below, *key, Need::All));
+                let input = self.walk(input, &below)?;
+                let keys = keys.iter().map(|key| input.at(*key)).collect();
+                let columns = input.rel.columns.clone();
+                Ok(Pruned { rel: Rel::new(RelOp::Normalize { input: input.rel, keys }, columns), map: input.map })
+            }
             RelOp::GroupAggregate { input, keys, aggregates } => {
                 let (mut keys, mut aggregates) = (keys.clone(), aggregates.clone());
                 let num_keys = keys.len();

@@ -1,5 +1,6 @@
 //! Scripts planned against a connector that exists only here: plans, derived types and errors.
 
+mod changelogs;
 mod match_recognize;
 
 use expect_test::{Expect, expect};
@@ -29,22 +30,34 @@ impl Connector for Test {
         "test"
     }
     fn source(&self, table: &TableDef, _: &SessionInfo) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(TestSource(table.schema.clone())))
+        let changelog = match table.options.get("changes").map(String::as_str) {
+            Some("upsert") => ChangelogMode::UPSERT,
+            Some(_) => ChangelogMode::ALL,
+            None => ChangelogMode::INSERT_ONLY,
+        };
+        Ok(Arc::new(TestSource(table.schema.clone(), changelog)))
     }
     fn sink(&self, table: &TableDef, _: WriteMode, _: &SessionInfo) -> Result<Arc<dyn Sink>> {
-        Ok(Arc::new(TestSink(table.name.clone())))
+        let accepts = match table.options.contains_key("changes") {
+            true => ChangelogMode::UPSERT,
+            false => ChangelogMode::ALL,
+        };
+        Ok(Arc::new(TestSink(table.name.clone(), accepts)))
     }
 }
 
 #[derive(Debug)]
-struct TestSource(Schema);
+struct TestSource(Schema, ChangelogMode);
 
 impl Source for TestSource {
     fn schema(&self) -> &Schema {
         &self.0
     }
     fn with_projection(&self, schema: Schema) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(TestSource(schema)))
+        Ok(Arc::new(TestSource(schema, self.1)))
+    }
+    fn changelog(&self) -> ChangelogMode {
+        self.1
     }
     fn is_bounded(&self) -> bool {
         true
@@ -59,11 +72,11 @@ impl Source for TestSource {
 }
 
 #[derive(Debug)]
-struct TestSink(String);
+struct TestSink(String, ChangelogMode);
 
 impl Sink for TestSink {
     fn accepts(&self) -> ChangelogMode {
-        ChangelogMode::ALL
+        self.1
     }
     fn describe(&self) -> String {
         format!("test sink {}", self.0)
@@ -89,7 +102,7 @@ mod subqueries;
 fn plan(script: &str, parallelism: usize) -> Result<Planned> {
     let text = format!("{TABLES}{script}");
     let session = SessionInfo { base_dir: ".".into(), time_zone: "UTC".into(), storage: vec![] };
-    let select_sink: Option<Arc<dyn Sink>> = Some(Arc::new(TestSink("select".into())));
+    let select_sink: Option<Arc<dyn Sink>> = Some(Arc::new(TestSink("select".into(), ChangelogMode::ALL)));
     let (settings, registry) = (Settings::default(), Arc::new(Test));
     plan_script(&text, PlanOptions { settings, registry, session, name: "test".into(), parallelism, select_sink })
 }

@@ -89,6 +89,9 @@ impl ChangeDecoder {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
+        if std::str::from_utf8(line).is_err() {
+            return bad("it is not valid UTF-8");
+        }
         let before = self.kinds.len();
         let payload = match self.change.schema_include {
             false => line,
@@ -126,7 +129,7 @@ impl ChangeDecoder {
             ("d", Some(before), _) => self.row(RowKind::Delete, "before", before),
             ("c" | "r" | "u", Some(_), None) | ("c" | "r", None, None) => bad("the field 'after' is null"),
             ("u" | "d", None, _) => bad(
-                "the field 'before' of an update or delete is null: a table of PostgreSQL must have REPLICA IDENTITY FULL",
+                "the field 'before' of an update or delete is null (PostgreSQL: the table needs REPLICA IDENTITY FULL)",
             ),
             (op, ..) => bad(format!("unknown 'op' \"{op}\"")),
         }

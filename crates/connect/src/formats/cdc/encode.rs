@@ -20,12 +20,11 @@ pub(super) struct ChangeEncoder {
 impl ChangeEncoder {
     pub(super) fn new(schema: &Schema, change: &Change) -> Self {
         let (addition, deletion) = match (change.dialect, change.json.ignore_null_fields) {
-            (Dialect::Debezium, false) => {
-                (("{\"before\":null,\"after\":", ",\"op\":\"c\"}\n"), ("{\"before\":", ",\"after\":null,\"op\":\"d\"}\n"))
-            }
-            (Dialect::Debezium, true) => {
-                (("{\"after\":", ",\"op\":\"c\"}\n"), ("{\"before\":", ",\"op\":\"d\"}\n"))
-            }
+            (Dialect::Debezium, false) => (
+                ("{\"before\":null,\"after\":", ",\"op\":\"c\"}\n"),
+                ("{\"before\":", ",\"after\":null,\"op\":\"d\"}\n"),
+            ),
+            (Dialect::Debezium, true) => (("{\"after\":", ",\"op\":\"c\"}\n"), ("{\"before\":", ",\"op\":\"d\"}\n")),
             (Dialect::Canal, _) => {
                 (("{\"data\":[", "],\"type\":\"INSERT\"}\n"), ("{\"data\":[", "],\"type\":\"DELETE\"}\n"))
             }

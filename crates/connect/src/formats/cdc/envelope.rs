@@ -1,11 +1,13 @@
-//! Taking a record apart: its members as they stand in the text, without looking into them.
+//! Taking a record apart: its members as they stand in the text, without looking into them. Texts are valid UTF-8.
 
+use crate::formats::json::Marks;
 use crate::formats::json::scan::{Outcome, Scan, push_str, syntax};
 
 /// The values of some members of an object, as they stand in the text; `None`: null, or not there. Of equal names the
 /// last one counts.
 pub(super) fn members<'a, const N: usize>(text: &'a [u8], names: [&str; N]) -> Outcome<[Option<&'a [u8]>; N]> {
-    let mut scan = Scan::new(text);
+    let marks = marks(text);
+    let mut scan = Scan::new(text, &marks, 0);
     let mut found = [None; N];
     scan.blanks();
     if scan.peek() != b'{' {
@@ -23,13 +25,13 @@ pub(super) fn members<'a, const N: usize>(text: &'a [u8], names: [&str; N]) -> O
             let mut unescaped = Vec::new();
             let key = match key.escaped {
                 true => {
-                    push_str(key, &mut unescaped)?;
+                    push_str(key, &mut unescaped);
                     unescaped.as_slice()
                 }
                 false => key.raw,
             };
             scan.colon()?;
-            let value = value(&mut scan)?;
+            let value = value(text, &mut scan)?;
             if let Some(at) = names.iter().position(|name| name.as_bytes() == key)
                 && let Some(place) = found.get_mut(at)
             {
@@ -58,7 +60,8 @@ pub(super) fn member<'a>(text: &'a [u8], path: &[&str]) -> Outcome<Option<&'a [u
 
 /// The values of an array, as they stand in the text.
 pub(super) fn elements<'a>(text: &'a [u8]) -> Outcome<Vec<&'a [u8]>> {
-    let mut scan = Scan::new(text);
+    let marks = marks(text);
+    let mut scan = Scan::new(text, &marks, 0);
     let mut found = Vec::new();
     scan.blanks();
     if scan.peek() != b'[' {
@@ -68,7 +71,7 @@ pub(super) fn elements<'a>(text: &'a [u8]) -> Outcome<Vec<&'a [u8]>> {
     scan.blanks();
     if !scan.take(b"]") {
         loop {
-            found.push(value(&mut scan)?);
+            found.push(value(text, &mut scan)?);
             if !scan.comma_or(b']')? {
                 break;
             }
@@ -79,10 +82,11 @@ pub(super) fn elements<'a>(text: &'a [u8]) -> Outcome<Vec<&'a [u8]>> {
 
 /// What a string stands for; of another value its text.
 pub(super) fn text(value: &[u8]) -> Outcome<String> {
-    let mut scan = Scan::new(value);
+    let marks = marks(value);
+    let mut scan = Scan::new(value, &marks, 0);
     let mut bytes = Vec::new();
     match scan.peek() {
-        b'"' => push_str(scan.string()?, &mut bytes)?,
+        b'"' => push_str(scan.string()?, &mut bytes),
         _ => bytes.extend_from_slice(value),
     }
     match String::from_utf8(bytes) {
@@ -110,10 +114,17 @@ fn inside(object: &[u8]) -> &[u8] {
     object.strip_prefix(b"{").and_then(|o| o.strip_suffix(b"}")).unwrap_or(object).trim_ascii()
 }
 
-/// The value under the cursor, as it stands in the text; goes past it.
-fn value<'a>(scan: &mut Scan<'a>) -> Outcome<&'a [u8]> {
+/// The index that a cursor needs.
+fn marks(text: &[u8]) -> Marks {
+    let mut marks = Marks::default();
+    marks.index(text);
+    marks
+}
+
+/// The value under the cursor in `text`, as it stands there; goes past it.
+fn value<'a>(text: &'a [u8], scan: &mut Scan<'_>) -> Outcome<&'a [u8]> {
     scan.blanks();
     let start = scan.at;
     scan.skip()?;
-    Ok(scan.bytes.get(start..scan.at).unwrap_or_default())
+    Ok(text.get(start..scan.at).unwrap_or_default())
 }

@@ -75,9 +75,23 @@ fn check_refused(table: &TableDef, text: &str, part: &str) {
     assert!(format!("{error} {:?}", error.details()).contains(part), "{error} instead of {part}");
 }
 
-const UPDATE: &str = r#"{"before":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","weight":5.18},"after":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","weight":5.15},"source":{"db":"inventory","ts_ms":1589362330000,"table":"products","pos":7},"op":"u","ts_ms":1589362330904,"transaction":null}"#;
-const CANAL: &str = r#"{"data":[{"id":"111","name":"scooter","description":"Big 2-wheel scooter","weight":"5.18"},{"id":"112","name":null,"description":"x","weight":"1"}],"database":"inventory","es":1589373560000,"id":9,"isDdl":false,"mysqlType":{"id":"INTEGER"},"old":[{"weight":"5.15"},{"name":"was","description":null}],"pkNames":["id"],"sql":"","sqlType":{"id":4,"weight":7},"table":"products","ts":1589373560798,"type":"UPDATE"}"#;
-const MAXWELL: &str = r#"{"database":"test","table":"product","type":"update","ts":1596684883,"xid":7125,"primary_key_columns":["id"],"data":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","weight":5.18},"old":{"weight":5.15}}"#;
+const UPDATE: &str = concat!(
+    r#"{"before":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","weight":5.18},"#,
+    r#""after":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","weight":5.15},"#,
+    r#""source":{"db":"inventory","ts_ms":1589362330000,"table":"products","pos":7},"#,
+    r#""op":"u","ts_ms":1589362330904,"transaction":null}"#,
+);
+const CANAL: &str = concat!(
+    r#"{"data":[{"id":"111","name":"scooter","description":"Big 2-wheel scooter","weight":"5.18"},"#,
+    r#"{"id":"112","name":null,"description":"x","weight":"1"}],"database":"inventory","es":1589373560000,"#,
+    r#""id":9,"isDdl":false,"mysqlType":{"id":"INTEGER"},"old":[{"weight":"5.15"},{"name":"was","description":null}],"#,
+    r#""pkNames":["id"],"sql":"","sqlType":{"id":4,"weight":7},"table":"products","ts":1589373560798,"type":"UPDATE"}"#,
+);
+const MAXWELL: &str = concat!(
+    r#"{"database":"test","table":"product","type":"update","ts":1596684883,"xid":7125,"#,
+    r#""primary_key_columns":["id"],"data":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","#,
+    r#""weight":5.18},"old":{"weight":5.15}}"#,
+);
 
 #[test]
 fn the_records_of_the_documentation_become_their_changes() {
@@ -86,8 +100,8 @@ fn the_records_of_the_documentation_become_their_changes() {
     let canal = [
         "-U 111|scooter|Big 2-wheel scooter|5.15",
         "+U 111|scooter|Big 2-wheel scooter|5.18",
-        "-U 112|was|NULL|1.00",
-        "+U 112|NULL|x|1.00",
+        "-U 112|was|null|1.00",
+        "+U 112|null|x|1.00",
     ];
     check(&products("canal-json", &[]), CANAL, &canal);
     let maxwell = ["-U 111|scooter|Big 2-wheel scooter|5.15", "+U 111|scooter|Big 2-wheel scooter|5.18"];
@@ -103,18 +117,14 @@ fn each_kind_of_record_becomes_rows_of_its_kind() {
     check(
         &products("debezium-json", &[]),
         debezium,
-        &["+I 1|NULL|NULL|NULL", "+I 2|NULL|NULL|NULL", "-D 1|a|NULL|NULL"],
+        &["+I 1|null|null|null", "+I 2|null|null|null", "-D 1|a|null|null"],
     );
     let canal = r#"{"data":[{"id":1},{"id":2}],"type":"INSERT"}
 {"data":null,"type":"CREATE"}
 {"data":[{"id":2}],"type":"DELETE"}"#;
-    check(
-        &products("canal-json", &[]),
-        canal,
-        &["+I 1|NULL|NULL|NULL", "+I 2|NULL|NULL|NULL", "-D 2|NULL|NULL|NULL"],
-    );
+    check(&products("canal-json", &[]), canal, &["+I 1|null|null|null", "+I 2|null|null|null", "-D 2|null|null|null"]);
     let maxwell = "{\"data\":{\"id\":1},\"type\":\"insert\"}\n{\"type\":\"delete\",\"data\":{\"id\":1}}\n";
-    check(&products("maxwell-json", &[]), maxwell, &["+I 1|NULL|NULL|NULL", "-D 1|NULL|NULL|NULL"]);
+    check(&products("maxwell-json", &[]), maxwell, &["+I 1|null|null|null", "-D 1|null|null|null"]);
 }
 
 #[test]
@@ -149,7 +159,7 @@ fn what_a_record_says_besides_its_rows_is_read_as_metadata() {
         ("s", "source.schema", text()),
         ("all", "source.properties", map),
     ];
-    let expected = "|inventory|2020-05-13T09:32:10.904Z|2020-05-13T09:32:10.000Z|products|NULL|\
+    let expected = "|inventory|2020-05-13T09:32:10.904Z|2020-05-13T09:32:10Z|products|null|\
                     {db=inventory, ts_ms=1589362330000, table=products, pos=7}";
     with("debezium-json", &debezium, UPDATE, expected);
     let types = TypeKind::Map(Box::new(text()), Box::new(TypeKind::Int.nullable())).nullable();
@@ -161,13 +171,13 @@ fn what_a_record_says_besides_its_rows_is_read_as_metadata() {
         ("keys", "pk-names", names()),
         ("types", "sql-type", types),
     ];
-    with("canal-json", &canal, CANAL, "|inventory|products|2020-05-13T12:39:20.000Z|[id]|{id=4, weight=7}");
+    with("canal-json", &canal, CANAL, "|inventory|products|2020-05-13T12:39:20Z|[id]|{id=4, weight=7}");
     let maxwell = [
         ("db", "database", text()),
         ("at", "ingestion-timestamp", instant()),
         ("keys", "primary-key-columns", names()),
     ];
-    with("maxwell-json", &maxwell, MAXWELL, "|test|2020-08-06T03:34:43.000Z|[id]");
+    with("maxwell-json", &maxwell, MAXWELL, "|test|2020-08-06T03:34:43Z|[id]");
 }
 
 #[test]
@@ -178,7 +188,7 @@ fn canal_passes_over_what_is_of_other_tables() {
     let text = [record("shop", "orders_1"), record("shop", "orders"), record("other", "orders_2")].concat()
         + "{\"data\":[{\"id\":2}],\"type\":\"INSERT\"}";
     let options = [("canal-json.database.include", "shop"), ("canal-json.table.include", "orders_[0-9]+")];
-    check(&products("canal-json", &options), &text, &["+I 1|NULL|NULL|NULL"]);
+    check(&products("canal-json", &options), &text, &["+I 1|null|null|null"]);
     check_refused(&products("canal-json", &[("canal-json.table.include", "(")]), "", "no regular expression");
 }
 
@@ -207,17 +217,19 @@ fn bad_records_are_refused_with_the_reason() {
 #[test]
 fn a_bad_record_leaves_nothing_behind() {
     // The second row of the first record is bad; its first one must not come.
-    let text = "{\"before\":{\"id\":1},\"after\":{\"id\":\"x\"},\"op\":\"u\"}\n{\"after\":{\"id\":2},\"op\":\"c\"}\nx\n";
+    let text =
+        "{\"before\":{\"id\":1},\"after\":{\"id\":\"x\"},\"op\":\"u\"}\n{\"after\":{\"id\":2},\"op\":\"c\"}\nx\n";
     let mut dead = products("debezium-json", &[("dead-letter.path", "/nowhere")]);
-    dead.schema = Schema::new([dead.schema.fields.clone(), vec![Field::new("db", TypeKind::STRING.nullable())]].concat());
+    dead.schema =
+        Schema::new([dead.schema.fields.clone(), vec![Field::new("db", TypeKind::STRING.nullable())]].concat());
     dead.metadata = [("db".to_string(), "source.database".to_string())].into();
     let (batches, bad) = decode(&dead, text, usize::MAX).unwrap();
-    assert_eq!(shown(&batches), ["+I 2|NULL|NULL|NULL|NULL"]);
+    assert_eq!(shown(&batches), ["+I 2|null|null|null|null"]);
     assert_eq!(bad.iter().map(|b| b.line).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(bad[1].record, b"x");
     let lenient = products("debezium-json", &[("debezium-json.ignore-parse-errors", "true")]);
     let (batches, bad) = decode(&lenient, text, usize::MAX).unwrap();
-    assert_eq!(shown(&batches)[..2], ["-U 1|NULL|NULL|NULL", "+U NULL|NULL|NULL|NULL"]);
+    assert_eq!(shown(&batches)[..2], ["-U 1|null|null|null", "+U null|null|null|null"]);
     assert_eq!(bad.len(), 1);
 }
 
@@ -225,16 +237,17 @@ fn a_bad_record_leaves_nothing_behind() {
 fn changes_are_written_as_flink_writes_them() {
     let text = "{\"before\":{\"id\":1},\"after\":{\"id\":1,\"name\":\"a\\nb\",\"weight\":2.5},\"op\":\"u\"}";
     let (batches, _) = decode(&products("debezium-json", &[]), text, usize::MAX).unwrap();
-    let encode = |format: &str, options: &[(&str, &str)]| {
+    let encode = |format: &str, options: &[(&str, &str)]| -> Result<String> {
         let table = products(format, options);
         let factory = encoder_factory(&table, &Options::new("t", "filesystem", &table.options), &session())?;
         let mut out = Vec::new();
         factory.encoder(&table.schema)?.encode(&batches[0], &mut out)?;
-        Result::Ok(String::from_utf8(out).expect("UTF-8"))
+        Ok(String::from_utf8(out).expect("UTF-8"))
     };
     let old = r#"{"id":1,"name":null,"description":null,"weight":null}"#;
     let new = r#"{"id":1,"name":"a\nb","description":null,"weight":2.50}"#;
-    let expected = format!("{{\"before\":{old},\"after\":null,\"op\":\"d\"}}\n{{\"before\":null,\"after\":{new},\"op\":\"c\"}}\n");
+    let expected =
+        format!("{{\"before\":{old},\"after\":null,\"op\":\"d\"}}\n{{\"before\":null,\"after\":{new},\"op\":\"c\"}}\n");
     assert_eq!(encode("debezium-json", &[]).unwrap(), expected);
     let expected = format!("{{\"data\":[{old}],\"type\":\"DELETE\"}}\n{{\"data\":[{new}],\"type\":\"INSERT\"}}\n");
     assert_eq!(encode("canal-json", &[]).unwrap(), expected);
@@ -287,8 +300,8 @@ fn record(format: &str, (old, new): &Change) -> Json {
 }
 
 fn line(kind: RowKind, row: &Json) -> String {
-    let text = row["name"].as_str().unwrap_or("NULL");
-    let n = row["n"].as_i64().map_or("NULL".to_string(), |n| n.to_string());
+    let text = row["name"].as_str().unwrap_or("null");
+    let n = row["n"].as_i64().map_or("null".to_string(), |n| n.to_string());
     format!("{} {}|{text}|{n}", kind.symbol(), row["id"])
 }
 
@@ -296,7 +309,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_changes_are_read_as_serde_json_reads_them(changes in changes(), max_rows in 1usize..9, format in 0usize..3) {
+    fn random_changes_are_read_as_serde_json_reads_them(
+        changes in changes(),
+        max_rows in 1usize..9,
+        format in 0usize..3,
+    ) {
         let format = ["debezium-json", "canal-json", "maxwell-json"][format];
         let columns = [
             ("id", TypeKind::BigInt.not_null()),

@@ -11,8 +11,9 @@ pub mod scan;
 
 pub use decode::JsonDecoder;
 pub(in crate::formats) use decode::reason;
-pub(in crate::formats) use encode::{push_string, push_value};
 pub use encode::{JsonEncoder, MapNullKey};
+pub(in crate::formats) use encode::{push_string, push_value};
+pub(in crate::formats) use marks::Marks;
 
 use super::temporal::TimestampStandard;
 use super::{EncoderFactory, Framing, ReadFormat};

@@ -1,0 +1,191 @@
+//! Tables of changes and of versions through the binary: killed in the middle, with repeated and with bad records.
+
+use crate::process::Running;
+use crate::script::{Script, stdout_of};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Numbers that look random.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Changes of a table with the columns id, grp and amount, as Debezium tells them, and the table that is left;
+/// `repeats`: every third record comes twice.
+fn changes(count: u64, repeats: bool) -> (String, BTreeMap<u64, Value>) {
+    let (mut random, mut table, mut text) = (Random(7), BTreeMap::new(), String::new());
+    for number in 0..count {
+        let id = random.below(500);
+        let row = json!({"id": id, "grp": format!("g{}", random.below(7)), "amount": random.below(100)});
+        let record = match (table.get(&id).cloned(), random.below(4)) {
+            (Some(old), 0) => {
+                table.remove(&id);
+                json!({"before": old, "after": null, "op": "d"})
+            }
+            (old, _) => {
+                table.insert(id, row.clone());
+                let op = if old.is_some() { "u" } else { "c" };
+                json!({"before": old, "after": row, "op": op})
+            }
+        };
+        let times = if repeats && number % 3 == 0 { 2 } else { 1 };
+        (0..times).for_each(|_| text.push_str(&format!("{record}\n")));
+    }
+    (text, table)
+}
+
+/// The rows that changes in the files of a folder leave, as Debezium's records tell them.
+fn folded(folder: &Path) -> BTreeMap<String, i64> {
+    let mut rows = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with(['.', '_']) {
+            continue;
+        }
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            let (row, count) = if record["op"] == "c" { (&record["after"], 1) } else { (&record["before"], -1) };
+            *rows.entry(row.to_string()).or_insert(0) += count;
+        }
+    }
+    rows.retain(|_, count| *count != 0);
+    rows
+}
+
+fn groups(table: &BTreeMap<u64, Value>) -> BTreeMap<String, i64> {
+    let mut groups: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for row in table.values() {
+        let group = groups.entry(row["grp"].as_str().unwrap()).or_default();
+        *group = (group.0 + 1, group.1 + row["amount"].as_i64().unwrap());
+    }
+    groups.into_iter().map(|(grp, (n, s))| (json!({"grp": grp, "n": n, "s": s}).to_string(), 1)).collect()
+}
+
+const RATE: &str = "'scan.rate-limit.rows-per-second' = '8000'";
+
+fn aggregates(repeats: bool) -> Script {
+    let set = format!("SET 'table.exec.source.cdc-events-duplicate' = '{repeats}';");
+    let script = Script::new(&format!(
+        "{set} SET 'execution.checkpointing.interval' = '50 ms';
+         CREATE TABLE acc (id BIGINT, grp STRING, amount INT, PRIMARY KEY (id) NOT ENFORCED) WITH (
+           'connector' = 'filesystem', 'path' = '${{DIR}}/in', 'format' = 'debezium-json', {RATE});
+         CREATE TABLE o (grp STRING, n BIGINT, s INT, PRIMARY KEY (grp) NOT ENFORCED) WITH (
+           'connector' = 'filesystem', 'path' = '${{DIR}}/out', 'format' = 'debezium-json');
+         INSERT INTO o SELECT grp, COUNT(*) AS n, SUM(amount) AS s FROM acc GROUP BY grp;"
+    ));
+    std::fs::create_dir(script.path("in")).unwrap();
+    script
+}
+
+/// Kills the job a few times, then lets it end.
+fn run_with_kills(script: &Script) {
+    for args in [&["--parallelism", "2"][..], &["--parallelism", "1"], &["--processes", "2", "--parallelism", "2"]] {
+        let mut job = Running::start(script, args);
+        job.wait_for_checkpoints(script, 3);
+        job.signal(libc::SIGKILL);
+        job.wait();
+    }
+    let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+    std::fs::write(script.path("job.sql"), text.replace("'8000'", "'100000000'")).unwrap();
+    stdout_of(&script.run(&["--parallelism", "2"]));
+}
+
+fn check_aggregates(repeats: bool) {
+    let script = aggregates(repeats);
+    let (text, table) = changes(40_000, repeats);
+    let (first, second) = text.split_at(text[..text.len() / 3].rfind('\n').unwrap() + 1);
+    std::fs::write(script.path("in/1.json"), first).unwrap();
+    std::fs::write(script.path("in/2.json"), second).unwrap();
+    run_with_kills(&script);
+    assert_eq!(folded(&script.path("out")), groups(&table));
+}
+
+#[test]
+fn a_job_killed_in_the_middle_of_changes_counts_each_once() {
+    check_aggregates(false);
+}
+
+#[test]
+fn changes_that_come_twice_count_once_where_the_script_says_so() {
+    check_aggregates(true);
+}
+
+#[test]
+fn a_join_with_versions_goes_on_after_kills() {
+    let script = Script::new(&format!(
+        "SET 'execution.checkpointing.interval' = '50 ms';
+         CREATE TABLE o (id INT, cur STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND) WITH (
+           'connector' = 'filesystem', 'path' = '${{DIR}}/orders.json', 'format' = 'json', {RATE});
+         CREATE TABLE r (cur STRING, rate INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND,
+           PRIMARY KEY (cur) NOT ENFORCED) WITH (
+           'connector' = 'filesystem', 'path' = '${{DIR}}/rates.json', 'format' = 'json', {RATE});
+         CREATE TABLE out_t (id INT, rate INT) WITH (
+           'connector' = 'filesystem', 'path' = '${{DIR}}/out', 'format' = 'debezium-json');
+         INSERT INTO out_t SELECT o.id, r.rate FROM o LEFT JOIN r FOR SYSTEM_TIME AS OF o.ts ON o.cur = r.cur;"
+    ));
+    let mut random = Random(3);
+    let at = |ms: u64| format!("2024-01-01 00:{:02}:{:02}.{:03}", ms / 60_000, ms / 1000 % 60, ms % 1000);
+    let (mut orders, mut rates) = (String::new(), String::new());
+    let (mut all_orders, mut versions) = (vec![], BTreeMap::new());
+    for number in 0..20_000u64 {
+        // At most a second behind those before it: nothing is late.
+        let mut time = |step: u64| 1000 + number * step - random.below(1000);
+        let (order, rate) = (time(100), time(100));
+        let (key, other) = (random.below(20), random.below(20));
+        orders.push_str(&format!("{{\"id\": {number}, \"cur\": \"c{key}\", \"ts\": \"{}\"}}\n", at(order)));
+        rates.push_str(&format!("{{\"cur\": \"c{other}\", \"rate\": {number}, \"ts\": \"{}\"}}\n", at(rate)));
+        all_orders.push((number, key, order));
+        versions.insert((other, rate), number);
+    }
+    std::fs::write(script.path("orders.json"), orders).unwrap();
+    std::fs::write(script.path("rates.json"), rates).unwrap();
+    run_with_kills(&script);
+    let expected = all_orders.into_iter().map(|(id, key, time)| {
+        let rate = versions.range((key, 0)..=(key, time)).next_back().map(|(_, rate)| rate);
+        (json!({"id": id, "rate": rate}).to_string(), 1)
+    });
+    let expected: BTreeMap<String, i64> = expected.collect();
+    let found = folded(&script.path("out"));
+    let differences: Vec<_> = expected.iter().filter(|(row, n)| found.get(*row) != Some(n)).take(3).collect();
+    assert!(differences.is_empty() && found.len() == expected.len(), "missing: {differences:?}");
+}
+
+#[test]
+fn a_record_that_is_no_change_is_told_with_its_line_and_can_be_kept_aside() {
+    let script = |more: &str| {
+        let script = Script::new(&format!(
+            "CREATE TABLE t (id INT) WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/t.json',
+               'format' = 'debezium-json'{more}); SELECT id FROM t;"
+        ));
+        let good = "{\"before\":null,\"after\":{\"id\":1},\"op\":\"c\"}\n";
+        let bad = "{\"before\":null,\"after\":{\"id\":2},\"op\":\"u\"}\n";
+        std::fs::write(script.path("t.json"), [good, good, bad, good].concat()).unwrap();
+        script
+    };
+    let output = script("").run(&[]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("t.json, line 3)") && stderr.contains("REPLICA IDENTITY FULL"), "{stderr}");
+    let lenient = script(", 'dead-letter.path' = 'dead'");
+    let stdout = stdout_of(&lenient.run(&["--format", "jsonl"]));
+    assert_eq!(stdout.lines().count(), 3, "{stdout}");
+    assert_eq!(std::fs::read_dir(lenient.path("dead")).unwrap().count(), 1);
+}
+
+#[test]
+fn sinks_that_only_take_inserts_refuse_changes_with_the_reason() {
+    let script = Script::new(
+        "CREATE TABLE t (id INT) WITH ('connector' = 'filesystem', 'path' = '${DIR}/t.json', 'format' = 'canal-json');
+         CREATE TABLE o (id INT) WITH ('connector' = 'filesystem', 'path' = '${DIR}/o', 'format' = 'json');
+         INSERT INTO o SELECT id FROM t;",
+    );
+    std::fs::write(script.path("t.json"), "").unwrap();
+    let stderr = String::from_utf8(script.run(&[]).stderr).unwrap();
+    assert!(stderr.contains("sink 'o' takes [I] rows, but the query gives [I,UB,UA,D]"), "{stderr}");
+}
