@@ -59,6 +59,14 @@ settings! {
         "State of a join, aggregate or the like that was not used for this long is forgotten; `0`: never.";
     CDC_DUPLICATES: "table.exec.source.cdc-events-duplicate", Boolean, "false",
         "A table of changes may give some twice: its primary key tells which are known already.";
+    MINI_BATCH: "table.exec.mini-batch.enabled", Boolean, "false",
+        "Taken, without effect: results are always brought up to date a batch at a time.";
+    MINI_BATCH_LATENCY: "table.exec.mini-batch.allow-latency", SettingKind::Duration, "0 ms",
+        "Taken, without effect: a batch is what has arrived.";
+    MINI_BATCH_SIZE: "table.exec.mini-batch.size", Number, "0",
+        "Taken, without effect: a batch is what has arrived.";
+    SPLIT_DISTINCT: "table.optimizer.distinct-agg.split.enabled", Boolean, "false",
+        "Taken, without effect: the distinct values of a group are kept apart from it in any case.";
     CHECKPOINT_INTERVAL: "execution.checkpointing.interval", SettingKind::Duration, "1 s",
         "Time between the starts of two checkpoints; `0` turns periodic checkpoints off.";
     CHECKPOINT_MIN_PAUSE: "execution.checkpointing.min-pause", SettingKind::Duration, "0 ms",

@@ -20,4 +20,5 @@ mod script;
 mod sessions;
 mod sources;
 mod take_over;
+mod updating;
 mod windows;
