@@ -5,7 +5,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, make_array};
 use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, Int8Type, Int16Type, Int32Type, Int64Type};
-use arrow::row::{RowConverter, Rows, SortField};
+use arrow::row::{Row, RowConverter, Rows, SortField};
 use millstream_core::Result;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -25,7 +25,29 @@ enum Keys {
     /// All columns of a key, with their null bits, in one number.
     Packed(Vec<u128>),
     /// Anything else: Arrow's row format.
-    Rows { converter: RowConverter, rows: Rows, hashes: Vec<u64> },
+    Rows { converter: RowConverter, rows: Chunks, hashes: Vec<u64> },
+}
+
+/// Rows in chunks, since a single buffer of all of them would be copied whenever it grows.
+struct Chunks(Vec<Rows>);
+
+const CHUNK_ROWS: usize = 4096;
+
+impl Chunks {
+    fn row(&self, group: u32) -> Row<'_> {
+        self.0[group as usize / CHUNK_ROWS].row(group as usize % CHUNK_ROWS)
+    }
+
+    fn push(&mut self, row: Row<'_>, converter: &RowConverter) {
+        match self.0.last_mut() {
+            Some(last) if last.num_rows() < CHUNK_ROWS => last.push(row),
+            _ => {
+                let mut chunk = converter.empty_rows(CHUNK_ROWS, 0);
+                chunk.push(row);
+                self.0.push(chunk);
+            }
+        }
+    }
 }
 
 /// Open addressing: the upper half of a key's hash and its group's number plus one; 0 where there is none.
@@ -219,8 +241,7 @@ impl GroupTable {
             Some(0..=128) => Keys::Packed(vec![]),
             _ => {
                 let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
-                let rows = converter.empty_rows(0, 0);
-                Keys::Rows { converter, rows, hashes: vec![] }
+                Keys::Rows { converter, rows: Chunks(vec![]), hashes: vec![] }
             }
         };
         Ok(GroupTable { types, slots: Slots::default(), keys })
@@ -293,10 +314,10 @@ impl GroupTable {
                     &new,
                     groups,
                     |(rows, hashes), group, row| {
-                        hashes[group as usize] == new[row] && rows.row(group as usize) == converted.row(row)
+                        hashes[group as usize] == new[row] && rows.row(group) == converted.row(row)
                     },
                     |(rows, hashes), row| {
-                        rows.push(converted.row(row));
+                        rows.push(converted.row(row), converter);
                         push(hashes, new[row])
                     },
                 );
@@ -323,7 +344,7 @@ impl GroupTable {
                 Ok(columns)
             }
             Keys::Rows { converter, rows, .. } => {
-                Ok(converter.convert_rows(groups.iter().map(|g| rows.row(*g as usize)))?)
+                Ok(converter.convert_rows(groups.iter().map(|g| rows.row(*g)))?)
             }
         }
     }
