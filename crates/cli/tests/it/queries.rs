@@ -178,6 +178,28 @@ fn a_subquery_is_a_value_under_or_and_in_select() {
             format!("{},{},{exists}", cell(l.1), truth(not(is_in(l.1, values_of(R, l.0)))))
         }),
     );
+    let row = |l: &Row| {
+        let equals = |r: &Row| match (equal(l.0, r.0), equal(l.1, r.1)) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            _ => None,
+        };
+        let all: Vec<Option<bool>> = R.iter().map(equals).collect();
+        if all.contains(&Some(true)) { Some(true) } else { (!all.contains(&None)).then_some(false) }
+    };
+    check_text(
+        "SELECT k, (k, v) IN (SELECT k, v FROM r) AS b FROM l",
+        L.iter().map(|l| format!("{},{}", cell(l.0), truth(row(l)))),
+    );
+    let least = N.iter().filter_map(|n| n.1).min();
+    check_text(
+        "SELECT v, v <= ALL (SELECT v FROM n) AS b, v > ANY (SELECT v FROM n WHERE n.k = l.k) AS c FROM l",
+        L.iter().map(|l| {
+            let any = values_of(N, l.0).into_iter().map(|n| n.zip(l.1).map(|(n, v)| v > n)).collect::<Vec<_>>();
+            let any = if any.contains(&Some(true)) { Some(true) } else { (!any.contains(&None)).then_some(false) };
+            format!("{},{},{}", cell(l.1), truth(least.zip(l.1).map(|(least, v)| v <= least)), truth(any))
+        }),
+    );
     check(
         "SELECT k, v FROM l WHERE k NOT IN (SELECT k FROM n) OR v = 10",
         rows_where(|l| Some(not(is_in(l.0, keys(N))) == Some(true) || l.1 == Some(10))),
@@ -215,6 +237,33 @@ fn a_scalar_subquery_is_null_without_a_row_and_a_correlated_count_is_0() {
 }
 
 #[test]
+fn any_condition_may_join_a_subquery_with_the_row_that_it_is_asked_for() {
+    let below = |l: &Row| -> Vec<i64> { R.iter().filter_map(|r| r.1.filter(|v| Some(*v) < l.1)).collect() };
+    check(
+        "SELECT v, (SELECT COUNT(*) FROM r WHERE r.v < l.v) AS c, (SELECT MAX(r.v) FROM r WHERE r.v < l.v) AS m FROM l",
+        L.iter().map(|l| vec![l.1, Some(below(l).len() as i64), below(l).into_iter().max()]),
+    );
+    check(
+        "SELECT k, v FROM l WHERE k IN (SELECT k FROM r WHERE r.v < l.v) OR EXISTS (SELECT 1 FROM n WHERE n.v > l.v)",
+        rows_where(|l| {
+            let some = R.iter().any(|r| r.0.is_some() && r.0 == l.0 && r.1.is_some() && r.1 < l.1);
+            let more = l.1.is_some() && N.iter().any(|n| n.1 > l.1);
+            Some(some || more)
+        }),
+    );
+    // In a table of FROM, and in ON.
+    let larger = |l: &Row| values_of(R, l.0).iter().any(|v| v.zip(l.1).is_some_and(|(r, l)| r > l));
+    check(
+        "SELECT k, v FROM l WHERE EXISTS (SELECT 1 FROM (SELECT v AS w FROM r WHERE r.k = l.k) AS t WHERE w > l.v)",
+        rows_where(|l| Some(larger(l))),
+    );
+    check(
+        "SELECT k, v FROM l WHERE EXISTS (SELECT 1 FROM n JOIN r ON n.k = r.k AND r.v > l.v AND n.k = l.k)",
+        rows_where(|l| Some(!values_of(N, l.0).is_empty() && larger(l))),
+    );
+}
+
+#[test]
 fn a_scalar_subquery_with_two_rows_fails_the_job() {
     let output = script("SELECT k, (SELECT k FROM r) AS x FROM l").run(&["--format", "jsonl"]);
     assert!(!output.status.success());
@@ -246,6 +295,15 @@ fn set_operations_count_equal_rows_with_their_nulls() {
     check(
         "SELECT k, CAST(v AS BIGINT) AS v FROM l EXCEPT SELECT k, v FROM n INTERSECT SELECT k, v FROM r",
         combined(L, &n, |l, n| i64::from(l > 0 && n == 0)),
+    );
+}
+
+#[test]
+fn subqueries_of_views_and_of_views_in_subqueries_are_bound_by_themselves() {
+    check(
+        "CREATE VIEW matched AS SELECT k, v FROM l WHERE k IN (SELECT k FROM n); CREATE VIEW w (a) AS SELECT k FROM matched;
+         SELECT k, v FROM matched AS r WHERE EXISTS (SELECT 1 FROM w WHERE a = r.k)",
+        rows_where(|l| is_in(l.0, keys(N))),
     );
 }
 

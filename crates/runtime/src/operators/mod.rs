@@ -16,6 +16,8 @@ mod keyed_rows;
 mod local_aggregate;
 mod pattern;
 mod replicate;
+#[cfg(test)]
+mod replicate_tests;
 mod row_store;
 mod session_aggregate;
 mod session_assign;

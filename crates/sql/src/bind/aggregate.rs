@@ -422,7 +422,8 @@ impl Grouping {
     pub fn finish(self, input: RelRef, outputs: Vec<ExprRef>) -> Result<(RelRef, Vec<ExprRef>)> {
         let args = self.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
         if args.into_iter().any(reads_outer) {
-            return Err(Error::unsupported("an aggregate over columns of the query around a subquery"));
+            return Err(Error::unsupported("an aggregate over columns of the query around a subquery")
+                .hint("such columns are read in the subquery's WHERE"));
         }
         let mut project: Vec<ExprRef> = vec![];
         let mut columns: Vec<Column> = vec![];

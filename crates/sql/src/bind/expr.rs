@@ -4,9 +4,9 @@ use super::aggregate::{Grouping, is_aggregate};
 use super::build;
 use super::pending::Subqueries;
 use super::place::{At, Placed, at_expr, at_ident, at_name, error, parts, unsupported, with_nearest};
-use super::subquery::OUTER;
+use super::subquery::{Correlated, OUTER, row_items};
 use crate::parser;
-use crate::rel::{Column, Role};
+use crate::rel::{Column, RelRef, Role};
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use millstream_expr::build::{self as exprs, Value};
@@ -27,6 +27,8 @@ pub struct Scope {
     pub visible: Vec<usize>,
     /// The query around this one, if this is a subquery.
     pub outer: Option<Arc<Outer>>,
+    /// Conditions in FROM that read columns of the query around this one.
+    pub correlated: Vec<Correlated>,
 }
 
 /// What names of the query around a subquery mean in it.
@@ -34,6 +36,8 @@ pub struct Scope {
 pub struct Outer {
     /// That query's scope.
     pub scope: Scope,
+    /// The rows that it is of.
+    pub rel: RelRef,
     /// Where its columns can't be read, though names would be found.
     pub refused: Option<&'static str>,
 }
@@ -42,7 +46,8 @@ impl Scope {
     /// A scope of one relation.
     pub fn of(alias: Option<&str>, columns: &[Column]) -> Self {
         let tables = alias.map(|a| (a.to_string(), 0, columns.len())).into_iter().collect();
-        Scope { columns: columns.to_vec(), tables, visible: (0..columns.len()).collect(), outer: None }
+        let visible = (0..columns.len()).collect();
+        Scope { columns: columns.to_vec(), tables, visible, outer: None, correlated: vec![] }
     }
     /// The columns and tables of both, the other's behind its own; an error if they have a table's name in common.
     pub fn joined(mut self, other: Scope, at: At) -> Result<Self> {
@@ -55,6 +60,7 @@ impl Scope {
         self.columns.extend(other.columns);
         self.tables.extend(other.tables.into_iter().map(|(name, from, to)| (name, from + width, to + width)));
         self.visible.extend(other.visible.into_iter().map(|index| index + width));
+        self.correlated.extend(other.correlated.into_iter().map(|condition| condition.shifted(width)));
         Ok(self)
     }
     /// The range of columns of a table's alias.
@@ -265,15 +271,11 @@ impl<'a> ExprBinder<'a> {
             }
             Expr::Function(function) => self.function(function, at),
             Expr::InSubquery { expr, .. } => {
-                let operands = match &**expr {
-                    Expr::Tuple(items) => items.iter().map(|item| self.bind(item)).collect::<Result<_>>()?,
-                    one => vec![self.bind(one)?],
-                };
+                let operands = row_items(expr).into_iter().map(|item| self.bind(item)).collect::<Result<_>>()?;
                 self.subquery(ast, operands, at)
             }
-            Expr::Exists { .. } | Expr::Subquery(_) => self.subquery(ast, vec![], at),
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
-                Err(Error::unsupported("ANY, SOME or ALL here").hint("it stands in WHERE, between ANDs").at_place(at))
+            Expr::Exists { .. } | Expr::Subquery(_) | Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                self.subquery(ast, vec![], at)
             }
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
                 error(at, "GROUPING SETS, CUBE and ROLLUP stand in GROUP BY only")

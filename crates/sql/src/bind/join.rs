@@ -5,6 +5,7 @@ use super::expr::{ExprBinder, Scope};
 use super::lateral::is_lateral;
 use super::place::{At, Placed, at_expr, at_ident, error, unsupported, with_nearest};
 use super::query::QueryBinder;
+use super::subquery::{Correlated, reads_outer};
 use super::temporal::as_of;
 use crate::plan::joins;
 use crate::plan::simplify::identity;
@@ -54,12 +55,36 @@ impl QueryBinder<'_> {
         let width = left.0.columns.len();
         let (first, second) = (left.1.visible.clone(), right.1.visible.clone());
         let second: Vec<usize> = second.into_iter().map(|index| index + width).collect();
+        let lost = match kind {
+            JoinKind::Left => right.1.correlated.first(),
+            JoinKind::Right => left.1.correlated.first(),
+            JoinKind::Full => left.1.correlated.first().or(right.1.correlated.first()),
+            JoinKind::Inner | JoinKind::Semi | JoinKind::Anti => None,
+        };
+        if let Some(lost) = lost {
+            return Err(Error::unsupported(
+                "a column of the query around it on the side of an outer join that may be missing",
+            )
+            .hint("put the condition into WHERE")
+            .at_place(lost.at));
+        }
         let mut scope = left.1.joined(right.1, at)?;
         let mut same = vec![];
         let condition = match constraint {
             JoinConstraint::None => None,
             JoinConstraint::On(on) => {
-                Some(ExprBinder::new(&scope, self.zone()).bind_condition(on, "ON").at_place(at_expr(on))?)
+                scope.outer.clone_from(&self.outer);
+                let on_at = at_expr(on);
+                let bound = ExprBinder::new(&scope, self.zone()).bind_condition(on, "ON").at_place(on_at)?;
+                scope.outer = None;
+                let (around, own): (Vec<_>, Vec<_>) = joins::conjuncts(&bound).into_iter().partition(reads_outer);
+                if !around.is_empty() && kind != JoinKind::Inner {
+                    return Err(Error::unsupported("a column of the query around it in ON of an outer join")
+                        .hint("put the condition into WHERE")
+                        .at_place(on_at));
+                }
+                scope.correlated.extend(around.into_iter().map(|expr| Correlated { expr, at: on_at }));
+                joins::all_of(own, &self.zone())?
             }
             JoinConstraint::Using(names) => {
                 let names = names.iter().map(|name| name_of(name, at)).collect::<Result<Vec<_>>>()?;

@@ -51,7 +51,7 @@ impl QueryBinder<'_> {
                 self.on((rel, left.1.joined(right, at)?), on, kind)
             }
             TableFactor::Derived { subquery, alias, .. } => {
-                let sub = self.subquery(subquery, &left.1)?;
+                let sub = self.subquery(subquery, &left.1, &left.0)?;
                 sub.refuse_outer_output()?;
                 let width = left.0.columns.len();
                 let all_rows = sub.over_nothing().filter(|_| !sub.conditions.is_empty());
@@ -161,7 +161,7 @@ impl QueryBinder<'_> {
 }
 
 /// Gives columns the names of an alias, if it has some.
-fn rename_columns(columns: &mut [Column], names: &[&str]) -> Result<()> {
+pub(super) fn rename_columns(columns: &mut [Column], names: &[&str]) -> Result<()> {
     if !names.is_empty() && names.len() != columns.len() {
         return Err(Error::script(format!("{} column names for {} columns", names.len(), columns.len())));
     }

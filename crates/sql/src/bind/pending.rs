@@ -2,17 +2,17 @@
 
 use super::aggregate::distinct;
 use super::build::{self, replace_some};
-use super::expr::Scope;
+use super::expr::{Scope, binary_operator};
 use super::place::{At, Placed, at_expr, unsupported};
 use super::query::{QueryBinder, at_body};
-use super::subquery::{OUTER, columns_read, renumbered};
-use crate::plan::joins::{self, all_of};
+use super::subquery::{Correlated, OUTER, Subquery, columns_read, renumbered};
+use crate::plan::joins::{self, all_of, conjuncts};
 use crate::plan::simplify::identity;
 use crate::rel::{Column, Rel, RelOp, RelRef};
 use millstream_core::graph::{AggregateCall, AggregateFunction, JoinKind};
 use millstream_core::{Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
-use sqlparser::ast::{Expr, Query};
+use sqlparser::ast::{BinaryOperator, Expr, Query};
 use std::collections::BTreeMap;
 
 /// Until subqueries are joined to the query that they stand in, their columns are numbered from here, [`SPAN`] for
@@ -36,6 +36,8 @@ pub trait Subqueries {
 /// Collects the subqueries of expressions that are bound over one relation, and joins them to it.
 pub(super) struct Pending<'b, 'a> {
     queries: &'b mut QueryBinder<'a>,
+    /// The rows that the names in the expressions are of.
+    rel: RelRef,
     joins: Vec<PendingJoin>,
     /// By their text: a subquery that is there twice is joined once.
     known: BTreeMap<String, ExprRef>,
@@ -48,8 +50,8 @@ struct PendingJoin {
 }
 
 impl<'b, 'a> Pending<'b, 'a> {
-    pub(super) fn new(queries: &'b mut QueryBinder<'a>) -> Self {
-        Pending { queries, joins: vec![], known: BTreeMap::new() }
+    pub(super) fn new(queries: &'b mut QueryBinder<'a>, rel: RelRef) -> Self {
+        Pending { queries, rel, joins: vec![], known: BTreeMap::new() }
     }
 
     /// The conditions of the joins, to be bound to what the joins are over.
@@ -114,7 +116,7 @@ impl<'b, 'a> Pending<'b, 'a> {
 
     fn scalar(&mut self, query: &Query, scope: &Scope, local: &dyn Fn(usize) -> Result<ExprRef>) -> Result<ExprRef> {
         let at = at_body(&query.body);
-        let sub = self.queries.subquery(query, scope)?;
+        let sub = self.queries.subquery(query, scope, &self.rel)?;
         if sub.visible != 1 {
             let message = format!("a subquery that stands for a value must give one column, but gives {}", sub.visible);
             return Err(Error::script(message).hint("select one column only").at_place(at));
@@ -151,7 +153,7 @@ impl<'b, 'a> Pending<'b, 'a> {
             self.add(right, conditions);
             return Ok(value);
         }
-        let keyed = sub.keyed(&[build::column(0, &sub.rel.columns[0])], "a subquery that stands for a value")?;
+        let keyed = sub.keyed(&[build::column(0, &sub.rel.columns[0])], &zone)?;
         let right = single_values(keyed.rel, keyed.keys);
         let conditions = keyed.conditions.iter().map(|c| self.condition(c, &|index| index, local));
         let conditions = conditions.collect::<Result<Vec<_>>>()?;
@@ -161,11 +163,11 @@ impl<'b, 'a> Pending<'b, 'a> {
     }
 
     fn exists(&mut self, query: &Query, scope: &Scope, local: &dyn Fn(usize) -> Result<ExprRef>) -> Result<ExprRef> {
-        let sub = self.queries.subquery(query, scope)?;
+        let sub = self.queries.subquery(query, scope, &self.rel)?;
         if sub.over_nothing().is_some() {
             return Ok(build::boolean(true));
         }
-        let keyed = sub.keyed(&[], "EXISTS outside of WHERE's AND")?;
+        let keyed = sub.keyed(&[], &self.queries.zone())?;
         let mark = self.marked(distinct(keyed.rel), keyed.conditions, local)?;
         self.call("IS NOT NULL", vec![mark])
     }
@@ -178,21 +180,19 @@ impl<'b, 'a> Pending<'b, 'a> {
         local: &dyn Fn(usize) -> Result<ExprRef>,
         at: At,
     ) -> Result<ExprRef> {
-        let sub = self.queries.subquery(query, scope)?;
+        let sub = self.queries.subquery(query, scope, &self.rel)?;
         sub.check_width(operands.len(), at)?;
         sub.refuse_outer_output()?;
         let [operand] = operands.as_slice() else {
-            return Err(Error::unsupported("IN of several columns outside of WHERE's AND")
-                .hint("write it as EXISTS (SELECT .. WHERE a = x AND b = y)")
-                .at_place(at));
+            return Err(Error::internal("IN of several columns has become another test").at_place(at));
         };
         if sub.over_nothing().is_some() && !sub.conditions.is_empty() {
             let value = self.scalar(query, scope, local)?;
             return self.call("=", vec![operand.clone(), value]);
         }
         let column = build::column(0, &sub.rel.columns[0]);
-        let what = "IN outside of WHERE's AND";
-        let rows = sub.keyed(std::slice::from_ref(&column), what)?;
+        let zone = self.queries.zone();
+        let rows = sub.keyed(std::slice::from_ref(&column), &zone)?;
         let keys = rows.keys;
         let rows_of_key = distinct(rows.rel);
         let equal = self.call("=", vec![operand.clone(), self.column(keys, &rows_of_key)]).at_place(at)?;
@@ -212,7 +212,7 @@ impl<'b, 'a> Pending<'b, 'a> {
         let is_null = self.call("IS NULL", vec![column])?;
         let one = |value: i64| exprs::literal(exprs::Value::Int(value), TypeKind::Int.not_null());
         let has_null = self.call("CASE", vec![is_null, one(1), one(0)])?;
-        let nulls = sub.keyed(&[has_null], what)?;
+        let nulls = sub.keyed(&[has_null], &zone)?;
         let right = aggregated(nulls.rel, keys, AggregateFunction::Max);
         let has_null = self.column(keys, &right);
         let conditions = nulls.conditions.iter().map(|c| self.condition(c, &|index| index, local));
@@ -224,6 +224,74 @@ impl<'b, 'a> Pending<'b, 'a> {
         let unknown = self.call("OR", vec![unknown, some_null])?;
         let (yes, no, null) = (build::boolean(true), build::boolean(false), build::null(TypeKind::Boolean));
         self.call("CASE", vec![found, yes, empty, no.clone(), unknown, null, no])
+    }
+
+    /// Whether `holds` of one of the subquery's rows, as SQL says it: NULL if it is unknown of one and TRUE of none.
+    fn any(
+        &mut self,
+        sub: &Subquery,
+        holds: ExprRef,
+        local: &dyn Fn(usize) -> Result<ExprRef>,
+        at: At,
+    ) -> Result<ExprRef> {
+        let found = self.exists_where(sub, holds.clone(), local, at)?;
+        if !holds.data_type().nullable {
+            return Ok(found);
+        }
+        let unknown = self.call("IS NULL", vec![holds])?;
+        let unknown = self.exists_where(sub, unknown, local, at)?;
+        let (yes, no, null) = (build::boolean(true), build::boolean(false), build::null(TypeKind::Boolean));
+        self.call("CASE", vec![found, yes, unknown, null, no])
+    }
+
+    fn exists_where(
+        &mut self,
+        sub: &Subquery,
+        holds: ExprRef,
+        local: &dyn Fn(usize) -> Result<ExprRef>,
+        at: At,
+    ) -> Result<ExprRef> {
+        let more = conjuncts(&holds).into_iter().map(|expr| Correlated { expr, at });
+        let keyed = sub.with_conditions(more).keyed(&[], &self.queries.zone())?;
+        let mark = self.marked(distinct(keyed.rel), keyed.conditions, local)?;
+        self.call("IS NOT NULL", vec![mark])
+    }
+
+    /// `(a, b) IN (..)`, `x < ANY (..)`, `x < ALL (..)`: the test of a row, over it and the query around.
+    fn quantified(
+        &mut self,
+        left: &Expr,
+        op: &BinaryOperator,
+        query: &Query,
+        all: bool,
+        scope: &Scope,
+        local: &dyn Fn(usize) -> Result<ExprRef>,
+    ) -> Result<ExprRef> {
+        let at = at_expr(left);
+        let zone = self.queries.zone();
+        let sub = self.queries.subquery(query, scope, &self.rel)?;
+        sub.refuse_outer_output()?;
+        if sub.over_nothing().is_some() && !sub.conditions.is_empty() {
+            return unsupported(at, "ANY, SOME or ALL here over an aggregate without GROUP BY");
+        }
+        let operands = self.queries.operands(left, scope)?;
+        sub.check_width(operands.len(), at)?;
+        let Some(name) = binary_operator(op).filter(|name| operands.len() == 1 || *name == "=") else {
+            return unsupported(at, format!("{op} with ANY, SOME or ALL here"));
+        };
+        let mut tests = vec![];
+        for (number, operand) in operands.iter().enumerate() {
+            let around = renumbered(operand, &|index, data_type, name| exprs::column(OUTER + index, data_type, name));
+            let column = build::column(number, &sub.rel.columns[number]);
+            tests.push(exprs::call(name, vec![around, column], &zone).at_place(at)?);
+        }
+        let holds = all_of(tests, &zone)?.ok_or_else(|| Error::internal("a comparison of nothing"))?;
+        if !all {
+            return self.any(&sub, holds, local, at);
+        }
+        let fails = exprs::call("NOT", vec![holds], &zone)?;
+        let fails = self.any(&sub, fails, local, at)?;
+        self.call("NOT", vec![fails])
     }
 
     /// Joins a relation with at most one row for each key; gives a column that is NULL where there is none.
@@ -258,6 +326,16 @@ impl Subqueries for Pending<'_, '_> {
         let (value, negated) = match ast {
             Expr::Subquery(query) => (self.scalar(query, scope, local)?, false),
             Expr::Exists { subquery, negated } => (self.exists(subquery, scope, local)?, *negated),
+            Expr::InSubquery { expr, subquery, negated } if operands.len() > 1 => {
+                (self.quantified(expr, &BinaryOperator::Eq, subquery, false, scope, local)?, *negated)
+            }
+            Expr::AnyOp { left, compare_op, right, .. } | Expr::AllOp { left, compare_op, right } => {
+                let Expr::Subquery(query) = &**right else {
+                    return unsupported(at, "ANY, SOME or ALL of something that is no subquery");
+                };
+                let all = matches!(ast, Expr::AllOp { .. });
+                (self.quantified(left, compare_op, query, all, scope, local)?, false)
+            }
             Expr::InSubquery { subquery, negated, .. } => (self.is_in(operands, subquery, scope, local, at)?, *negated),
             other => return unsupported(at, format!("{other} here")),
         };

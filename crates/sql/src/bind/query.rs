@@ -3,11 +3,11 @@
 use super::aggregate::{Grouping, contains_aggregate, distinct};
 use super::build;
 use super::expr::{ExprBinder, Outer, Scope, known_type};
-use super::lateral::is_lateral;
+use super::lateral::{is_lateral, rename_columns};
 use super::match_recognize::Clauses;
 use super::pending::Pending;
 use super::place::{At, Placed, at_expr, at_ident, at_name, at_span, error, parts, unsupported};
-use super::subquery::{Correlation, correlate, reads_outer};
+use super::subquery::{Correlation, correlate, dependent, reads_outer};
 use super::window::window_function;
 use crate::catalog::{Catalog, Relation, Table};
 use crate::parser::decode;
@@ -193,6 +193,9 @@ impl<'a> QueryBinder<'a> {
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.table_with_joins(table_with_joins, at),
             TableFactor::NestedJoin { table_with_joins, alias: Some(alias) } => {
                 let (rel, scope) = self.table_with_joins(table_with_joins, at)?;
+                if let Some(first) = scope.correlated.first() {
+                    return unsupported(first.at, "a column of the query around it in joins that have an alias");
+                }
                 let columns = scope.visible.iter().map(|i| rel.columns[*i].clone()).collect();
                 let project = scope.visible.iter().map(|i| build::column(*i, &rel.columns[*i])).collect();
                 let rel = Rel::new(RelOp::Calc { input: rel, filter: None, project }, columns);
@@ -202,6 +205,22 @@ impl<'a> QueryBinder<'a> {
             }
             lateral if is_lateral(lateral) => {
                 self.lateral(one_row(), lateral, JoinKind::Inner, &JoinConstraint::None, at)
+            }
+            TableFactor::Derived { subquery, alias, .. } => {
+                let before = std::mem::take(&mut self.correlation);
+                let rel = self.query(subquery);
+                let correlation = std::mem::replace(&mut self.correlation, before);
+                let rel = rel?;
+                let (visible, correlated) = correlation.in_from(rel.columns.len())?;
+                let mut columns = rel.columns.clone();
+                if let Some(alias) = alias {
+                    let names: Vec<&str> = alias.columns.iter().map(|c| c.name.value.as_str()).collect();
+                    rename_columns(&mut columns[..visible], &names).at_place(at_ident(&alias.name))?;
+                }
+                let mut scope = Scope::of(alias.as_ref().map(|a| a.name.value.as_str()), &columns[..visible]);
+                scope.columns.extend_from_slice(&columns[visible..]);
+                scope.correlated = correlated;
+                Ok((Rel::new(rel.op.clone(), columns), scope))
             }
             _ => {
                 let (rel, alias) = self.table(factor, at)?;
@@ -262,10 +281,6 @@ impl<'a> QueryBinder<'a> {
                 unsupported(at_name(name), what)
             }
             TableFactor::Table { name, .. } => unsupported(at_name(name), "TABLESAMPLE"),
-            TableFactor::Derived { subquery, alias, .. } => {
-                let rel = self.without_outer("a subquery in FROM", |binder| binder.query(subquery))?;
-                self.aliased(rel, alias.as_ref(), None)
-            }
             TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
                 let function_at = at_name(&function.name);
                 let Some(name) = window_function(function) else {
@@ -363,14 +378,14 @@ impl<'a> QueryBinder<'a> {
         }
         let (mut input, mut scope) = self.from(&select.from, at)?;
         scope.outer.clone_from(&self.outer);
-        let mut correlated = vec![];
+        let mut correlated = std::mem::take(&mut scope.correlated);
         if let Some(condition) = &select.selection {
             if contains_aggregate(condition) {
                 return Err(Error::script("an aggregate can't stand in WHERE")
                     .hint("conditions on aggregates stand in HAVING")
                     .at_place(at_expr(condition)));
             }
-            correlated = self.where_clause(condition, &mut input, &mut scope)?;
+            correlated.extend(self.where_clause(condition, &mut input, &mut scope)?);
         }
         let group_by: &[Expr] = match &select.group_by {
             GroupByExpr::All(_) => return unsupported(at, "GROUP BY ALL"),
@@ -383,6 +398,10 @@ impl<'a> QueryBinder<'a> {
         let mut grouping = match group_by {
             [] if !aggregated && select.having.is_none() => None,
             _ => {
+                if let Some(outer) = &scope.outer {
+                    (input, correlated) = dependent(input, correlated, outer, &self.zone)?;
+                    scope.columns.clone_from(&input.columns);
+                }
                 let resolved = self.group_exprs(group_by, select, &scope);
                 Some(Grouping::bind(&resolved, &scope, self.zone, group_by.first().map_or(at, at_expr))?)
             }
@@ -390,7 +409,7 @@ impl<'a> QueryBinder<'a> {
         let mut names = vec![];
         let mut bound = vec![];
         let zone = self.zone;
-        let mut pending = Pending::new(self);
+        let mut pending = Pending::new(self, input.clone());
         for item in &select.projection {
             let mut binder =
                 ExprBinder { scope: &scope, zone, grouping: grouping.as_mut(), subqueries: Some(&mut pending) };
@@ -440,6 +459,9 @@ impl<'a> QueryBinder<'a> {
             (input, bound) = grouping.finish(input, bound).at_place(at)?;
             let conditions = bound.split_off(outputs);
             pending.conditions_mut().zip(conditions).for_each(|(condition, bound)| *condition = bound);
+        }
+        if pending.conditions_mut().any(|condition| reads_outer(condition)) {
+            return unsupported(at, "a subquery that is compared with a column of a query two levels out");
         }
         (input, bound) = pending.join(input, bound)?;
         self.correlation = correlation;

@@ -6,10 +6,12 @@ use super::expr::{ExprBinder, Outer, Scope, binary_operator};
 use super::pending::{PENDING, Pending};
 use super::place::{At, Placed, at_expr, unsupported};
 use super::query::{QueryBinder, filtered};
+use crate::parser::decode;
 use crate::plan::joins::{self, all_of, conjuncts};
 use crate::plan::simplify::identity;
 use crate::rel::{Column, Rel, RelOp, RelRef};
 use millstream_core::graph::JoinKind;
+use millstream_core::types::SessionZone;
 use millstream_core::{Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{BinaryOperator, Expr, Query, UnaryOperator, Visit, Visitor};
@@ -52,6 +54,17 @@ fn and_parts(expr: &Expr) -> Vec<&Expr> {
     }
 }
 
+/// What stands in `(a, b)` or `ROW(a, b)`; else the expression itself.
+pub fn row_items(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::Tuple(items) => items.iter().collect(),
+        Expr::Function(call) if decode::function_name(call).as_deref() == Some("ROW") => {
+            decode::plain_args(call).unwrap_or_default()
+        }
+        one => vec![one],
+    }
+}
+
 /// A condition of a subquery that reads columns of the query around it.
 #[derive(Clone, Debug)]
 pub struct Correlated {
@@ -59,6 +72,56 @@ pub struct Correlated {
     pub expr: ExprRef,
     /// Where it stands.
     pub at: At,
+}
+
+impl Correlated {
+    /// The same over columns that are so many places behind.
+    pub fn shifted(self, by: usize) -> Self {
+        let to =
+            |index, data_type, name| exprs::column(if index < OUTER { index + by } else { index }, data_type, name);
+        Correlated { expr: renumbered(&self.expr, &to), at: self.at }
+    }
+
+    /// Whether it is an equality, or of the query around alone: then rows can be grouped by what it reads of them.
+    fn is_keyed(&self) -> bool {
+        columns_read(&self.expr).iter().all(|index| *index >= OUTER) || split_equality(&self.expr).is_some()
+    }
+}
+
+/// Makes all conditions equalities: joins the rows with the distinct values that the conditions read of the query
+/// around. What comes out has those at its end, by which each row of the query around finds its own.
+pub(super) fn dependent(
+    rel: RelRef,
+    conditions: Vec<Correlated>,
+    outer: &Outer,
+    zone: &SessionZone,
+) -> Result<(RelRef, Vec<Correlated>)> {
+    if conditions.iter().all(Correlated::is_keyed) {
+        return Ok((rel, conditions));
+    }
+    let width = rel.columns.len();
+    let used: BTreeSet<usize> =
+        conditions.iter().flat_map(|c| columns_read(&c.expr)).filter_map(|index| index.checked_sub(OUTER)).collect();
+    let used: Vec<usize> = used.into_iter().collect();
+    let of = |index: usize| &outer.scope.columns[index];
+    let columns: Vec<Column> =
+        used.iter().map(|i| Column::plain(of(*i).name.clone(), of(*i).data_type.clone())).collect();
+    let project = used.iter().map(|index| build::column(*index, of(*index))).collect();
+    let values = distinct(Rel::new(RelOp::Calc { input: outer.rel.clone(), filter: None, project }, columns));
+    let place = |index: usize| used.iter().position(|i| OUTER + i == index).map_or(index, |at| width + at);
+    let over =
+        |c: &Correlated| renumbered(&c.expr, &|index, data_type, name| exprs::column(place(index), data_type, name));
+    let condition = all_of(conditions.iter().map(over), zone)?;
+    let at = conditions.first().map_or((0, 0), |condition| condition.at);
+    let rel = joins::join(rel, values, JoinKind::Inner, condition, zone)?;
+    let same = used.iter().enumerate().map(|(number, index)| {
+        let around = build::column(OUTER + index, of(*index));
+        let own = build::column(width + number, &rel.columns[width + number]);
+        let expr = exprs::call("IS NOT DISTINCT FROM", vec![around, own], zone)?;
+        Ok(Correlated { expr, at })
+    });
+    let same = same.collect::<Result<_>>()?;
+    Ok((rel, same))
 }
 
 /// What the query that was bound last has to do with the query around it.
@@ -75,6 +138,17 @@ pub struct Correlation {
 }
 
 impl Correlation {
+    /// How many columns the query gives, the conditions, and an error if it reads the query around it elsewhere.
+    pub fn in_from(self, columns: usize) -> Result<(usize, Vec<Correlated>)> {
+        if let Some(at) = self.outer_output {
+            return unsupported(at, "a column of the query around it in the SELECT of a subquery in FROM");
+        }
+        if self.over_nothing.is_some() {
+            self.refuse("an aggregate of all rows in FROM")?;
+        }
+        Ok((self.visible.unwrap_or(columns), self.conditions))
+    }
+
     /// Whether the query is an aggregate over all rows.
     pub fn is_of_all_rows(&self) -> bool {
         self.over_nothing.is_some()
@@ -83,15 +157,16 @@ impl Correlation {
     /// An error if the query reads columns of the query around it, which `what` doesn't allow.
     pub fn refuse(&self, what: &str) -> Result<()> {
         match self.conditions.first() {
-            Some(first) => {
-                unsupported(first.at, format!("{what} in a subquery that reads columns of the query around it"))
-            }
+            Some(first) => Err(Error::unsupported(format!("{what} in a subquery that reads the query around it"))
+                .hint("join with the table instead")
+                .at_place(first.at)),
             None => Ok(()),
         }
     }
 }
 
 /// A bound subquery.
+#[derive(Clone)]
 pub(super) struct Subquery {
     /// What it gives, and columns behind that for its conditions.
     pub rel: RelRef,
@@ -101,6 +176,7 @@ pub(super) struct Subquery {
     pub conditions: Vec<Correlated>,
     over_nothing: Option<Vec<ExprRef>>,
     outer_output: Option<At>,
+    outer: Arc<Outer>,
 }
 
 /// A subquery's rows, whose first columns must each equal something of the query around it.
@@ -112,6 +188,12 @@ pub(super) struct Keyed {
 }
 
 impl Subquery {
+    /// The same rows under more conditions.
+    pub(super) fn with_conditions(&self, more: impl IntoIterator<Item = Correlated>) -> Self {
+        let conditions = self.conditions.iter().cloned().chain(more).collect();
+        Subquery { conditions, ..self.clone() }
+    }
+
     /// If it is an aggregate over all rows: what it gives over none.
     pub(super) fn over_nothing(&self) -> Option<&[ExprRef]> {
         self.over_nothing.as_deref()
@@ -137,18 +219,14 @@ impl Subquery {
         }
     }
 
-    /// Its rows as keys and `values`, if its conditions are equalities with something of the query around it.
-    pub(super) fn keyed(&self, values: &[ExprRef], what: &str) -> Result<Keyed> {
+    /// Its rows as `values`, and keys that equal something of the query around it.
+    pub(super) fn keyed(&self, values: &[ExprRef], zone: &SessionZone) -> Result<Keyed> {
+        let (rel, correlated) = dependent(self.rel.clone(), self.conditions.clone(), &self.outer, zone)?;
         let (mut project, mut columns, mut conditions) = (vec![], vec![], vec![]);
-        for Correlated { expr, at } in &self.conditions {
-            if columns_read(expr).iter().all(|index| *index >= OUTER) {
+        for Correlated { expr, .. } in &correlated {
+            let Some((_, inner)) = split_equality(expr) else {
                 conditions.push(expr.clone());
                 continue;
-            }
-            let Some((_, inner)) = split_equality(expr) else {
-                return Err(Error::unsupported(format!("{what} with a condition like this"))
-                    .hint("only '=' between its own columns and those of the query around it can be")
-                    .at_place(*at));
             };
             let key = Column::plain(format!("$key{}", project.len()), inner.data_type().clone());
             conditions.push(with_inner(expr, build::column(project.len(), &key)));
@@ -164,7 +242,7 @@ impl Subquery {
             columns.push(Column::plain("$any", TypeKind::Boolean.not_null()));
             project.push(build::boolean(true));
         }
-        let rel = Rel::new(RelOp::Calc { input: self.rel.clone(), filter: None, project }, columns);
+        let rel = Rel::new(RelOp::Calc { input: rel, filter: None, project }, columns);
         Ok(Keyed { rel, keys, conditions })
     }
 
@@ -218,8 +296,9 @@ fn with_inner(expr: &ExprRef, inner: ExprRef) -> ExprRef {
 
 impl QueryBinder<'_> {
     /// Binds a subquery, in which the columns of `scope` can be read.
-    pub(super) fn subquery(&mut self, query: &Query, scope: &Scope) -> Result<Subquery> {
-        let outer = self.outer.replace(Arc::new(Outer { scope: scope.clone(), refused: None }));
+    pub(super) fn subquery(&mut self, query: &Query, scope: &Scope, rel: &RelRef) -> Result<Subquery> {
+        let around = Arc::new(Outer { scope: scope.clone(), rel: rel.clone(), refused: None });
+        let outer = self.outer.replace(around.clone());
         let before = std::mem::take(&mut self.correlation);
         let rel = self.query(query);
         let correlation = std::mem::replace(&mut self.correlation, before);
@@ -227,7 +306,7 @@ impl QueryBinder<'_> {
         let rel = rel?;
         let visible = correlation.visible.unwrap_or(rel.columns.len());
         let Correlation { conditions, over_nothing, outer_output, .. } = correlation;
-        Ok(Subquery { rel, visible, conditions, over_nothing, outer_output })
+        Ok(Subquery { rel, visible, conditions, over_nothing, outer_output, outer: around })
     }
 
     /// Binds something in which the columns of the query around can't be read, because it is `what`.
@@ -238,7 +317,8 @@ impl QueryBinder<'_> {
     ) -> Result<T> {
         let outer = self.outer.clone();
         if let Some(around) = &outer {
-            self.outer = Some(Arc::new(Outer { scope: around.scope.clone(), refused: Some(what) }));
+            let (scope, rel) = (around.scope.clone(), around.rel.clone());
+            self.outer = Some(Arc::new(Outer { scope, rel, refused: Some(what) }));
         }
         let result = bind(self);
         self.outer = outer;
@@ -291,7 +371,7 @@ impl QueryBinder<'_> {
             Expr::UnaryOp { op: UnaryOperator::Not, expr } => self.subquery_condition(expr, !negated, input, scope),
             Expr::Exists { subquery, negated: not } => self.exists(subquery, negated != *not, input, scope),
             Expr::InSubquery { expr, subquery, negated: not } if !contains_subquery(expr) => {
-                let sub = self.subquery(subquery, scope)?;
+                let sub = self.subquery(subquery, scope, &input)?;
                 if sub.over_nothing.is_some() && !sub.conditions.is_empty() {
                     return self.general_condition(part, negated, input, scope);
                 }
@@ -310,11 +390,8 @@ impl QueryBinder<'_> {
     }
 
     /// What stands before IN.
-    fn operands(&self, expr: &Expr, scope: &Scope) -> Result<Vec<ExprRef>> {
-        let items = match expr {
-            Expr::Tuple(items) => items.iter().collect(),
-            one => vec![one],
-        };
+    pub(super) fn operands(&self, expr: &Expr, scope: &Scope) -> Result<Vec<ExprRef>> {
+        let items = row_items(expr);
         let mut binder = ExprBinder::new(scope, self.zone());
         let mut operands = vec![];
         for item in items {
@@ -330,7 +407,7 @@ impl QueryBinder<'_> {
     /// The condition's subqueries become columns.
     fn general_condition(&mut self, part: &Expr, negated: bool, input: RelRef, scope: &Scope) -> Result<RelRef> {
         let (zone, at) = (self.zone(), at_expr(part));
-        let mut pending = Pending::new(self);
+        let mut pending = Pending::new(self, input.clone());
         let mut binder = ExprBinder { scope, zone, grouping: None, subqueries: Some(&mut pending) };
         let mut condition = binder.bind_condition(part, "WHERE")?;
         if negated {
@@ -348,7 +425,7 @@ impl QueryBinder<'_> {
 
     fn exists(&mut self, query: &Query, negated: bool, input: RelRef, scope: &Scope) -> Result<RelRef> {
         let zone = self.zone();
-        let sub = self.subquery(query, scope)?;
+        let sub = self.subquery(query, scope, &input)?;
         if sub.over_nothing.is_some() {
             // An aggregate over all rows always gives one.
             return Ok(if negated { Rel::filter(input, build::boolean(false)) } else { input });
@@ -356,7 +433,7 @@ impl QueryBinder<'_> {
         let kind = if negated { JoinKind::Anti } else { JoinKind::Semi };
         let hidden = sub.rel.columns.len() - sub.visible;
         if hidden == 0 {
-            let any = sub.keyed(&[], "EXISTS")?;
+            let any = sub.keyed(&[], &zone)?;
             let condition = all_of(sub.condition(&input.columns, &|index| index), &zone)?;
             return joins::join(input, distinct(any.rel), kind, condition, &zone);
         }
@@ -428,7 +505,12 @@ impl QueryBinder<'_> {
             return unsupported(at, "ANY, SOME or ALL of something that is no subquery");
         };
         let zone = self.zone();
-        let sub = self.subquery(query, scope)?;
+        let sub = self.subquery(query, scope, &input)?;
+        if sub.over_nothing.is_some() && !sub.conditions.is_empty() {
+            let (left, right) = (Box::new(left.clone()), Box::new(right.clone()));
+            let compared = Expr::BinaryOp { left, op: op.clone(), right };
+            return self.general_condition(&compared, negated, input, scope);
+        }
         let operands = self.operands(left, scope)?;
         sub.check_width(operands.len(), at)?;
         match (op, all) {
@@ -498,9 +580,7 @@ pub(super) fn correlate(
             Some(grouping) => match split_equality(&expr) {
                 Some((_, own)) => with_inner(&expr, give(grouping.add_key(own))),
                 None => {
-                    return Err(Error::unsupported("an aggregate of a subquery with a condition like this")
-                        .hint("only '=' between its own columns and those of the query around it can be")
-                        .at_place(at));
+                    return Err(Error::internal("a condition that groups can't be told by").at_place(at));
                 }
             },
         };

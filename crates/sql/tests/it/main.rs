@@ -728,9 +728,9 @@ fn joins_of_windows_and_of_intervals_let_go_of_their_rows() {
         expect![[r#"
             Sink(select) id=select changelog=[I]
             |   test sink select
-            |   columns: id INT, id INT
+            |   columns: id INT, id0 INT
             +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
-               |   select: id, id
+               |   select: id, id AS id0
                +- IntervalJoin id=select/join changelog=[I]
                   |   INNER on [k = k]
                   |   where: ((ts >= (ts - +0 00:00:05.000)) AND (ts <= (ts + +0 00:01:00.000)))
@@ -752,9 +752,9 @@ fn joins_of_windows_and_of_intervals_let_go_of_their_rows() {
         expect![[r#"
             Sink(select) id=select changelog=[I]
             |   test sink select
-            |   columns: id INT, id INT
+            |   columns: id INT, id0 INT
             +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I]
-               |   select: id, id
+               |   select: id, id AS id0
                +- WindowJoin id=select/join changelog=[I]
                   |   FULL on [window_start = window_start, window_end = window_end, k IS NOT DISTINCT FROM k]
                   |   rows leave: window_end + 0 ms, window_end + 0 ms

@@ -35,34 +35,34 @@ fn in_and_not_in_are_semi_and_anti_joins() {
         "SELECT k FROM ev WHERE k NOT IN (SELECT k FROM o)",
         1,
         expect![[r#"
-        Sink(select) id=select changelog=[I,D]
-        |   test sink select
-        |   columns: k STRING
-        +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I,D]
-           |   select: k
-           +- Join id=select/join#2 changelog=[I,D]
-              |   ANTI on []
-              |   where: (k IS NULL OR $is_null)
-              |   state: select/join#2/left
-              |   state: select/join#2/right
-              +- hash[] (all to one worker) Join id=select/join changelog=[I,D]
-              |  |   ANTI on [k = k]
-              |  |   state: select/join/left
-              |  |   state: select/join/right
-              |  +- hash[k] Source(ev) id=source:ev changelog=[I]
-              |  |      test(k STRING, ts TIMESTAMP(3))
-              |  |      columns: k STRING, ts TIMESTAMP(3)
-              |  |      watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-              |  +- hash[k] Source(o) id=source:o changelog=[I]
-              |         test(k STRING)
-              |         columns: k STRING
-              +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I]
-                 |   keys: $is_null
-                 |   state: select/aggregate/groups
-                 +- hash[$is_null] Calc id=select/calc changelog=[I]
-                    |   select: k IS NULL AS $is_null
-                    +- Source(o) [see source:o]
-    "#]],
+            Sink(select) id=select changelog=[I,D]
+            |   test sink select
+            |   columns: k STRING
+            +- hash[] (all to one worker) Join id=select/join#2 changelog=[I,D]
+               |   ANTI on []
+               |   where: (k IS NULL OR $is_null)
+               |   state: select/join#2/left
+               |   state: select/join#2/right
+               +- hash[] (all to one worker) Join id=select/join changelog=[I,D]
+               |  |   ANTI on [k = k]
+               |  |   state: select/join/left
+               |  |   state: select/join/right
+               |  +- hash[k] Calc id=select/calc changelog=[I]
+               |  |  |   select: k
+               |  |  +- Source(ev) id=source:ev changelog=[I]
+               |  |         test(k STRING, ts TIMESTAMP(3))
+               |  |         columns: k STRING, ts TIMESTAMP(3)
+               |  |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+               |  +- hash[k] Source(o) id=source:o changelog=[I]
+               |         test(k STRING)
+               |         columns: k STRING
+               +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I]
+                  |   keys: $is_null
+                  |   state: select/aggregate/groups
+                  +- hash[$is_null] Calc id=select/calc#2 changelog=[I]
+                     |   select: k IS NULL AS $is_null
+                     +- Source(o) [see source:o]
+        "#]],
     );
 }
 
@@ -72,29 +72,76 @@ fn a_correlated_scalar_subquery_is_grouped_by_what_it_is_asked_for() {
         "SELECT k, (SELECT COUNT(*) FROM o WHERE o.k = ev.k) AS c FROM ev",
         1,
         expect![[r#"
-        Sink(select) id=select changelog=[I,UB,UA,D]
-        |   test sink select
-        |   columns: k STRING, c BIGINT
-        +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I,UB,UA,D]
-           |   select: k, CASE($mark IS NULL, 0, EXPR$0) AS c
-           +- Join id=select/join changelog=[I,UB,UA,D]
-              |   LEFT on [k = $outer1]
-              |   state: select/join/left
-              |   state: select/join/right
-              +- hash[k] Source(ev) id=source:ev changelog=[I]
-              |      test(k STRING, ts TIMESTAMP(3))
-              |      columns: k STRING, ts TIMESTAMP(3)
-              |      watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-              +- hash[$outer1] Calc id=select/calc changelog=[I,UB,UA]
-                 |   select: $agg0 AS EXPR$0, $key0 AS $outer1, TRUE AS $mark
-                 +- GroupAggregate id=select/aggregate changelog=[I,UB,UA]
-                    |   keys: k
-                    |   aggregates: Count(*): BIGINT NOT NULL
-                    |   state: select/aggregate/groups
-                    +- hash[k] Source(o) id=source:o changelog=[I]
-                           test(k STRING)
-                           columns: k STRING
-    "#]],
+            Sink(select) id=select changelog=[I,UB,UA,D]
+            |   test sink select
+            |   columns: k STRING, c BIGINT
+            +- hash[] (all to one worker) Calc id=select/calc#3 changelog=[I,UB,UA,D]
+               |   select: k, CASE($mark IS NULL, 0, EXPR$0) AS c
+               +- Join id=select/join changelog=[I,UB,UA,D]
+                  |   LEFT on [k = $outer1]
+                  |   state: select/join/left
+                  |   state: select/join/right
+                  +- hash[k] Calc id=select/calc changelog=[I]
+                  |  |   select: k
+                  |  +- Source(ev) id=source:ev changelog=[I]
+                  |         test(k STRING, ts TIMESTAMP(3))
+                  |         columns: k STRING, ts TIMESTAMP(3)
+                  |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                  +- hash[$outer1] Calc id=select/calc#2 changelog=[I,UB,UA]
+                     |   select: $agg0 AS EXPR$0, $key0 AS $outer1, TRUE AS $mark
+                     +- GroupAggregate id=select/aggregate changelog=[I,UB,UA]
+                        |   keys: k
+                        |   aggregates: Count(*): BIGINT NOT NULL
+                        |   state: select/aggregate/groups
+                        +- hash[k] Source(o) id=source:o changelog=[I]
+                               test(k STRING)
+                               columns: k STRING
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_condition_other_than_equality_is_asked_for_is_joined_below_the_aggregate() {
+    check(
+        "SELECT v, (SELECT MAX(n) FROM o WHERE o.n < ev.v) AS m FROM ev",
+        1,
+        expect![[r#"
+            Sink(select) id=select changelog=[I,UB,UA,D]
+            |   test sink select
+            |   columns: v INT, m BIGINT
+            +- hash[] (all to one worker) Calc id=select/calc#4 changelog=[I,UB,UA,D]
+               |   select: v, EXPR$0 AS m
+               +- Join id=select/join#2 changelog=[I,UB,UA,D]
+                  |   LEFT on [v IS NOT DISTINCT FROM $outer1]
+                  |   state: select/join#2/left
+                  |   state: select/join#2/right
+                  +- hash[v] Calc id=select/calc changelog=[I]
+                  |  |   select: v
+                  |  +- Source(ev) id=source:ev changelog=[I]
+                  |         test(v INT, ts TIMESTAMP(3))
+                  |         columns: v INT, ts TIMESTAMP(3)
+                  |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                  +- hash[$outer1] Calc id=select/calc#3 changelog=[I,UB,UA]
+                     |   select: $agg0 AS EXPR$0, $key0 AS $outer1
+                     +- GroupAggregate id=select/aggregate#2 changelog=[I,UB,UA]
+                        |   keys: $key0
+                        |   aggregates: Max($a0_0): BIGINT
+                        |   state: select/aggregate#2/groups
+                        +- hash[$key0] Calc id=select/calc#2 changelog=[I]
+                           |   select: v AS $key0, n AS $a0_0
+                           +- Join id=select/join changelog=[I]
+                              |   INNER on []
+                              |   where: (n < CAST(v AS BIGINT))
+                              |   state: select/join/left
+                              |   state: select/join/right
+                              +- hash[] (all to one worker) Source(o) id=source:o changelog=[I]
+                              |      test(n BIGINT)
+                              |      columns: n BIGINT
+                              +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I]
+                                 |   keys: v
+                                 |   state: select/aggregate/groups
+                                 +- hash[v] Calc [see select/calc]
+        "#]],
     );
 }
 
@@ -109,24 +156,26 @@ fn a_subquery_of_the_same_window_is_a_window_join() {
             Sink(select) id=select changelog=[I]
             |   test sink select
             |   columns: k STRING, window_start TIMESTAMP(3) NOT NULL
-            +- hash[] (all to one worker) Calc id=select/calc#3 changelog=[I]
+            +- hash[] (all to one worker) Calc id=select/calc#4 changelog=[I]
                |   select: k, window_start
                +- WindowJoin id=select/join changelog=[I]
                   |   ANTI on [k = $outer1, window_start = $outer2, window_end = $outer3]
                   |   rows leave: window_end + 0 ms, $outer3 + 0 ms
                   |   state: select/join/left
                   |   state: select/join/right
-                  +- hash[k, window_start, window_end] WindowAssign id=select/window changelog=[I]
-                  |  |   window: TUMBLE(size 60000 ms) on event time ts
-                  |  +- Source(ev) id=source:ev changelog=[I]
-                  |         test(k STRING, v INT, ts TIMESTAMP(3))
-                  |         columns: k STRING, v INT, ts TIMESTAMP(3)
-                  |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-                  +- hash[$outer1, $outer2, $outer3] Calc id=select/calc#2 changelog=[I]
+                  +- hash[k, window_start, window_end] Calc id=select/calc changelog=[I]
+                  |  |   select: k, window_start, window_end
+                  |  +- WindowAssign id=select/window changelog=[I]
+                  |     |   window: TUMBLE(size 60000 ms) on event time ts
+                  |     +- Source(ev) id=source:ev changelog=[I]
+                  |            test(k STRING, v INT, ts TIMESTAMP(3))
+                  |            columns: k STRING, v INT, ts TIMESTAMP(3)
+                  |            watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                  +- hash[$outer1, $outer2, $outer3] Calc id=select/calc#3 changelog=[I]
                      |   select: k AS $outer1, window_start AS $outer2, window_end AS $outer3
                      +- WindowAssign id=select/window#2 changelog=[I]
                         |   window: TUMBLE(size 60000 ms) on event time ts
-                        +- Calc id=select/calc changelog=[I]
+                        +- Calc id=select/calc#2 changelog=[I]
                            |   select: k, ts
                            |   where: (v > 1)
                            +- Source(ev) [see source:ev]
@@ -170,12 +219,22 @@ fn except_all_counts_rows_and_replicates_them() {
 #[test]
 fn unnest_keeps_only_what_is_read() {
     check(
-        "SELECT k, x FROM ev CROSS JOIN UNNEST(ARRAY[v, 1]) AS t(x) WHERE v > 2",
+        "SELECT k, y FROM ev CROSS JOIN UNNEST(ARRAY[v, 1]) AS t(y) WHERE v > 2",
         1,
         expect![[r#"
-        error: column 'x' is ambiguous (line 2, column 11)
-          hint: write ev.x or t.x
-    "#]],
+            Sink(select) id=select changelog=[I]
+            |   test sink select
+            |   columns: k STRING, y INT
+            +- hash[] (all to one worker) Unnest id=select/unnest changelog=[I]
+               |   unnest: ARRAY(v, 1)
+               +- Calc id=select/calc changelog=[I]
+                  |   select: k, v
+                  |   where: (v > 2)
+                  +- Source(ev) id=source:ev changelog=[I]
+                         test(k STRING, v INT, ts TIMESTAMP(3))
+                         columns: k STRING, v INT, ts TIMESTAMP(3)
+                         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+        "#]],
     );
 }
 
@@ -225,15 +284,16 @@ fn mistakes_in_subqueries_and_joins_are_told_with_their_place() {
         "SELECT (SELECT k, n FROM o) AS x FROM ev",
         "SELECT SUM((SELECT MAX(n) FROM o)) AS s FROM ev",
         "SELECT ev.k FROM ev JOIN o ON ev.k IN (SELECT k FROM o)",
-        "SELECT (SELECT COUNT(*) FROM o WHERE o.n > ev.v) AS c FROM ev",
-        "SELECT (SELECT n FROM o WHERE o.n > ev.v) AS c FROM ev",
+        "SELECT (SELECT COUNT(*) FROM o WHERE o.k = ev.k HAVING COUNT(*) > 1) AS c FROM ev",
+        "SELECT (SELECT SUM(n + v) FROM o WHERE o.k = ev.k) AS c FROM ev",
+        "SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM o LEFT JOIN o AS p ON p.k = ev.k)",
         "SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM o WHERE o.k = ev.kk)",
-        "SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM (SELECT * FROM o WHERE o.k = ev.k) t)",
+        "SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM (SELECT MAX(n) FROM o WHERE o.k = ev.k) t)",
         "SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM o WHERE n IN (SELECT n FROM o o2 WHERE o2.k = ev.k))",
         "SELECT k FROM ev WHERE k IN (SELECT ev.k FROM o)",
         "SELECT k FROM ev WHERE EXISTS (SELECT k FROM o WHERE o.k = ev.k UNION ALL SELECT k FROM o)",
         "SELECT v, (SELECT MAX(n) FROM o WHERE o.k = ev.k) AS x FROM ev GROUP BY v",
-        "SELECT k FROM ev WHERE v > ANY (SELECT n FROM o) OR v = 1",
+        "SELECT k FROM ev WHERE v > ANY (SELECT n, k FROM o) OR v = 1",
         "SELECT k FROM ev EXCEPT SELECT k, n FROM o",
         "SELECT k FROM ev INTERSECT ALL SELECT n FROM o",
         "SELECT k FROM ev MINUS SELECT k FROM o",
@@ -244,7 +304,7 @@ fn mistakes_in_subqueries_and_joins_are_told_with_their_place() {
         "SELECT v FROM ev SEMI JOIN o ON ev.k = o.k",
         "SELECT v FROM ev, UNNEST(v) AS t(x)",
         "SELECT v FROM ev, UNNEST(ARRAY[v]) AS t(x, y)",
-        "SELECT v FROM ev LEFT JOIN UNNEST(ARRAY[v]) AS t(x) ON x > 1",
+        "SELECT v FROM ev LEFT JOIN UNNEST(ARRAY[v]) AS t(y) ON y > 1",
         "SELECT v FROM ev, LATERAL TABLE(split(k)) AS t(x)",
     ]);
     expect![[r#"
@@ -265,18 +325,21 @@ fn mistakes_in_subqueries_and_joins_are_told_with_their_place() {
         SELECT ev.k FROM ev JOIN o ON ev.k IN (SELECT k FROM o)
           a subquery here is not supported yet (line 2, column 31)
           hint: subqueries stand in SELECT, WHERE and HAVING, outside of aggregates
-        SELECT (SELECT COUNT(*) FROM o WHERE o.n > ev.v) AS c FROM ev
-          an aggregate of a subquery with a condition like this is not supported yet (line 2, column 38)
-          hint: only '=' between its own columns and those of the query around it can be
-        SELECT (SELECT n FROM o WHERE o.n > ev.v) AS c FROM ev
-          a subquery that stands for a value with a condition like this is not supported yet (line 2, column 31)
-          hint: only '=' between its own columns and those of the query around it can be
+        SELECT (SELECT COUNT(*) FROM o WHERE o.k = ev.k HAVING COUNT(*) > 1) AS c FROM ev
+          HAVING without GROUP BY in a subquery that reads the query around it is not supported yet (line 2, column 38)
+          hint: join with the table instead
+        SELECT (SELECT SUM(n + v) FROM o WHERE o.k = ev.k) AS c FROM ev
+          an aggregate over columns of the query around a subquery is not supported yet (line 2, column 9)
+          hint: such columns are read in the subquery's WHERE
+        SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM o LEFT JOIN o AS p ON p.k = ev.k)
+          a column of the query around it in ON of an outer join is not supported yet (line 2, column 68)
+          hint: put the condition into WHERE
         SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM o WHERE o.k = ev.kk)
           there is no column 'kk' (line 2, column 63)
           hint: did you mean 'k'?
-        SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM (SELECT * FROM o WHERE o.k = ev.k) t)
-          a subquery in FROM that reads columns of the query around it is not supported yet (line 2, column 75)
-          hint: such columns are read in the WHERE of a subquery's own SELECT, one level down
+        SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM (SELECT MAX(n) FROM o WHERE o.k = ev.k) t)
+          an aggregate of all rows in FROM in a subquery that reads the query around it is not supported yet (line 2, column 74)
+          hint: join with the table instead
         SELECT k FROM ev WHERE EXISTS (SELECT 1 FROM o WHERE n IN (SELECT n FROM o o2 WHERE o2.k = ev.k))
           a subquery that reads columns of a query two levels out is not supported yet (line 2, column 92)
           hint: such columns are read in the WHERE of a subquery's own SELECT, one level down
@@ -289,9 +352,9 @@ fn mistakes_in_subqueries_and_joins_are_told_with_their_place() {
         SELECT v, (SELECT MAX(n) FROM o WHERE o.k = ev.k) AS x FROM ev GROUP BY v
           expression 'k' is not being grouped (line 2, column 12)
           hint: add it to GROUP BY, or put it into an aggregate such as MAX(..)
-        SELECT k FROM ev WHERE v > ANY (SELECT n FROM o) OR v = 1
-          ANY, SOME or ALL here is not supported yet (line 2, column 24)
-          hint: it stands in WHERE, between ANDs
+        SELECT k FROM ev WHERE v > ANY (SELECT n, k FROM o) OR v = 1
+          IN compares 1 value(s) with 2 column(s) of the subquery (line 2, column 24)
+          hint: the subquery must give a column for each value: (a, b) IN (SELECT x, y ..)
         SELECT k FROM ev EXCEPT SELECT k, n FROM o
           the two sides of EXCEPT have different numbers of columns: 1 and 2 (line 2, column 25)
           hint: columns are matched by their place
@@ -320,9 +383,9 @@ fn mistakes_in_subqueries_and_joins_are_told_with_their_place() {
           UNNEST takes an ARRAY, MAP or MULTISET, but got INT (line 2, column 26)
         SELECT v FROM ev, UNNEST(ARRAY[v]) AS t(x, y)
           2 column names for 1 columns (line 2, column 39)
-        SELECT v FROM ev LEFT JOIN UNNEST(ARRAY[v]) AS t(x) ON x > 1
-          column 'x' is ambiguous (line 2, column 56)
-          hint: write ev.x or t.x
+        SELECT v FROM ev LEFT JOIN UNNEST(ARRAY[v]) AS t(y) ON y > 1
+          a condition in LEFT JOIN of a table that reads what stands before it is not supported yet (line 2, column 56)
+          hint: ON TRUE is what it takes
         SELECT v FROM ev, LATERAL TABLE(split(k)) AS t(x)
           there is no table function 'split' (line 2, column 33)
           hint: of functions that give rows only UNNEST is built in: CROSS JOIN UNNEST(array) AS t(x)
