@@ -7,8 +7,8 @@
 
 use millstream_core::ExprRef;
 use millstream_core::graph::{
-    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, WindowAggregate,
-    WindowShape, WindowSpec, WindowTime,
+    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, OverCall, OverFunction,
+    RankTiming, SortKey, WindowAggregate, WindowShape, WindowSpec, WindowTime,
 };
 
 /// Of a node's state; empty if it has none, or the shapes of its tables say enough.
@@ -27,6 +27,30 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
         (OperatorSpec::GroupAggregate(aggregate), Some(input)) => {
             let calls = aggregate.aggregates.iter().map(|c| call(graph, input.from, c)).collect::<Vec<_>>().join(", ");
             format!("[{calls}] by ({})", columns(graph, input.from, &aggregate.keys))
+        }
+        (OperatorSpec::Rank(rank), Some(input)) => {
+            let timing = match rank.timing {
+                RankTiming::Continuous => "",
+                RankTiming::Arrival => " as they arrive",
+                RankTiming::RowTime { .. } => " by the watermark",
+                RankTiming::Window { .. } => " at the window's end",
+            };
+            format!(
+                "{:?} up to {} by ({}) in the order of [{}]{}{timing}",
+                rank.function,
+                rank.to,
+                columns(graph, input.from, &rank.partition),
+                order(graph, input.from, &rank.order),
+                if rank.latest_first { ", latest first" } else { "" },
+            )
+        }
+        (OperatorSpec::Over(over), Some(input)) => {
+            let calls = over.calls.iter().map(|c| over_call(graph, input.from, c)).collect::<Vec<_>>().join(", ");
+            let time = match over.time {
+                WindowTime::Event { column: time } => column(graph, input.from, time),
+                WindowTime::Processing => "processing time".to_string(),
+            };
+            format!("[{calls}] by ({}) over {time}", columns(graph, input.from, &over.partition))
         }
         (OperatorSpec::Join(join), _) => {
             let side = |port: usize, index: usize| node.inputs.get(port).map(|e| column(graph, e.from, index));
@@ -53,6 +77,8 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             | OperatorSpec::WindowAggregate(_)
             | OperatorSpec::Match(_)
             | OperatorSpec::GroupAggregate(_)
+            | OperatorSpec::Rank(_)
+            | OperatorSpec::Over(_)
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
@@ -81,6 +107,23 @@ fn call(graph: &JobGraph, input: NodeIndex, call: &AggregateCall) -> String {
     let args = if call.args.is_empty() { "*".to_string() } else { columns(graph, input, &call.args) };
     let filter = call.filter.map_or(String::new(), |f| format!(" FILTER {}", column(graph, input, f)));
     format!("{:?}({distinct}{args}){filter}", call.function)
+}
+
+fn order(graph: &JobGraph, input: NodeIndex, keys: &[SortKey]) -> String {
+    let key = |key: &SortKey| {
+        let direction = if key.descending { " DESC" } else { "" };
+        let nulls = if key.nulls_first == key.descending { " with NULL as the highest" } else { "" };
+        format!("{}{direction}{nulls}", column(graph, input, key.column))
+    };
+    keys.iter().map(key).collect::<Vec<_>>().join(", ")
+}
+
+fn over_call(graph: &JobGraph, input: NodeIndex, over: &OverCall) -> String {
+    match &over.function {
+        OverFunction::Aggregate(aggregate) => format!("{} in {:?}", call(graph, input, aggregate), over.frame),
+        OverFunction::Rank(function) => format!("{function:?}"),
+        OverFunction::Lag { column: value, offset, .. } => format!("Lag({}, {offset})", column(graph, input, *value)),
+    }
 }
 
 fn windows(graph: &JobGraph, input: NodeIndex, window: &WindowSpec) -> String {
@@ -152,6 +195,15 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
                 _ => column(graph, below, index),
             }
         }
+        OperatorSpec::Rank(_) if index < graph.nodes[below].schema.len() => column(graph, below, index),
+        OperatorSpec::Rank(rank) => match rank.calls.get(index - graph.nodes[below].schema.len()) {
+            Some(call) => over_call(graph, below, call),
+            None => format!("{:?}", rank.function),
+        },
+        OperatorSpec::Over(over) => match index.checked_sub(graph.nodes[below].schema.len()) {
+            None => column(graph, below, index),
+            Some(number) => over.calls.get(number).map_or_else(name, |call| over_call(graph, below, call)),
+        },
         OperatorSpec::Custom(_) => name(),
     }
 }

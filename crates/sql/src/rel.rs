@@ -1,7 +1,8 @@
 //! The logical plan: relational operators over typed columns that know which of them carry time.
 
+use crate::bind::place::At;
 use crate::catalog::Table;
-use millstream_core::graph::{AggregateCall, JoinKind, Unnest, WindowAggregate, WindowSpec};
+use millstream_core::graph::{AggregateCall, JoinKind, OverCall, Rank, SortKey, Unnest, WindowAggregate, WindowSpec};
 use millstream_core::pattern::MatchRecognize;
 use millstream_core::source::Source;
 use millstream_core::types::SessionZone;
@@ -167,6 +168,30 @@ pub enum RelOp {
         /// The columns that tell rows apart.
         keys: Vec<usize>,
     },
+    /// Functions over rows in an order: appends a column a call. Without calls the rows are sorted by time.
+    Over {
+        /// The rows.
+        input: RelRef,
+        /// The columns that rows are apart by.
+        partition: Vec<usize>,
+        /// The order.
+        order: Vec<SortKey>,
+        /// The functions.
+        calls: Vec<OverCall>,
+        /// What the columns of the order mean for time.
+        roles: Vec<Role>,
+        /// The end of the windows that the partitions are in, if they are.
+        window: Option<(usize, WindowInfo)>,
+        /// Where it is in the script.
+        at: At,
+    },
+    /// The first rows of each partition: appends their rank, if wanted.
+    Rank {
+        /// The rows.
+        input: RelRef,
+        /// Which of them; the timing is that of an append-only input.
+        rank: Rank,
+    },
     /// An aggregate without a window: keys, then aggregates.
     GroupAggregate {
         /// The rows.
@@ -176,6 +201,25 @@ pub enum RelOp {
         /// What is computed.
         aggregates: Vec<AggregateCall>,
     },
+}
+
+impl Role {
+    /// Whether it is an event-time attribute.
+    pub fn is_event_time(self) -> bool {
+        match self {
+            Role::RowTime => true,
+            Role::WindowTime(info) => info.event_time,
+            Role::Plain | Role::ProcTime | Role::WindowStart(_) | Role::WindowEnd(_) => false,
+        }
+    }
+    /// Whether it is a processing-time attribute.
+    pub fn is_proctime(self) -> bool {
+        match self {
+            Role::ProcTime => true,
+            Role::WindowTime(info) => !info.event_time,
+            Role::Plain | Role::RowTime | Role::WindowStart(_) | Role::WindowEnd(_) => false,
+        }
+    }
 }
 
 impl Column {
@@ -189,11 +233,7 @@ impl Column {
     }
     /// Whether it is processing time.
     pub fn is_proctime(&self) -> bool {
-        match self.role {
-            Role::ProcTime => true,
-            Role::WindowTime(info) => !info.event_time,
-            Role::Plain | Role::RowTime | Role::WindowStart(_) | Role::WindowEnd(_) => false,
-        }
+        self.role.is_proctime()
     }
     /// Whether its type is TIMESTAMP_LTZ.
     pub fn is_local_time_zone(&self) -> bool {
@@ -219,7 +259,9 @@ impl Rel {
             | RelOp::Match { input, .. }
             | RelOp::Normalize { input, .. }
             | RelOp::Aggregate { input, .. }
-            | RelOp::GroupAggregate { input, .. } => *input = change(input)?,
+            | RelOp::GroupAggregate { input, .. }
+            | RelOp::Over { input, .. }
+            | RelOp::Rank { input, .. } => *input = change(input)?,
             RelOp::Join { left, right, .. } | RelOp::TemporalJoin { left, right, .. } => {
                 (*left, *right) = (change(left)?, change(right)?);
             }

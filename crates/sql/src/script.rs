@@ -11,6 +11,7 @@ use crate::plan::joins::with_plain_keys;
 use crate::plan::normalize::normalize;
 use crate::plan::not_null::NotNull;
 use crate::plan::prune::Pruner;
+use crate::plan::ranks::ranks;
 use crate::plan::simplify::{identity, simplify};
 use crate::rel::{Rel, RelOp, RelRef};
 use millstream_core::connector::{ConnectorRegistry, SessionInfo};
@@ -264,7 +265,8 @@ impl Planner<'_> {
         let mut plans = vec![];
         for root in &self.roots {
             let rel = normalize(&root.rel, self.settings.boolean(CDC_DUPLICATES))?;
-            let rel = simplify(&fuse(&simplify(&rel, &zone)?)?, &zone)?;
+            let rel = fuse(&simplify(&rel, &zone)?)?;
+            let rel = simplify(&ranks(&simplify(&rel, &zone)?, &zone)?, &zone)?;
             pruner.collect(&rel)?;
             plans.push(rel);
         }

@@ -20,6 +20,7 @@ const CASES: &[&str] = &[
     "coll_construct_access",
     "coll_row_compare",
     "cond_where_nulls",
+    "dedup_keep_last_rowtime",
     "err_array_index_zero",
     "err_cep_greedy_last",
     "err_duplicate_table",
@@ -45,7 +46,10 @@ const CASES: &[&str] = &[
     "join_not_in_with_nulls",
     "json_aggregates",
     "json_string_types",
+    "late_over_drop",
     "late_session_drop",
+    "over_rows_preceding",
+    "over_then_filter_agg",
     "query_values",
     "query_values_join_agg",
     "quirk_to_timestamp_lenient_fallback",
@@ -58,6 +62,8 @@ const CASES: &[&str] = &[
     "str_substring",
     "str_url",
     "tjoin_pk_table",
+    "topn_over_cdc",
+    "topn_rank_range",
     "tvf_grouping_sets",
     "tvf_listagg_first_last",
     "tvf_session_merge_out_of_order",
@@ -69,8 +75,10 @@ const CASES: &[&str] = &[
     "types_interval_values",
     "types_to_timestamp",
     "types_typeof",
+    "wdedup_keep_last",
     "wjoin_left",
     "wjoin_semi",
+    "wtopn_nulls_order",
 ];
 
 fn canonical(value: &Value, kind: &str) -> String {

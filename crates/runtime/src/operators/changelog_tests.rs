@@ -24,7 +24,7 @@ pub(super) type Row = (Option<i64>, Option<i32>, i64);
 
 /// A change of one of the inputs' tables.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Insert(usize, Row),
     /// Takes back the n-th row that is there.
     Delete(usize, usize),
@@ -126,8 +126,8 @@ impl Job {
 
     pub(super) fn restart(&mut self, count: usize) {
         let specs = tables(&self.spec, &self.connections).unwrap();
-        let id = |rows: &RecordBatch, columns: usize, row: usize| {
-            (0..columns).map(|c| format!("{:?}|", rows.column(c).slice(row, 1))).collect::<String>()
+        let id = |rows: &RecordBatch, columns: &[usize], row: usize| {
+            columns.iter().map(|c| format!("{:?}|", rows.column(*c).slice(row, 1))).collect::<String>()
         };
         let mut instances = vec![];
         for operator in &mut self.instances {
@@ -139,12 +139,13 @@ impl Job {
                 if let (Some(bound), Some(time)) = (change.expired_below, spec.time) {
                     stored.retain(|_, row| row.column(time).as_primitive::<Int64Type>().value(0) >= bound);
                 }
+                let of_key: Vec<usize> = (0..spec.key.len()).collect();
                 for gone in &change.deletes {
-                    (0..gone.num_rows()).for_each(|row| drop(stored.remove(&id(gone, spec.key.len(), row))));
+                    (0..gone.num_rows()).for_each(|row| drop(stored.remove(&id(gone, &of_key, row))));
                 }
                 for new in &change.upserts {
                     for row in 0..new.num_rows() {
-                        stored.insert(id(new, spec.key.len(), row), new.slice(row, 1));
+                        stored.insert(id(new, &spec.key, row), new.slice(row, 1));
                     }
                 }
             }
@@ -173,7 +174,7 @@ impl Job {
 }
 
 /// Runs changes through a job; gives the rows that each input has in the end.
-fn run(job: &mut Job, steps: &[Step]) -> [Vec<Row>; 2] {
+pub(super) fn run(job: &mut Job, steps: &[Step]) -> [Vec<Row>; 2] {
     let mut live: [Vec<Row>; 2] = Default::default();
     let mut waiting: Vec<(usize, RowKind, Row)> = vec![];
     let flush = |job: &mut Job, waiting: &mut Vec<(usize, RowKind, Row)>| {
@@ -213,11 +214,11 @@ fn run(job: &mut Job, steps: &[Step]) -> [Vec<Row>; 2] {
     live
 }
 
-fn rows() -> impl Strategy<Value = Row> {
+pub(super) fn rows() -> impl Strategy<Value = Row> {
     (proptest::option::of(0i64..4), proptest::option::of(-3i32..4), Just(0)).prop_map(|(k, v, t)| (k, v, t))
 }
 
-fn steps(ports: usize) -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps(ports: usize) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => (0..ports, rows()).prop_map(|(port, row)| Step::Insert(port, row)),
         3 => (0..ports, any::<usize>()).prop_map(|(port, at)| Step::Delete(port, at)),
@@ -242,7 +243,7 @@ pub(super) fn stream(schema: Schema, changelog: ChangelogMode) -> Stream {
     Stream { schema, changelog }
 }
 
-fn call(function: AggregateFunction, distinct: bool, result: TypeKind, args: Vec<usize>) -> AggregateCall {
+pub(super) fn call(function: AggregateFunction, distinct: bool, result: TypeKind, args: Vec<usize>) -> AggregateCall {
     let arg_types = args.iter().map(|_| TypeKind::Int.nullable()).collect();
     AggregateCall { function, args, arg_types, distinct, filter: None, result: result.nullable() }
 }

@@ -291,6 +291,22 @@ impl GroupAggregate {
         if is_sparse { self.rebuild() } else { Ok(()) }
     }
 
+    /// Takes in rows, no two of one group, and gives the aggregates of their groups after them.
+    pub(super) fn running(&mut self, batch: &Batch, now_ms: i64) -> Result<Vec<ArrayRef>> {
+        let keys = self.state_keys(batch);
+        let numbers = self.find(&keys, batch.num_rows())?;
+        let now = self.ttl_ms.map(|_| now_ms);
+        numbers.iter().for_each(|group| self.groups.touch(*group, now));
+        self.count(batch, &numbers);
+        self.accumulate(batch, &numbers, None, now)?;
+        let results = self.results(&numbers)?;
+        self.groups.done(numbers);
+        if let Some(ttl) = self.ttl_ms {
+            self.sweep_at.get_or_insert(now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
+        }
+        Ok(results)
+    }
+
     /// Makes the table anew, without the groups that are gone.
     fn rebuild(&mut self) -> Result<()> {
         let GroupAggregate { groups, sets, calls, .. } = self;

@@ -343,9 +343,7 @@ impl GroupTable {
                 columns.reverse();
                 Ok(columns)
             }
-            Keys::Rows { converter, rows, .. } => {
-                Ok(converter.convert_rows(groups.iter().map(|g| rows.row(*g)))?)
-            }
+            Keys::Rows { converter, rows, .. } => Ok(converter.convert_rows(groups.iter().map(|g| rows.row(*g)))?),
         }
     }
 }

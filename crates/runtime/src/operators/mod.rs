@@ -14,10 +14,20 @@ mod join;
 mod join_side;
 mod keyed_rows;
 mod local_aggregate;
+mod over;
+mod over_frames;
 mod pattern;
+mod rank;
+mod rank_arrival;
+mod rank_over;
+mod rank_row_time;
+#[cfg(test)]
+mod rank_tests;
+mod ranked;
 mod replicate;
 #[cfg(test)]
 mod replicate_tests;
+mod row_slots;
 mod row_store;
 mod session_aggregate;
 mod session_assign;
@@ -45,7 +55,7 @@ pub use watermark::{WatermarkGenerator, WatermarkStatus};
 
 use firing::Firing;
 use millstream_core::Result;
-use millstream_core::graph::{AggregatePhase, Connections, OperatorSpec, WindowShape};
+use millstream_core::graph::{AggregatePhase, Connections, OperatorSpec, RankTiming, WindowShape};
 use millstream_core::operator::{Operator, TableSpec};
 use stateless::Stateless;
 
@@ -86,6 +96,12 @@ pub fn create(
         OperatorSpec::ChangelogNormalize(normalize) => {
             Box::new(changelog_normalize::ChangelogNormalize::new(normalize, connections)?)
         }
+        OperatorSpec::Rank(spec) => match spec.timing {
+            RankTiming::Continuous | RankTiming::Window { .. } => rank::create(spec, connections)?,
+            RankTiming::Arrival => Box::new(rank_arrival::RankArrival::new(spec, connections)?),
+            RankTiming::RowTime { column } => Box::new(rank_row_time::RankRowTime::new(spec, column, connections)?),
+        },
+        OperatorSpec::Over(spec) => Box::new(over::Over::new(spec, connections)?),
         OperatorSpec::GroupAggregate(aggregate) => {
             Box::new(group_aggregate::GroupAggregate::new(aggregate, connections)?)
         }
@@ -133,6 +149,12 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
         OperatorSpec::Join(join) => join::tables(join, connections)?,
         OperatorSpec::TemporalJoin(join) => temporal_join::tables(join, connections)?,
         OperatorSpec::ChangelogNormalize(normalize) => vec![changelog_normalize::table(normalize, connections)?],
+        OperatorSpec::Rank(spec) => match spec.timing {
+            RankTiming::Continuous | RankTiming::Window { .. } => vec![rank::table(spec, first()?)],
+            RankTiming::Arrival => vec![rank_arrival::table(spec, first()?)],
+            RankTiming::RowTime { .. } => rank_row_time::tables(spec, first()?),
+        },
+        OperatorSpec::Over(over) => over::tables(over, first()?)?,
         OperatorSpec::GroupAggregate(aggregate) => group_aggregate::tables(aggregate, connections)?,
         OperatorSpec::Match(search) => pattern::tables(search, first()?).into(),
         OperatorSpec::Custom(factory) => factory.tables(),

@@ -2,8 +2,9 @@
 
 use super::build;
 use super::expr::{ExprBinder, Scope};
+use super::over::OVER_BASE;
 use super::place::{At, Placed, at_expr, error, parts, unsupported};
-use super::subquery::{OUTER, reads_outer};
+use super::subquery::reads_outer;
 use super::window::{group_window, parser_at, window_function};
 use crate::rel::{Column, Rel, RelOp, RelRef, Role, WindowInfo};
 use millstream_core::graph::{
@@ -96,7 +97,8 @@ pub struct Grouping {
     calls: Vec<PendingCall>,
 }
 
-/// A call of an aggregate, over columns of the input.
+/// A call of an aggregate, over what it stands on.
+#[derive(Debug)]
 pub struct PendingCall {
     /// Which.
     pub function: AggregateFunction,
@@ -312,7 +314,7 @@ impl Grouping {
         if let Expr::Function(function) = ast {
             let name = parts(&function.name).join(".").to_uppercase();
             if function.over.is_some() {
-                return unsupported(at, "an OVER window");
+                return Ok(None);
             }
             if is_aggregate(&name) {
                 return self.aggregate(function, &name, scope, zone).at_place(at).map(Some);
@@ -409,7 +411,16 @@ impl Grouping {
     }
 
     fn aggregate(&mut self, function: &Function, name: &str, scope: &Scope, zone: SessionZone) -> Result<ExprRef> {
-        let call = bind_call(function, name, scope, zone)?;
+        let nested = |arg: &FunctionArg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if contains_aggregate(expr) => Some(at_expr(expr)),
+            _ => None,
+        };
+        if let FunctionArguments::List(list) = &function.args
+            && let Some(at) = list.args.iter().find_map(nested)
+        {
+            return error(at, "aggregates can't be nested");
+        }
+        let call = bind_call(function, name, &mut ExprBinder::new(scope, zone))?;
         let number = self.calls.iter().position(|c| c.same(&call)).unwrap_or_else(|| {
             self.calls.push(call);
             self.calls.len() - 1
@@ -534,7 +545,8 @@ impl Grouping {
             .map(|expr| {
                 build::replace_some(expr, &|index| {
                     let index = match index {
-                        i if i >= OUTER => return None,
+                        // A result of OVER, or a column of the query around this one.
+                        i if i >= OVER_BASE => return None,
                         i if i >= PROPERTY_BASE => num_keys + num_calls + (i - PROPERTY_BASE),
                         GROUPING_ID => num_keys - 1,
                         i if i >= CALL_BASE => num_keys + (i - CALL_BASE),
@@ -548,21 +560,17 @@ impl Grouping {
     }
 }
 
-/// Binds a call of the aggregate `name`.
-pub fn bind_call(function: &Function, name: &str, scope: &Scope, zone: SessionZone) -> Result<PendingCall> {
+/// Binds an aggregate's arguments.
+pub fn bind_call(function: &Function, name: &str, binder: &mut ExprBinder<'_>) -> Result<PendingCall> {
     let FunctionArguments::List(list) = &function.args else {
         return Err(Error::script(format!("{name} needs an argument")));
     };
-    let mut binder = ExprBinder::new(scope, zone);
     let mut args = vec![];
     let mut arg_asts = vec![];
     for arg in &list.args {
         match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if name == "COUNT" && list.args.len() == 1 => {}
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
-                if contains_aggregate(expr) {
-                    return error(at_expr(expr), "aggregates can't be nested");
-                }
                 args.push(binder.bind(expr)?);
                 arg_asts.push(expr);
             }

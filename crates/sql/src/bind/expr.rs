@@ -2,6 +2,7 @@
 
 use super::aggregate::{Grouping, is_aggregate};
 use super::build;
+use super::over::Overs;
 use super::pending::Subqueries;
 use super::place::{At, Placed, at_expr, at_ident, at_name, error, parts, unsupported, with_nearest};
 use super::subquery::{Correlated, OUTER, row_items};
@@ -117,12 +118,14 @@ pub struct ExprBinder<'a> {
     pub grouping: Option<&'a mut Grouping>,
     /// Where subqueries may stand: who takes them.
     pub subqueries: Option<&'a mut dyn Subqueries>,
+    /// Where calls with OVER may stand: those so far.
+    pub overs: Option<&'a mut Overs>,
 }
 
 impl<'a> ExprBinder<'a> {
     /// A binder outside of aggregates.
     pub fn new(scope: &'a Scope, zone: SessionZone) -> Self {
-        ExprBinder { scope, zone, grouping: None, subqueries: None }
+        ExprBinder { scope, zone, grouping: None, subqueries: None, overs: None }
     }
 
     /// Binds a BOOLEAN; `clause` names it in errors.
@@ -385,7 +388,11 @@ impl<'a> ExprBinder<'a> {
         };
         let name = name.to_uppercase();
         if function.over.is_some() {
-            return unsupported(at, "an OVER window");
+            return self.over(function, at);
+        }
+        if matches!(name.as_str(), "ROW_NUMBER" | "RANK" | "DENSE_RANK" | "LAG" | "LEAD" | "NTILE") {
+            let error = Error::script(format!("{name} needs a window: {name}(..) OVER (..)"));
+            return Err(error.hint("OVER (PARTITION BY k ORDER BY ts)").at_place(at));
         }
         if is_aggregate(&name) {
             return error(at, format!("the aggregate {name} can't stand here"));

@@ -525,7 +525,7 @@ impl Reader<'_> {
             }
         }
         let variable = one_variable(&named, name, at)?;
-        let call = bind_call(&plain, name, self.scope, self.zone).at_place(at)?;
+        let call = bind_call(&plain, name, &mut ExprBinder::new(self.scope, self.zone)).at_place(at)?;
         if call.distinct {
             return unsupported(at, format!("{name}(DISTINCT ..) in MATCH_RECOGNIZE"));
         }

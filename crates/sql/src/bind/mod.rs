@@ -7,6 +7,8 @@ pub mod insert;
 pub mod join;
 pub mod lateral;
 pub mod match_recognize;
+pub mod order;
+pub mod over;
 pub mod pending;
 pub mod place;
 pub mod query;

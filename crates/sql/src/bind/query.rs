@@ -5,6 +5,8 @@ use super::build;
 use super::expr::{ExprBinder, Outer, Scope, known_type};
 use super::lateral::{is_lateral, rename_columns};
 use super::match_recognize::Clauses;
+use super::order::{Body, output_column, sort_key};
+use super::over::{Ordering, Overs};
 use super::pending::Pending;
 use super::place::{At, Placed, at_expr, at_ident, at_name, at_span, error, parts, unsupported};
 use super::subquery::{Correlation, correlate, dependent, reads_outer};
@@ -20,10 +22,11 @@ use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Join, JoinConstraint, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
+    Distinct, Expr, GroupByExpr, Join, JoinConstraint, OrderByExpr, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
 };
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Binds queries against a catalog.
@@ -43,6 +46,8 @@ pub struct QueryBinder<'a> {
     pub(super) outer: Option<Arc<Outer>>,
     /// What the query that was bound last has to do with the query around it.
     pub(super) correlation: Correlation,
+    /// How many queries are being bound, one within the other.
+    depth: usize,
 }
 
 impl<'a> QueryBinder<'a> {
@@ -50,7 +55,7 @@ impl<'a> QueryBinder<'a> {
     pub fn new(catalog: &'a Catalog, registry: &'a dyn ConnectorRegistry, session: &'a SessionInfo) -> Result<Self> {
         let zone = session.time_zone.parse()?;
         let (outer, correlation) = (None, Correlation::default());
-        Ok(QueryBinder { catalog, registry, session, zone, ctes: vec![], views: vec![], outer, correlation })
+        Ok(QueryBinder { catalog, registry, session, zone, ctes: vec![], views: vec![], outer, correlation, depth: 0 })
     }
 
     /// The session's time zone.
@@ -61,7 +66,9 @@ impl<'a> QueryBinder<'a> {
     /// Binds a query.
     pub fn query(&mut self, query: &Query) -> Result<RelRef> {
         let depth = self.ctes.len();
+        self.depth += 1;
         let result = self.query_in_scope(query);
+        self.depth -= 1;
         self.ctes.truncate(depth);
         result
     }
@@ -79,26 +86,18 @@ impl<'a> QueryBinder<'a> {
                 self.ctes.push((cte.alias.name.value.clone(), bound));
             }
         }
-        let rel = self.set_expr(&query.body)?;
+        let is_outermost = self.depth == 1;
+        let rel = self.ordered(query, is_outermost)?;
         if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
             self.correlation.refuse("ORDER BY or LIMIT")?;
-        }
-        if let Some(order_by) = &query.order_by {
-            let at = at_span(order_by.span());
-            return Err(Error::unsupported("ORDER BY")
-                .hint("a stream has no end to sort at; rows come in the order of their results")
-                .at_place(at));
-        }
-        if query.limit_clause.is_some() || query.fetch.is_some() {
-            return unsupported(at_body(&query.body), "LIMIT");
         }
         Ok(rel)
     }
 
-    fn set_expr(&mut self, body: &SetExpr) -> Result<RelRef> {
+    pub(super) fn set_expr(&mut self, body: &SetExpr) -> Result<RelRef> {
         let at = at_body(body);
         match body {
-            SetExpr::Select(select) => self.select(select, at),
+            SetExpr::Select(select) => Ok(self.select(select, at, &[])?.rel),
             SetExpr::Query(query) => self.query(query),
             SetExpr::Values(values) => {
                 let rows: Vec<&[Expr]> = values.rows.iter().map(|r| r.content.as_slice()).collect();
@@ -366,15 +365,10 @@ impl<'a> QueryBinder<'a> {
         Ok((rel, name, table.partition_by.to_vec()))
     }
 
-    fn select(&mut self, select: &Select, at: At) -> Result<RelRef> {
+    /// Binds a SELECT; what `order_by` needs beyond its columns stands behind them.
+    pub(super) fn select(&mut self, select: &Select, at: At, order_by: &[OrderByExpr]) -> Result<Body> {
         if let Some(Distinct::On(_)) = &select.distinct {
             return unsupported(at, "DISTINCT ON");
-        }
-        if let Some(qualify) = &select.qualify {
-            return unsupported(at_expr(qualify), "QUALIFY");
-        }
-        if let Some(window) = select.named_window.first() {
-            return unsupported(at_ident(&window.0), "WINDOW");
         }
         let (mut input, mut scope) = self.from(&select.from, at)?;
         scope.outer.clone_from(&self.outer);
@@ -394,7 +388,7 @@ impl<'a> QueryBinder<'a> {
         let aggregated = select.projection.iter().any(|item| match item {
             SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => contains_aggregate(e),
             _ => false,
-        });
+        }) || order_by.iter().any(|o| contains_aggregate(&o.expr));
         let mut grouping = match group_by {
             [] if !aggregated && select.having.is_none() => None,
             _ => {
@@ -408,11 +402,17 @@ impl<'a> QueryBinder<'a> {
         };
         let mut names = vec![];
         let mut bound = vec![];
+        let mut overs = Overs::new(&select.named_window);
         let zone = self.zone;
         let mut pending = Pending::new(self, input.clone());
         for item in &select.projection {
-            let mut binder =
-                ExprBinder { scope: &scope, zone, grouping: grouping.as_mut(), subqueries: Some(&mut pending) };
+            let mut binder = ExprBinder {
+                scope: &scope,
+                zone,
+                grouping: grouping.as_mut(),
+                subqueries: Some(&mut pending),
+                overs: Some(&mut overs),
+            };
             match item {
                 SelectItem::UnnamedExpr(expr) => {
                     bound.push(binder.bind(expr)?);
@@ -441,31 +441,90 @@ impl<'a> QueryBinder<'a> {
             }
         }
         let correlation = correlate(correlated, &scope, &mut bound, &mut names, grouping.as_mut(), at)?;
+        let visible = bound.len();
+        let mut order = vec![];
+        for item in order_by {
+            let shown: Vec<&str> = names.iter().map(String::as_str).collect();
+            let expr = match output_column(&item.expr, &shown)? {
+                Some(index) => bound[index].clone(),
+                None => {
+                    let expr = with_aliases(&item.expr, select, &scope);
+                    let mut binder = ExprBinder {
+                        scope: &scope,
+                        zone,
+                        grouping: grouping.as_mut(),
+                        subqueries: Some(&mut pending),
+                        overs: Some(&mut overs),
+                    };
+                    binder.bind(&expr)?
+                }
+            };
+            order.push(sort_key(Ordering::new(expr, item)?, &mut bound));
+        }
+        let is_distinct = matches!(select.distinct, Some(Distinct::Distinct));
+        if let (true, true, Some(first)) = (is_distinct, bound.len() > visible, order_by.first()) {
+            return error(at_expr(&first.expr), "ORDER BY after SELECT DISTINCT takes columns of SELECT only");
+        }
+        names.resize(bound.len(), "$order".to_string());
+        let mut conditions = vec![];
         if let Some(having) = &select.having {
             if correlation.is_of_all_rows() {
                 correlation.refuse("HAVING without GROUP BY")?;
             }
-            let mut binder =
-                ExprBinder { scope: &scope, zone, grouping: grouping.as_mut(), subqueries: Some(&mut pending) };
+            let mut binder = ExprBinder {
+                scope: &scope,
+                zone,
+                grouping: grouping.as_mut(),
+                subqueries: Some(&mut pending),
+                overs: None,
+            };
             let condition = binder.bind_condition(having, "HAVING")?;
             if reads_outer(&condition) {
                 return unsupported(at_expr(having), "a column of the query around a subquery in its HAVING");
             }
-            bound.push(condition);
+            conditions.push(condition);
         }
+        if let Some(qualify) = &select.qualify {
+            let qualify = with_aliases(qualify, select, &scope);
+            let mut binder = ExprBinder {
+                scope: &scope,
+                zone,
+                grouping: grouping.as_mut(),
+                subqueries: Some(&mut pending),
+                overs: Some(&mut overs),
+            };
+            conditions.push(binder.bind_condition(&qualify, "QUALIFY")?);
+        }
+        bound.extend(conditions);
         if let Some(grouping) = grouping {
             let outputs = bound.len();
             bound.extend(pending.conditions_mut().map(|condition| condition.clone()));
+            let of_overs = bound.len();
+            bound.extend(overs.expressions());
             (input, bound) = grouping.finish(input, bound).at_place(at)?;
+            overs.replace(bound.split_off(of_overs));
             let conditions = bound.split_off(outputs);
             pending.conditions_mut().zip(conditions).for_each(|(condition, bound)| *condition = bound);
         }
         if pending.conditions_mut().any(|condition| reads_outer(condition)) {
             return unsupported(at, "a subquery that is compared with a column of a query two levels out");
         }
+        let outputs = bound.len();
+        bound.extend(overs.expressions());
         (input, bound) = pending.join(input, bound)?;
+        overs.replace(bound.split_off(outputs));
+        if !overs.is_empty() {
+            correlation.refuse("OVER")?;
+        }
         self.correlation = correlation;
-        let filter = if select.having.is_some() { bound.pop() } else { None };
+        let having = select.having.as_ref().map(|_| bound.remove(names.len()));
+        let mut filter = having;
+        if !overs.is_empty() {
+            (input, bound) = overs.finish(input, filter.take(), bound)?;
+        }
+        if select.qualify.is_some() {
+            filter = build::and(filter, bound.pop(), &zone)?;
+        }
         let columns = names
             .into_iter()
             .zip(&bound)
@@ -475,7 +534,7 @@ impl<'a> QueryBinder<'a> {
             })
             .collect();
         let rel = Rel::new(RelOp::Calc { input, filter, project: bound }, columns);
-        Ok(if matches!(select.distinct, Some(Distinct::Distinct)) { distinct(rel) } else { rel })
+        Ok(Body { rel: if is_distinct { distinct(rel) } else { rel }, visible, order })
     }
 
     /// GROUP BY's expressions, with aliases of SELECT put in (where no column has that name).
@@ -495,6 +554,24 @@ impl<'a> QueryBinder<'a> {
             })
             .collect()
     }
+}
+
+/// An expression with aliases of SELECT put in, where no column has that name.
+fn with_aliases(expr: &Expr, select: &Select, scope: &Scope) -> Expr {
+    let mut expr = expr.clone();
+    let _ = sqlparser::ast::visit_expressions_mut(&mut expr, |e| {
+        if let Expr::Identifier(ident) = e
+            && !scope.columns.iter().any(|c| c.name == ident.value)
+            && let Some(meant) = select.projection.iter().find_map(|item| match item {
+                SelectItem::ExprWithAlias { expr, alias } if alias.value == ident.value => Some(expr.clone()),
+                _ => None,
+            })
+        {
+            *e = Expr::Nested(Box::new(meant));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    expr
 }
 
 /// The rows for which a condition holds. One over a join is part of the join's, which may then be one of intervals of

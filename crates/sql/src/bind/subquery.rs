@@ -408,7 +408,7 @@ impl QueryBinder<'_> {
     fn general_condition(&mut self, part: &Expr, negated: bool, input: RelRef, scope: &Scope) -> Result<RelRef> {
         let (zone, at) = (self.zone(), at_expr(part));
         let mut pending = Pending::new(self, input.clone());
-        let mut binder = ExprBinder { scope, zone, grouping: None, subqueries: Some(&mut pending) };
+        let mut binder = ExprBinder { scope, zone, grouping: None, subqueries: Some(&mut pending), overs: None };
         let mut condition = binder.bind_condition(part, "WHERE")?;
         if negated {
             condition = exprs::call("NOT", vec![condition], &zone)?;

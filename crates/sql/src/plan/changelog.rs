@@ -1,6 +1,8 @@
 //! Which kinds of rows each node emits: first from its inputs up, then, from the sinks down, whether anyone needs `-U`.
 
-use millstream_core::graph::{ChangelogMode, JoinKind, Node, NodeKind, OperatorSpec, WindowShape};
+use millstream_core::graph::{
+    ChangelogMode, JoinKind, Node, NodeKind, OperatorSpec, RankFunction, RankTiming, WindowShape,
+};
 use millstream_core::{Error, Result};
 
 /// The kinds that a node emits, given those that arrive, as if everyone needed `-U`.
@@ -42,6 +44,21 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
                 ChangelogMode { delete: true, ..all }
             }
         }),
+        OperatorSpec::Over(_) => append_only("an OVER window, or ORDER BY a time attribute,"),
+        OperatorSpec::Rank(rank) => match rank.timing {
+            RankTiming::Arrival | RankTiming::RowTime { .. } | RankTiming::Window { .. } => {
+                append_only("a ranking by time")
+            }
+            RankTiming::Continuous if !rank.calls.is_empty() => {
+                Ok(ChangelogMode { update: true, update_before: true, delete: !all.is_insert_only() })
+            }
+            RankTiming::Continuous => {
+                // Places that are told, or the only one, get other rows; else rows come and go.
+                let is_numbered = rank.outputs_rank || rank.from == rank.to && rank.function == RankFunction::RowNumber;
+                let is_kept = is_numbered && rank.function == RankFunction::RowNumber && all.is_insert_only();
+                Ok(ChangelogMode { update: is_numbered, update_before: is_numbered, delete: !is_kept })
+            }
+        },
         // Without an aggregate it is a DISTINCT, whose rows don't change.
         OperatorSpec::GroupAggregate(aggregate) => Ok(ChangelogMode {
             update: !aggregate.aggregates.is_empty(),
@@ -60,9 +77,10 @@ fn makes_updates(kind: &NodeKind) -> bool {
     match kind {
         NodeKind::Source(_) | NodeKind::Sink(_) => false,
         NodeKind::Operator(spec) => match spec {
-            OperatorSpec::GroupAggregate(_) | OperatorSpec::ChangelogNormalize(_) => true,
+            OperatorSpec::GroupAggregate(_) | OperatorSpec::ChangelogNormalize(_) | OperatorSpec::Rank(_) => true,
             OperatorSpec::Join(_)
             | OperatorSpec::TemporalJoin(_)
+            | OperatorSpec::Over(_)
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
@@ -97,6 +115,8 @@ fn needs_update_before(kind: &NodeKind, port: usize, wanted: bool) -> bool {
             | OperatorSpec::Replicate { .. }
             | OperatorSpec::Unnest(_)
             | OperatorSpec::Match(_)
+            | OperatorSpec::Rank(_)
+            | OperatorSpec::Over(_)
             | OperatorSpec::Custom(_) => true,
         },
     }

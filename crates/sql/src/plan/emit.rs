@@ -3,12 +3,14 @@
 use super::changelog::{emitted, settle};
 use super::joins;
 use super::prune::{project_source, scan_key};
+use super::ranks::first_rows;
 use super::values::ValuesSource;
+use crate::bind::place::Placed;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
     AggregateFunction, AggregatePhase, ChangelogMode, ChangelogNormalize, Edge, GroupAggregate, JobGraph, Join,
-    JoinKind, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning, SourceNode, TemporalJoin, WatermarkSpec,
-    WindowAggregate, WindowShape, WindowTime,
+    JoinKind, Node, NodeIndex, NodeKind, OperatorSpec, Over, Partitioning, RankTiming, SourceNode, TemporalJoin,
+    WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
 };
 use millstream_core::settings::{IDLE_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE, WATERMARK_INTERVAL};
 use millstream_core::sink::Sink;
@@ -253,6 +255,53 @@ impl<'a> Emitter<'a> {
                 let spec = OperatorSpec::ChangelogNormalize(ChangelogNormalize { keys: keys.clone(), ttl_ms });
                 let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
                 self.operator("normalize", "ChangelogNormalize", spec, vec![edge], schema)
+            }
+            RelOp::Rank { input, rank } => {
+                let from = self.rel(input)?;
+                let mut rank = rank.clone();
+                if !self.nodes[from].changelog.is_insert_only() {
+                    rank.timing = RankTiming::Continuous;
+                }
+                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
+                let is_forgotten = matches!(rank.timing, RankTiming::Continuous | RankTiming::Arrival);
+                rank.ttl_ms = (ttl > 0 && is_forgotten && !rank.partition.is_empty()).then_some(ttl);
+                let is_first = rank.to == 1 && !rank.outputs_rank && !rank.partition.is_empty();
+                let name = match rank.timing {
+                    RankTiming::Window { .. } if is_first => "WindowDeduplicate",
+                    RankTiming::Window { .. } => "WindowRank",
+                    _ if is_first => "Deduplicate",
+                    RankTiming::Arrival if rank.partition.is_empty() => "Limit",
+                    _ => "Rank",
+                };
+                let edge = Edge { from, partitioning: Partitioning::Hash(rank.partition.clone()) };
+                self.operator("rank", name, OperatorSpec::Rank(rank), vec![edge], schema)
+            }
+            RelOp::Over { input, partition, order, calls, roles, at, .. } => {
+                let from = self.rel(input)?;
+                let time = match (roles.first(), order.first()) {
+                    (Some(role), Some(key)) if role.is_event_time() => WindowTime::Event { column: key.column },
+                    _ => WindowTime::Processing,
+                };
+                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
+                let ttl_ms = (ttl > 0 && !partition.is_empty()).then_some(ttl);
+                let edge = Edge { from, partitioning: Partitioning::Hash(partition.clone()) };
+                let is_time = roles.first().is_some_and(|role| role.is_event_time() || role.is_proctime());
+                if !calls.is_empty() && !(is_time && self.nodes[from].changelog.is_insert_only()) {
+                    let mut rank = first_rows(order, &[], 1, u64::MAX);
+                    rank.partition.clone_from(partition);
+                    rank.calls.clone_from(calls);
+                    rank.ttl_ms = ttl_ms;
+                    return self.operator("over", "OverAggregate", OperatorSpec::Rank(rank), vec![edge], schema);
+                }
+                let spec = OperatorSpec::Over(Over {
+                    partition: partition.clone(),
+                    time,
+                    then: order.get(1..).unwrap_or_default().to_vec(),
+                    calls: calls.clone(),
+                    ttl_ms,
+                });
+                let name = if calls.is_empty() { "TemporalSort" } else { "OverAggregate" };
+                self.operator("over", name, spec, vec![edge], schema).at_place(*at)
             }
             RelOp::GroupAggregate { input, keys, aggregates } => {
                 let from = self.rel(input)?;

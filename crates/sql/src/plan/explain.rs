@@ -1,8 +1,8 @@
 //! The plan as text: a tree from each sink down to its sources.
 
 use millstream_core::graph::{
-    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, Partitioning,
-    WindowProperty, WindowShape, WindowSpec, WindowTime,
+    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, OverCall, OverFunction,
+    Partitioning, RankFunction, RankTiming, SortKey, WindowProperty, WindowShape, WindowSpec, WindowTime,
 };
 use millstream_core::pattern::{AfterMatch, MatchRecognize};
 use millstream_core::types::SessionZone;
@@ -172,6 +172,51 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 lines.extend(normalize.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
                 lines
             }
+            OperatorSpec::Rank(rank) => {
+                let function = match rank.function {
+                    RankFunction::RowNumber => "ROW_NUMBER",
+                    RankFunction::Rank => "RANK",
+                    RankFunction::DenseRank => "DENSE_RANK",
+                };
+                let mut lines = match rank.calls.is_empty() {
+                    true => vec![format!("{function} from {} to {}", rank.from, rank.to)],
+                    false => vec![],
+                };
+                if !rank.partition.is_empty() {
+                    lines.push(format!("keys: {}", names(&rank.partition, input)));
+                }
+                let arrival = if rank.latest_first { "latest arrival" } else { "arrival" };
+                let order = rank.order.iter().map(|key| show_order(key, input)).chain([arrival.to_string()]);
+                lines.push(format!("order: {}", order.collect::<Vec<_>>().join(", ")));
+                lines.extend(rank.calls.iter().map(|call| show_over(call, input)));
+                lines.extend(match rank.timing {
+                    RankTiming::Continuous | RankTiming::Arrival => None,
+                    RankTiming::RowTime { column } => {
+                        Some(format!("comes out: watermark >= {}", names(&[column], input)))
+                    }
+                    RankTiming::Window { end, event_time: true, .. } => {
+                        Some(format!("comes out: watermark at {}", names(&[end], input)))
+                    }
+                    RankTiming::Window { end, .. } => Some(format!("comes out: clock at {}", names(&[end], input))),
+                });
+                lines.extend(rank.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
+                lines
+            }
+            OperatorSpec::Over(over) => {
+                let mut lines = vec![];
+                if !over.partition.is_empty() {
+                    lines.push(format!("keys: {}", names(&over.partition, input)));
+                }
+                let time = match over.time {
+                    WindowTime::Event { column } => names(&[column], input),
+                    WindowTime::Processing => "processing time".to_string(),
+                };
+                let order = std::iter::once(time).chain(over.then.iter().map(|key| show_order(key, input)));
+                lines.push(format!("order: {}", order.collect::<Vec<_>>().join(", ")));
+                lines.extend(over.calls.iter().map(|call| show_over(call, input)));
+                lines.extend(over.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
+                lines
+            }
             OperatorSpec::GroupAggregate(aggregate) => {
                 let mut lines = vec![];
                 if !aggregate.keys.is_empty() {
@@ -226,6 +271,33 @@ fn show_match(search: &MatchRecognize, input: &Schema, output: &Schema) -> Vec<S
     let measures = Schema::new(output.fields[search.keys.len().min(output.len())..].to_vec());
     lines.push(format!("measures: {}", list(&search.measures, &measures)));
     lines
+}
+
+fn show_order(key: &SortKey, input: &Schema) -> String {
+    let direction = if key.descending { "DESC" } else { "ASC" };
+    let nulls = match key.nulls_first == key.descending {
+        true if key.nulls_first => " NULLS FIRST",
+        true => " NULLS LAST",
+        false => "",
+    };
+    format!("{} {direction}{nulls}", names(&[key.column], input))
+}
+
+fn show_over(call: &OverCall, input: &Schema) -> String {
+    let unit = if call.frame.is_rows { "ROWS" } else { "RANGE" };
+    let frame = match call.frame.preceding {
+        None => format!("{unit} from the first row"),
+        Some(rows) if call.frame.is_rows => format!("ROWS from {rows} before"),
+        Some(ms) => format!("RANGE from {ms} ms before"),
+    };
+    match &call.function {
+        OverFunction::Aggregate(aggregate) => format!("call: {}, {frame}", show_call(aggregate, Some(input))),
+        OverFunction::Rank(function) => format!("call: {function:?}"),
+        OverFunction::Lag { column, offset, default } => {
+            let default = default.map_or(String::new(), |d| format!(", {}", names(&[d], input)));
+            format!("call: Lag({}, {offset}{default})", names(&[*column], input))
+        }
+    }
 }
 
 fn show_call(call: &AggregateCall, input: Option<&Schema>) -> String {

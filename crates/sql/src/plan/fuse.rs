@@ -100,7 +100,9 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
         | RelOp::Normalize { .. }
         | RelOp::Aggregate { .. }
         | RelOp::GroupAggregate { .. }
-        | RelOp::Match { .. } => None,
+        | RelOp::Match { .. }
+        | RelOp::Over { .. }
+        | RelOp::Rank { .. } => None,
     }
 }
 

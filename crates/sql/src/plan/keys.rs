@@ -4,7 +4,7 @@
 use super::joins;
 use crate::rel::{Rel, RelOp};
 use millstream_core::ExprRef;
-use millstream_core::graph::{JoinKind, WindowShape};
+use millstream_core::graph::{JoinKind, OverCall, OverFunction, RankFunction, WindowShape};
 use std::collections::BTreeSet;
 
 /// Columns that tell the rows of a relation apart; none: there is one row at most.
@@ -40,9 +40,29 @@ fn found(rel: &Rel) -> Vec<Key> {
                 vec![]
             }
         }
-        RelOp::Calc { input, project, .. } => {
+        RelOp::Calc { input, filter, project } => {
             let place = |column: &usize| project.iter().position(|expr| expr.as_column() == Some(*column));
-            unique_keys(input).iter().filter_map(|key| key.iter().map(place).collect()).collect()
+            // What is the same in all rows tells none apart.
+            let same: Key =
+                filter.as_ref().map(joins::conjuncts).unwrap_or_default().iter().filter_map(constant).collect();
+            let differs = |column: &&usize| !same.contains(column);
+            unique_keys(input).iter().filter_map(|key| key.iter().filter(differs).map(place).collect()).collect()
+        }
+        RelOp::Over { input, partition, calls, .. } => {
+            let mut keys = unique_keys(input);
+            let is_number = |call: &OverCall| matches!(call.function, OverFunction::Rank(RankFunction::RowNumber));
+            if let Some(number) = calls.iter().position(is_number) {
+                keys.push(partition.iter().copied().chain([input.columns.len() + number]).collect());
+            }
+            keys
+        }
+        RelOp::Rank { input, rank } => {
+            let mut keys = unique_keys(input);
+            let number = rank.outputs_rank.then_some(input.columns.len());
+            if rank.function == RankFunction::RowNumber && (number.is_some() || rank.from == rank.to) {
+                keys.push(rank.partition.iter().copied().chain(number).collect());
+            }
+            keys
         }
         RelOp::Expand { .. }
         | RelOp::Union { .. }
@@ -103,6 +123,17 @@ fn found(rel: &Rel) -> Vec<Key> {
         }
         // Each row meets one version.
         RelOp::TemporalJoin { left, .. } => unique_keys(left),
+    }
+}
+
+/// The column that a condition says to be equal to a constant.
+fn constant(condition: &ExprRef) -> Option<usize> {
+    let children = condition.children();
+    let (Some("="), [a, b]) = (condition.as_call(), children.as_slice()) else { return None };
+    match (a.as_column(), b.as_column()) {
+        (Some(column), None) if b.as_literal().is_some() => Some(column),
+        (None, Some(column)) if a.as_literal().is_some() => Some(column),
+        _ => None,
     }
 }
 

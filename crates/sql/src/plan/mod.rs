@@ -9,5 +9,6 @@ pub mod keys;
 pub mod normalize;
 pub mod not_null;
 pub mod prune;
+pub mod ranks;
 pub mod simplify;
 pub mod values;

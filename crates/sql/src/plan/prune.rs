@@ -2,7 +2,7 @@
 
 use crate::bind::build::{column, rebind};
 use crate::rel::{Column, Rel, RelOp, RelRef, schema_of};
-use millstream_core::graph::{JoinKind, WindowShape, WindowTime};
+use millstream_core::graph::{JoinKind, OverCall, OverFunction, RankTiming, WindowShape, WindowTime};
 use millstream_core::pattern::{MatchColumn, MatchRecognize};
 use millstream_core::source::Source;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
@@ -401,6 +401,78 @@ impl Pruner {
                 let keys = keys.iter().map(|key| input.at(*key)).collect();
                 let columns = input.rel.columns.clone();
                 Ok(Pruned { rel: Rel::new(RelOp::Normalize { input: input.rel, keys }, columns), map: input.map })
+            }
+            RelOp::Over { input, partition, order, calls, roles, window, at } => {
+                let width = input.columns.len();
+                let mut below: Needs =
+                    needs.iter().filter(|(i, _)| **i < width).map(|(i, need)| (*i, need.clone())).collect();
+                let kept: Vec<usize> = (0..calls.len()).filter(|i| needs.contains_key(&(width + i))).collect();
+                if kept.is_empty() && !calls.is_empty() {
+                    let input = self.walk(input, &below)?;
+                    let map = input.map.iter().copied().chain(std::iter::repeat_n(None, calls.len())).collect();
+                    return Ok(Pruned { rel: input.rel, map });
+                }
+                let (mut partition, mut order, mut window) = (partition.clone(), order.clone(), *window);
+                let mut calls: Vec<OverCall> = kept.iter().map(|i| calls[*i].clone()).collect();
+                // Rows are counted by some column.
+                if below.is_empty() {
+                    add(&mut below, 0, Need::All);
+                }
+                let mut used: Vec<&mut usize> = partition.iter_mut().collect();
+                used.extend(order.iter_mut().map(|key| &mut key.column));
+                used.extend(window.iter_mut().map(|(end, _)| end));
+                for call in &mut calls {
+                    match &mut call.function {
+                        OverFunction::Aggregate(call) => used.extend(call.args.iter_mut().chain(call.filter.as_mut())),
+                        OverFunction::Lag { column, default, .. } => {
+                            used.extend(std::iter::once(column).chain(default))
+                        }
+                        OverFunction::Rank(_) => {}
+                    }
+                }
+                used.iter().for_each(|i| add(&mut below, **i, Need::All));
+                let input = self.walk(input, &below)?;
+                used.into_iter().for_each(|i| *i = input.at(*i));
+                let new_width = input.rel.columns.len();
+                let mut map = input.map.clone();
+                map.extend(
+                    (0..rel.columns.len() - width).map(|i| kept.iter().position(|k| *k == i).map(|k| new_width + k)),
+                );
+                let mut columns = input.rel.columns.clone();
+                columns.extend(kept.iter().map(|i| rel.columns[width + i].clone()));
+                let (roles, at) = (roles.clone(), *at);
+                let op = RelOp::Over { input: input.rel, partition, order, calls, roles, window, at };
+                Ok(Pruned { rel: Rel::new(op, columns), map })
+            }
+            RelOp::Rank { input, rank } => {
+                let width = input.columns.len();
+                let mut below: Needs =
+                    needs.iter().filter(|(i, _)| **i < width).map(|(i, need)| (*i, need.clone())).collect();
+                let mut rank = rank.clone();
+                rank.outputs_rank &= needs.contains_key(&width);
+                if below.is_empty() {
+                    add(&mut below, 0, Need::All);
+                }
+                let mut used: Vec<&mut usize> = rank.partition.iter_mut().collect();
+                used.extend(rank.order.iter_mut().map(|key| &mut key.column));
+                match &mut rank.timing {
+                    RankTiming::RowTime { column } => used.push(column),
+                    RankTiming::Window { end, .. } => used.push(end),
+                    RankTiming::Continuous | RankTiming::Arrival => {}
+                }
+                used.iter().for_each(|i| add(&mut below, **i, Need::All));
+                let input = self.walk(input, &below)?;
+                used.into_iter().for_each(|i| *i = input.at(*i));
+                let new_width = input.rel.columns.len();
+                let mut map = input.map.clone();
+                let mut columns = input.rel.columns.clone();
+                if rel.columns.len() > width {
+                    map.push(rank.outputs_rank.then_some(new_width));
+                }
+                if rank.outputs_rank {
+                    columns.push(rel.columns[width].clone());
+                }
+                Ok(Pruned { rel: Rel::new(RelOp::Rank { input: input.rel, rank }, columns), map })
             }
             RelOp::GroupAggregate { input, keys, aggregates } => {
                 let (mut keys, mut aggregates) = (keys.clone(), aggregates.clone());

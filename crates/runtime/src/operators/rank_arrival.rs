@@ -1,0 +1,137 @@
+//! The first rows of each partition in the order of their arrival: what has come out stays.
+
+use super::counted::{Counted, SAME};
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::SchemaRef;
+use millstream_core::graph::{Connections, Rank as Spec, state_tables};
+use millstream_core::operator::{Context, Operator, Port, Progress, Restored, StateDelta, TableSpec};
+use millstream_core::{Batch, DataType, Error, Field, Result, Schema, TypeKind, Watermark};
+use std::sync::Arc;
+
+/// State that may expire is looked through no more often than this; milliseconds.
+const MIN_SWEEP_MS: i64 = 1000;
+
+/// Counts the rows of each partition, up to the last that comes out.
+pub(super) struct RankArrival {
+    spec: Spec,
+    schema: SchemaRef,
+    taken: Counted,
+    expired_below: Option<i64>,
+    sweep_at: Option<i64>,
+}
+
+/// The state table: partitions with how many rows they had.
+pub(super) fn table(spec: &Spec, input: &Schema) -> TableSpec {
+    let columns = match spec.partition[..] {
+        [] => vec![Field::new("k0", TypeKind::BigInt.not_null())],
+        _ => {
+            Counted::fields("k", spec.partition.iter().map(|c| &input.fields[*c].data_type).collect::<Vec<&DataType>>())
+        }
+    };
+    Counted::table(state_tables::TAKEN.into(), columns, (0..spec.partition.len()).collect(), vec![])
+}
+
+/// The columns by which partitions are known in [`table`].
+pub(super) fn partition_columns(spec: &Spec, batch: &Batch) -> Vec<ArrayRef> {
+    match spec.partition[..] {
+        [] => vec![Arc::new(Int64Array::from(vec![0; batch.num_rows()]))],
+        _ => spec.partition.iter().map(|c| batch.column(*c).clone()).collect(),
+    }
+}
+
+impl RankArrival {
+    pub(super) fn new(spec: &Spec, connections: &Connections) -> Result<Self> {
+        Ok(RankArrival {
+            spec: spec.clone(),
+            schema: connections.output.schema.arrow().clone(),
+            taken: Counted::new(&table(spec, connections.input(0)?))?,
+            expired_below: None,
+            sweep_at: None,
+        })
+    }
+}
+
+impl Operator for RankArrival {
+    fn restore(&mut self, part: Restored) -> Result<()> {
+        match part {
+            Restored::Instances(_) => Ok(()),
+            Restored::Rows { table, rows } if table == self.taken.name() => {
+                let width = self.spec.partition.len().max(1);
+                let numbers = self.taken.restore(&rows.columns()[..width], &rows, width)?;
+                self.taken.done(numbers);
+                Ok(())
+            }
+            Restored::Rows { table, .. } => Err(Error::state(format!("unknown state table {table}"))),
+        }
+    }
+
+    fn process(&mut self, _port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
+        let numbers = self.taken.find(&partition_columns(&self.spec, &batch), batch.num_rows())?;
+        let now = self.spec.ttl_ms.map(|_| ctx.now_ms);
+        let expired = self.spec.ttl_ms.map_or(i64::MIN, |ttl| ctx.now_ms.saturating_sub(ttl));
+        let (from, to) = (self.spec.from as i64, self.spec.to as i64);
+        let (mut rows, mut ranks): (Vec<u32>, Vec<i64>) = (vec![], vec![]);
+        for (row, part) in (0u32..).zip(&numbers) {
+            let is_expired = (1..expired).contains(&self.taken.touched(*part));
+            let before = if is_expired { 0 } else { self.taken.count(*part) };
+            if before < to {
+                self.taken.set(*part, before + 1);
+                if before + 1 >= from {
+                    rows.push(row);
+                    ranks.push(before + 1);
+                }
+                self.taken.touch(*part, now);
+            }
+        }
+        self.taken.done(numbers);
+        if let Some(ttl) = self.spec.ttl_ms {
+            self.sweep_at.get_or_insert(ctx.now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let count = rows.len();
+        let mut columns = match count == batch.num_rows() {
+            true => batch.rows.columns().to_vec(),
+            false => batch.take(&rows.into())?.rows.columns().to_vec(),
+        };
+        if self.spec.outputs_rank {
+            columns.push(Arc::new(Int64Array::from(ranks)));
+        }
+        ctx.emit(Batch::from_columns(self.schema.clone(), columns, count)?)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
+        ctx.emit_watermark(watermark)?;
+        Ok(Progress::Done)
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
+        let Some(ttl) = self.spec.ttl_ms else { return Ok(Progress::Done) };
+        let bound = ctx.now_ms.saturating_sub(ttl);
+        for part in self.taken.expired(bound, ctx.now_ms) {
+            self.taken.set(part, 0);
+        }
+        self.taken.rebuild(SAME)?;
+        self.expired_below = Some(bound);
+        self.sweep_at = (self.taken.len() > 0).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
+        Ok(Progress::Done)
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.sweep_at
+    }
+
+    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    fn on_end(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
+        let delta = self.taken.take_delta(self.expired_below.take(), SAME, |_| Ok(vec![]))?;
+        Ok(StateDelta { tables: vec![delta], instance: None })
+    }
+}
