@@ -102,6 +102,28 @@ fn any_chunk_size_and_rescale_reads_each_record_once() {
     }
 }
 
+#[test]
+fn files_of_changes_are_read_in_order_by_the_first_instance_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, first) in [("b.json", 50), ("a.json", 0)] {
+        let change = |i: i64| format!("{{\"after\":{{\"id\":{i},\"s\":\"x\"}},\"op\":\"c\"}}\n");
+        std::fs::write(dir.path().join(name), (first..first + 50).map(change).collect::<String>()).unwrap();
+    }
+    let source = source(dir.path(), ".", &[("format", "debezium-json")]);
+    let mut positions = vec![];
+    let mut ids = vec![];
+    for i in 0..3 {
+        let mut reader = open(&source, (i, 3), 64, None).unwrap();
+        ids.push(read(&mut reader, 8, 7).unwrap());
+        positions.push(reader.snapshot().unwrap());
+    }
+    assert!(ids[1].is_empty() && ids[2].is_empty());
+    for i in 0..2 {
+        ids.push(read(&mut open(&source, (i, 2), 64, Some(positions.clone())).unwrap(), usize::MAX, 7).unwrap());
+    }
+    assert_eq!(ids.concat(), (0..100).collect::<Vec<i64>>());
+}
+
 /// Lines with ids from 0, longer together than what is read at once, some of them alone.
 fn long_lines() -> (String, Vec<i64>) {
     let mut text = lines(4000);
