@@ -302,9 +302,10 @@ impl TemporalJoin {
             old.into_values().for_each(|(number, _)| self.versions.remove(number));
         }
         let next_row = of_key.waiting.first_key_value().map(|((time, _), _)| *time);
-        // A version alone has nothing to take the place of.
+        // A version alone takes no other's place; but it goes if its row is gone.
+        let takes_place = of_key.versions.len() > 1 || of_key.versions.values().any(|(_, is_gone)| *is_gone);
         let next_version = of_key.versions.range(watermark.saturating_add(1)..).next().map(|(time, _)| *time);
-        let next_version = next_version.filter(|_| of_key.versions.len() > 1);
+        let next_version = next_version.filter(|_| takes_place);
         if let Some(time) = next_row.into_iter().chain(next_version).min() {
             self.set_timer(key, time);
         }

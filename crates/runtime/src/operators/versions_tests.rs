@@ -247,3 +247,15 @@ fn a_late_row_meets_what_version_is_left() {
     let rows = ["1,0,4,NULL,NULL,NULL", "1,0,5,1,5,5"].map(|row| (row.to_string(), 1));
     assert_eq!(job.out.0, BTreeMap::from(rows));
 }
+
+#[test]
+fn a_row_that_is_gone_leaves_nothing_behind() {
+    let mut job = temporal(false);
+    job.send(0, &[(RowKind::Insert, (Some(1), Some(0), 1))]);
+    job.send(1, &[(RowKind::Delete, (Some(1), Some(9), 7))]);
+    for watermark in [3, 10] {
+        job.each(|o, ctx| o.on_watermark(Watermark(watermark), ctx));
+    }
+    job.restart(1);
+    assert_eq!((job.stored_rows(), job.out.0.len()), (0, 0));
+}
