@@ -1,4 +1,4 @@
-//! The first row of each partition by event time, told once the watermark has reached it: nothing earlier can come then.
+//! The first row of each partition by event time, told once the watermark has reached it and nothing earlier can come.
 
 use super::counted::{Counted, SAME};
 use super::rank_arrival::{partition_columns, table as taken_table};
