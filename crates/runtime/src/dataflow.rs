@@ -71,12 +71,12 @@ fn die_with_timely() {
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            // What is said of it is the program's own business.
+            previous(info);
             let thread = std::thread::current();
             if thread.name().is_some_and(|n| n.starts_with("timely:")) {
-                eprintln!("millstream worker: {}", info.to_string().replace('\n', " "));
                 std::process::exit(LOST_PEER_EXIT_CODE);
             }
-            previous(info);
         }));
     });
 }

@@ -84,11 +84,11 @@ fn equal(a: Value, b: Value) -> Option<bool> {
 
 /// `x IN (..)`, which is unknown if nothing is equal but something is NULL.
 fn is_in(x: Value, values: impl IntoIterator<Item = Value>) -> Option<bool> {
-    values.into_iter().map(|value| equal(x, value)).fold(Some(false), |found, equal| match (found, equal) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (None, _) | (_, None) => None,
-        _ => Some(false),
-    })
+    let equals: Vec<Option<bool>> = values.into_iter().map(|value| equal(x, value)).collect();
+    if equals.contains(&Some(true)) {
+        return Some(true);
+    }
+    if equals.contains(&None) { None } else { Some(false) }
 }
 
 fn keys(rows: &[Row]) -> Vec<Value> {

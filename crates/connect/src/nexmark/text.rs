@@ -195,7 +195,7 @@ fn push_extra(out: &mut Vec<u8>, bits: u64, others: usize, average: usize) {
 /// Eight letters in the bytes of a number, each from eight bits: `bits * 26 / 256` above `a`.
 fn letters(bits: u64) -> u64 {
     const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
-    let even = (bits & EVEN) * 26 >> 8 & EVEN;
-    let odd = (bits >> 8 & EVEN) * 26 & !EVEN;
+    let even = (((bits & EVEN) * 26) >> 8) & EVEN;
+    let odd = (((bits >> 8) & EVEN) * 26) & !EVEN;
     (even | odd) + 0x6161_6161_6161_6161
 }

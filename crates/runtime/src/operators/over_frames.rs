@@ -7,6 +7,7 @@ use arrow::compute;
 use arrow::compute::kernels::zip::zip;
 use millstream_core::graph::{AggregateCall, Frame, OverCall, OverFunction};
 use millstream_core::{Batch, Result};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Frames are aggregated until they have this many rows together.
@@ -204,8 +205,8 @@ fn aggregates(
 ) -> Result<Vec<(usize, ArrayRef)>> {
     let mut sources: BTreeMap<usize, ArrayRef> = BTreeMap::new();
     for column in calls.iter().flat_map(|(_, call)| call.args.iter().copied().chain(call.filter)) {
-        if !sources.contains_key(&column) {
-            sources.insert(column, frames.column(due, column)?);
+        if let Entry::Vacant(place) = sources.entry(column) {
+            place.insert(frames.column(due, column)?);
         }
     }
     let mut parts: Vec<Vec<ArrayRef>> = vec![vec![]; calls.len()];

@@ -48,6 +48,7 @@ impl<K: OrderKey> Places<K> {
 }
 
 /// The slots of a partition's rows in their order: one, some in a list, or many in a tree.
+#[expect(clippy::box_collection, reason = "most partitions are small, and a tree is larger than a list")]
 pub(super) enum Ordered<K> {
     One(u32),
     Few(Vec<u32>),

@@ -63,7 +63,7 @@ impl QueryBinder<'_> {
         let range = range(query)?;
         let Body { rel, visible, order } = body;
         let rel = match (range, order_by.first()) {
-            (Some((_, to)), _) if to == 0 => Rel::filter(rel, build::boolean(false)),
+            (Some((_, 0)), _) => Rel::filter(rel, build::boolean(false)),
             (Some((from, to)), _) => {
                 let roles: Vec<Role> = order.iter().map(|key| rel.columns[key.column].role).collect();
                 let columns = rel.columns.clone();

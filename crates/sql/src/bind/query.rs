@@ -304,7 +304,10 @@ impl<'a> QueryBinder<'a> {
                 symbols,
                 alias,
             } => {
-                let (input, _) = self.table(table, at)?;
+                let (input, scope) = self.factor(table, at)?;
+                if let Some(first) = scope.correlated.first() {
+                    return unsupported(first.at, "a column of the query around it in the rows that are matched");
+                }
                 let clauses =
                     Clauses { partition_by, order_by, measures, rows_per_match, after_match_skip, pattern, symbols };
                 let rel = self.match_recognize(input, &clauses, at_factor(table, at))?;

@@ -286,7 +286,7 @@ impl<'a> Emitter<'a> {
                 let ttl_ms = (ttl > 0 && !partition.is_empty()).then_some(ttl);
                 let edge = Edge { from, partitioning: Partitioning::Hash(partition.clone()) };
                 let is_time = roles.first().is_some_and(|role| role.is_event_time() || role.is_proctime());
-                if !calls.is_empty() && !(is_time && self.nodes[from].changelog.is_insert_only()) {
+                if !(calls.is_empty() || is_time && self.nodes[from].changelog.is_insert_only()) {
                     let mut rank = first_rows(order, &[], 1, u64::MAX);
                     rank.partition.clone_from(partition);
                     rank.calls.clone_from(calls);

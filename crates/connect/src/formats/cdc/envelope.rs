@@ -59,7 +59,7 @@ pub(super) fn member<'a>(text: &'a [u8], path: &[&str]) -> Outcome<Option<&'a [u
 }
 
 /// The values of an array, as they stand in the text.
-pub(super) fn elements<'a>(text: &'a [u8]) -> Outcome<Vec<&'a [u8]>> {
+pub(super) fn elements(text: &[u8]) -> Outcome<Vec<&[u8]>> {
     let marks = marks(text);
     let mut scan = Scan::new(text, &marks, 0);
     let mut found = Vec::new();
