@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod operator;
 pub mod options;
 pub mod pattern;
+mod ranking;
 pub mod settings;
 pub mod sink;
 pub mod source;
