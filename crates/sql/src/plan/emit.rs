@@ -14,7 +14,7 @@ use millstream_core::graph::{
 };
 use millstream_core::settings::{IDLE_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE, WATERMARK_INTERVAL};
 use millstream_core::sink::Sink;
-use millstream_core::{Error, Field, Result, Schema, TypeKind};
+use millstream_core::{DataType, Error, Field, Result, Schema, TypeKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -89,14 +89,15 @@ impl<'a> Emitter<'a> {
         if *count == 1 { id.to_string() } else { format!("{id}#{count}") }
     }
 
-    /// A node, or the one that does the same to the same inputs already.
+    /// A node, or the one that does the same to the same inputs already, whatever that calls its columns.
     fn node(&mut self, id: &str, name: String, kind: NodeKind, inputs: Vec<Edge>, schema: Schema) -> Result<NodeIndex> {
         let shown = match &kind {
             NodeKind::Operator(spec) => format!("{spec:?}"),
             NodeKind::Source(source) => format!("{id} {:?} {:?}", source.columns, source.watermark),
             NodeKind::Sink(_) => id.to_string(),
         };
-        let key = format!("{shown} {inputs:?} {:?}", schema.fields);
+        let types: Vec<&DataType> = schema.fields.iter().map(|field| &field.data_type).collect();
+        let key = format!("{shown} {inputs:?} {types:?}");
         if let Some(known) = self.known.get(&key) {
             return Ok(*known);
         }
