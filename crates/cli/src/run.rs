@@ -58,6 +58,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let workers = spec.parallelism / args.processes;
     let processes = args.processes;
     let starts = starts_of(&planned.graph)?;
+    let scratch = scratch_of(&planned.settings, state.as_ref())?;
     let worker = move |process: usize, address, token| {
         spawn(&WorkerSpec {
             plan: spec.clone(),
@@ -68,6 +69,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
             workers,
             checkpoints: checkpoints.clone(),
             starts: starts.clone(),
+            scratch: scratch.clone(),
         })
     };
     let line = Rc::new(RefCell::new(ProgressLine::new(roles.clone(), select)));
@@ -267,6 +269,21 @@ fn open_state(args: &RunArgs, spec: &PlanSpec, settings: &Settings, select: bool
         }
     };
     Ok(Some(JobState { dir, checkpoints, from }))
+}
+
+/// The folder for what memory has no room for, made by who needs it first.
+fn scratch_of(settings: &Settings, state: Option<&JobState>) -> Result<PathBuf> {
+    let configured = settings.text(settings::SCRATCH_DIR);
+    if !configured.is_empty() {
+        std::fs::create_dir_all(configured)
+            .and_then(|()| tempfile::tempfile_in(configured))
+            .map_err(|e| Error::script(format!("the folder '{configured}' of 'io.tmp.dirs' can't be written: {e}")))?;
+        return Ok(std::path::absolute(configured)?);
+    }
+    Ok(match state {
+        Some(state) => std::path::absolute(state.dir.path())?.join("scratch"),
+        None => std::env::temp_dir(),
+    })
 }
 
 /// What object stores' clients are configured by: the environment's variables for them, then the settings,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub struct WorkerSpec {
     pub checkpoints: Option<String>,
     /// Where sources begin if the job starts anew, by node id.
     pub starts: BTreeMap<String, String>,
+    /// The folder for what memory has no room for.
+    pub scratch: PathBuf,
 }
 
 /// `millstream worker`
@@ -84,5 +87,6 @@ fn prepare() -> Result<WorkerJob> {
         workers: spec.workers,
         checkpoints,
         clock: Arc::new(SystemClock),
+        scratch: spec.scratch,
     })
 }

@@ -17,6 +17,7 @@ use millstream_state::segment::{DeltaWriter, EncodedSegment, pack};
 use millstream_state::store::CheckpointStore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,8 @@ pub struct WorkerJob {
     pub checkpoints: Option<Arc<CheckpointStore>>,
     /// The clock.
     pub clock: ClockRef,
+    /// The folder for what memory has no room for.
+    pub scratch: PathBuf,
 }
 
 /// Runs this process's share of the job until the supervisor says to exit.
@@ -111,6 +114,7 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         (Some(store), Some(epoch)) => Some(Arc::new(crate::store::Restore::open(Arc::clone(store), epoch)?)),
         _ => None,
     };
+    millstream_runtime::memory::limit(job.settings.memory(settings::MEMORY), job.scratch.clone());
     let (work, inbox) = channel();
     let control = WorkerControl::new();
     let metrics = JobMetrics::new(&job.graph, job.workers);
@@ -336,9 +340,9 @@ impl<P: Fn() -> Progress> Storer<P> {
             let name = format!("{epoch:012}-{}-{}.seg", self.attempt, self.process);
             let (names, encoded): (Vec<_>, Vec<_>) = segments.into_iter().map(|(o, t, s)| ((o, t), s)).unzip();
             let (segments, object) = pack(encoded, &name, self.inline_below);
-            if let Some(bytes) = object {
-                ack.bytes += bytes.len() as u64;
-                tolerate(self.tolerable_failures, || store.put_segment_object(&name, bytes.clone()))?;
+            if !object.is_empty() {
+                ack.bytes += object.iter().map(|part| part.len() as u64).sum::<u64>();
+                tolerate(self.tolerable_failures, || store.put_segment_object(&name, &object))?;
             }
             for ((operator, table), segment) in names.into_iter().zip(segments) {
                 ack.tables.entry(operator).or_default().entry(table).or_default().push(segment);

@@ -128,6 +128,10 @@ settings! {
         "How long rows may wait for a batch to fill before an exchange.";
     IN_FLIGHT: "millstream.exchange.memory", Memory, "32 mb",
         "The bound on memory in flight between the operators of a job.";
+    MEMORY: "taskmanager.memory.process.size", Memory, "2 gb",
+        "The memory that a worker process may take: near it, rows of joins and the like go to files, to be read when they are needed.";
+    SCRATCH_DIR: "io.tmp.dirs", Text, "",
+        "The folder for such files, which are gone when the process is; empty: in the state directory, or the system's.";
     S3_ENDPOINT: "s3.endpoint", Text, "",
         "The address of an S3-compatible store, such as `http://localhost:9000`; empty: Amazon's.";
     S3_REGION: "s3.region", Text, "",
@@ -315,7 +319,8 @@ mod tests {
             (CHECKPOINT_MAX_CONCURRENT, "2"),
             (CHECKPOINT_INTERVAL, "soon"),
             (RUNTIME_MODE, "batch"),
-            ("taskmanager.memory.process.size", "1 gb"),
+            (MEMORY, "much"),
+            ("taskmanager.memory.size", "1 gb"),
         ] {
             assert!(Settings::default().set(key, value).is_err(), "{key} = {value}");
         }

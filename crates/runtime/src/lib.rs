@@ -8,6 +8,7 @@ mod credit;
 mod dataflow;
 mod exchange;
 mod fuse;
+pub mod memory;
 #[cfg(test)]
 mod model;
 pub mod operators;

@@ -141,9 +141,9 @@ fn merge_from(
     let name = store.merged_object_name(manifest.epoch, manifest.attempt);
     let (mut segments, object) = pack(encoded, &name, policy.inline_below);
     segments.retain(|s| !s.is_empty());
-    if let Some(bytes) = object {
+    if !object.is_empty() {
         fail_point!("compact::before_put")?;
-        store.put_segment_object(&name, bytes)?;
+        store.put_segment_object(&name, &object)?;
     }
     fail_point!("compact::after_put")?;
     Ok(segments)

@@ -135,7 +135,7 @@ impl StateDir {
     pub fn write_job(&self, record: &JobRecord) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(record).map_err(|e| Error::internal(e.to_string()))?;
         text.push(b'\n');
-        local::write_atomic(&self.path.join("job.json"), &text, "job_record::mid", true)
+        local::write_atomic(&self.path.join("job.json"), &[text.into()], "job_record::mid", true)
             .context("write the job's record")
             .map(drop)
     }

@@ -1,5 +1,6 @@
 //! Files of the local disk, written so that a crash leaves the old file, the new one, or none.
 
+use bytes::Bytes;
 use millstream_core::{Error, Place, Result, fail_point};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -30,16 +31,16 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| io_error(e, path))
 }
 
-/// Writes a whole file by way of a temporary one, durably. Without `replace`, `false` says that a
+/// Writes a whole file, given in parts, by way of a temporary one, durably. Without `replace`, `false` says that a
 /// file of this name was there already and was left as it is. `fail_mid` is the fail point between
-/// the two halves.
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8], fail_mid: &'static str, replace: bool) -> Result<bool> {
+/// the two halves of the last part.
+pub(crate) fn write_atomic(path: &Path, parts: &[Bytes], fail_mid: &'static str, replace: bool) -> Result<bool> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::internal(format!("no file can be written at {}", path.display())));
     };
     let number = NEXT_TEMP.fetch_add(1, Ordering::Relaxed);
     let temp = folder.join(format!(".{}.{}-{number}.tmp", name.to_string_lossy(), std::process::id()));
-    let written = write_durably(&temp, bytes, fail_mid).and_then(|()| {
+    let written = write_durably(&temp, parts, fail_mid).and_then(|()| {
         let moved = if replace { fs::rename(&temp, path) } else { fs::hard_link(&temp, path) };
         match moved {
             Ok(()) => Ok(true),
@@ -56,10 +57,14 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8], fail_mid: &'static str, re
     Ok(written)
 }
 
-fn write_durably(temp: &Path, bytes: &[u8], fail_mid: &'static str) -> Result<()> {
+fn write_durably(temp: &Path, parts: &[Bytes], fail_mid: &'static str) -> Result<()> {
     let place = |e| io_error(e, temp);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(temp).map_err(place)?;
-    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let (last, before) = parts.split_last().map_or((&[][..], parts), |(last, before)| (&last[..], before));
+    for part in before {
+        file.write_all(part).map_err(place)?;
+    }
+    let (first, second) = last.split_at(last.len() / 2);
     file.write_all(first).map_err(place)?;
     fail_point!(fail_mid)?;
     file.write_all(second).map_err(place)?;

@@ -5,8 +5,8 @@
 
 use crate::manifest::{Blob, DAMAGED_HINT, Location, Segment, checksum};
 use crate::store::CheckpointStore;
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt8Array, UInt64Array, new_null_array};
-use arrow::compute::interleave;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt8Array, UInt32Array, UInt64Array, new_null_array};
+use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
@@ -25,6 +25,8 @@ pub const UPSERT: u8 = 0;
 pub const DELETE: u8 = 1;
 /// Rows in each batch of a segment, and of what restore gives.
 pub(crate) const BATCH_ROWS: usize = 8192;
+/// Rows that are sorted at once, about.
+const PART_ROWS: usize = 32 << 10;
 
 /// What a manifest will say of a segment, but for where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +69,7 @@ impl DeltaWriter {
         let table = nullable(spec.schema.arrow());
         let converter = key_converter(&table, &spec.key)?;
         let mut batches: Vec<Vec<ArrayRef>> = vec![];
-        let mut keys = vec![];
-        let mut order: Vec<(u64, u32, u32, u8)> = vec![];
+        let mut order: Vec<Entry> = vec![];
         let inputs = delta.upserts.iter().map(|b| (b, UPSERT)).chain(delta.deletes.iter().map(|b| (b, DELETE)));
         for (batch, op) in inputs.filter(|(b, _)| b.num_rows() > 0) {
             let rows = batch.num_rows();
@@ -86,45 +87,70 @@ impl DeltaWriter {
             if hashes.iter().any(|h| !range.contains(*h)) {
                 return Err(Error::internal("a state delta has a key that its worker does not own"));
             }
-            keys.push(KeyRows::of(converter.as_ref(), &spec.key, &columns)?);
             let number = batches.len() as u32;
-            order.extend(hashes.iter().zip(0..).map(|(h, row)| (*h, number, row, op)));
+            order.extend(hashes.iter().zip(0..).map(|(hash, row)| Entry { hash: *hash, batch: number, row, op }));
             batches.push(columns);
         }
-        let key_of = |entry: &(u64, u32, u32, u8)| keys[entry.1 as usize].get(entry.2 as usize);
-        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key_of(a).cmp(key_of(b))).then(a.3.cmp(&b.3)));
-        let mut twice = false;
-        order.dedup_by(|later, first| {
-            let same = later.0 == first.0 && key_of(later) == key_of(first);
-            twice |= same && later.3 == UPSERT;
-            same
-        });
-        if twice {
-            return Err(Error::internal("a state delta has two rows of one key"));
-        }
-        let deletes = order.iter().filter(|o| o.3 == DELETE).count() as u64;
+        // By the hash first; then a part at a time, of a size that fits the caches, with all rows of a hash.
+        order.sort_unstable_by_key(|entry| entry.hash);
+        let (mut upserts, mut deletes) = (0, 0);
         let mut writer = SegmentWriter::new(&table)?;
-        for chunk in order.chunks(BATCH_ROWS) {
-            let indices: Vec<(usize, usize)> = chunk.iter().map(|o| (o.1 as usize, o.2 as usize)).collect();
+        let mut rest = &order[..];
+        while !rest.is_empty() {
+            let mut end = rest.len().min(PART_ROWS);
+            end += rest[end..].iter().take_while(|entry| entry.hash == rest[end - 1].hash).count();
+            let (part, later) = rest.split_at(end);
+            rest = later;
+            let indices: Vec<(usize, usize)> = part.iter().map(|e| (e.batch as usize, e.row as usize)).collect();
             let columns = gather(&batches, &indices, table.fields().len())?;
-            writer.write(columns, chunk.iter().map(|o| o.0).collect(), chunk.iter().map(|o| o.3).collect())?;
+            let sorted = sorted(part, &KeyRows::of(converter.as_ref(), &spec.key, &columns)?)?;
+            for chunk in sorted.chunks(BATCH_ROWS) {
+                let rows = UInt32Array::from(chunk.to_vec());
+                let columns = columns.iter().map(|c| Ok(take(c, &rows, None)?)).collect::<Result<_>>()?;
+                let entries = || chunk.iter().map(|row| part[*row as usize]);
+                let ops: Vec<u8> = entries().map(|entry| entry.op).collect();
+                let gone = ops.iter().filter(|op| **op == DELETE).count() as u64;
+                deletes += gone;
+                upserts += ops.len() as u64 - gone;
+                writer.write(columns, entries().map(|entry| entry.hash).collect(), ops)?;
+            }
         }
-        let meta = SegmentMeta {
-            epoch,
-            hash_range: range,
-            rows: order.len() as u64 - deletes,
-            deletes,
-            expired_below: delta.expired_below,
-        };
+        let meta = SegmentMeta { epoch, hash_range: range, rows: upserts, deletes, expired_below: delta.expired_below };
         Ok(EncodedSegment { meta, bytes: writer.finish()? })
     }
 }
 
+/// A row of a delta.
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u64,
+    batch: u32,
+    row: u32,
+    op: u8,
+}
+
+/// The places of a part's rows in the order of hash and key, each key once: what is new goes before what is gone.
+fn sorted(part: &[Entry], keys: &KeyRows) -> Result<Vec<u32>> {
+    let of = |row: &u32| (part[*row as usize].hash, keys.get(*row as usize));
+    let mut order: Vec<u32> = (0..part.len() as u32).collect();
+    order.sort_unstable_by(|a, b| of(a).cmp(&of(b)).then(part[*a as usize].op.cmp(&part[*b as usize].op)));
+    let mut twice = false;
+    order.dedup_by(|later, first| {
+        let same = of(later) == of(first);
+        twice |= same && part[*later as usize].op == UPSERT;
+        same
+    });
+    if twice {
+        return Err(Error::internal("a state delta has two rows of one key"));
+    }
+    Ok(order)
+}
+
 /// Lays encoded segments into one object named `object`, but for those smaller than `inline_below`
-/// bytes, which go into the manifest. The segments come back in the same order; `None` if nothing
-/// is left for an object.
-pub fn pack(encoded: Vec<EncodedSegment>, object: &str, inline_below: usize) -> (Vec<Segment>, Option<Bytes>) {
-    let mut data = vec![];
+/// bytes, which go into the manifest. The segments come back in the same order, and the object's parts; none if
+/// nothing is left for an object.
+pub fn pack(encoded: Vec<EncodedSegment>, object: &str, inline_below: usize) -> (Vec<Segment>, Vec<Bytes>) {
+    let (mut data, mut offset) = (vec![], 0);
     let segments = encoded
         .into_iter()
         .map(|EncodedSegment { meta, bytes }| {
@@ -132,15 +158,16 @@ pub fn pack(encoded: Vec<EncodedSegment>, object: &str, inline_below: usize) -> 
             let location = if bytes.is_empty() || bytes.len() < inline_below {
                 Location::Inline(Blob(bytes))
             } else {
-                let offset = data.len() as u64;
-                data.extend_from_slice(&bytes);
-                Location::Object { name: object.to_string(), offset, length: bytes.len() as u64 }
+                let length = bytes.len() as u64;
+                data.push(bytes);
+                offset += length;
+                Location::Object { name: object.to_string(), offset: offset - length, length }
             };
             let SegmentMeta { epoch, hash_range, rows, deletes, expired_below } = meta;
             Segment { epoch, hash_range, rows, deletes, expired_below, location, checksum }
         })
         .collect();
-    (segments, (!data.is_empty()).then(|| data.into()))
+    (segments, data)
 }
 
 /// Reads a segment's bytes and checks them. Returns them with the place to name in errors.

@@ -116,12 +116,12 @@ impl CheckpointStore {
         format!("{}/{name}", self.0.url)
     }
 
-    /// Stores an object of segments, durably. Names are never used twice: that an object of this
+    /// Stores an object of segments, given in parts, durably. Names are never used twice: that an object of this
     /// name and other content exists is an error.
-    pub fn put_segment_object(&self, name: &str, bytes: Bytes) -> Result<()> {
+    pub fn put_segment_object(&self, name: &str, parts: &[Bytes]) -> Result<()> {
         fail_point!("checkpoint::before_object_put")?;
         let path = data_path(name);
-        if !self.create(&path, &bytes, "checkpoint::mid_object").context("store a segment object")? {
+        if !self.create(&path, parts, "checkpoint::mid_object").context("store a segment object")? {
             return Err(Error::internal("an object of this name was stored before").at(self.place(&path)));
         }
         fail_point!("checkpoint::after_object_put")
@@ -150,7 +150,7 @@ impl CheckpointStore {
         fail_point!("checkpoint::before_manifest")?;
         let path = manifest_name(manifest.epoch);
         let bytes = Bytes::from(manifest.encode()?);
-        if !self.create(&path, &bytes, "checkpoint::mid_manifest").context("write the manifest")? {
+        if !self.create(&path, &[bytes], "checkpoint::mid_manifest").context("write the manifest")? {
             return Err(Error::state(format!("there is another checkpoint of epoch {}", manifest.epoch))
                 .at(self.place(&path))
                 .hint("make sure that no other job stores its checkpoints there"));
@@ -223,7 +223,7 @@ impl CheckpointStore {
                     .hint(DAMAGED_HINT)
             })?;
             let new = format!("{prefix}-{number}.seg");
-            if !self.create(&data_path(&new), &bytes, "checkpoint::mid_object").context("copy a segment object")? {
+            if !self.create(&data_path(&new), &[bytes], "checkpoint::mid_object").context("copy a segment object")? {
                 return Err(
                     Error::internal("an object of this name was stored before").at(self.place(&data_path(&new)))
                 );
@@ -305,13 +305,13 @@ impl CheckpointStore {
     }
 
     /// Writes a new file; `false` if there is one of this name and other content.
-    fn create(&self, path: &str, bytes: &Bytes, fail_mid: &'static str) -> Result<bool> {
+    fn create(&self, path: &str, parts: &[Bytes], fail_mid: &'static str) -> Result<bool> {
         let created = match &self.0.backend {
-            Backend::Local(folder) => local::write_atomic(&folder.join(path), bytes, fail_mid, false)?,
+            Backend::Local(folder) => local::write_atomic(&folder.join(path), parts, fail_mid, false)?,
             Backend::Remote { store, prefix, runtime } => {
                 fail_point!(fail_mid)?;
                 let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-                let payload = PutPayload::from_bytes(bytes.clone());
+                let payload = PutPayload::from_iter(parts.iter().cloned());
                 match runtime.block_on(store.put_opts(&join(prefix, path), payload, options)) {
                     Ok(_) => true,
                     Err(object_store::Error::AlreadyExists { .. }) => false,
@@ -320,7 +320,12 @@ impl CheckpointStore {
             }
         };
         // A request whose first try did arrive finds its own file.
-        Ok(created || self.get(path, None)?.is_some_and(|there| there == bytes))
+        let is_equal = |there: Bytes| {
+            let mut rest = &there[..];
+            parts.iter().all(|part| rest.strip_prefix(&part[..]).inspect(|left| rest = left).is_some())
+                && rest.is_empty()
+        };
+        Ok(created || self.get(path, None)?.is_some_and(is_equal))
     }
 
     fn get(&self, path: &str, range: Option<Range<u64>>) -> Result<Option<Bytes>> {

@@ -289,6 +289,10 @@ fn missing_inputs_and_unwritable_outputs_are_told_before_anything_runs() {
     let script = Script::new(&format!("{TABLES}{INSERT}").replace("${DIR}/out", "/proc/no-such/out"));
     std::fs::write(script.path("t.json"), ROW).unwrap();
     check_answer("out in /proc", script.folder(), &script.run(&[]), 2, &["/proc/no-such/out", "can't be written"]);
+    let script = Script::new(&format!("{TABLES}{INSERT}"));
+    std::fs::write(script.path("t.json"), ROW).unwrap();
+    let scratch = ["--set", "io.tmp.dirs=/proc/no-such"];
+    check_answer("scratch", script.folder(), &script.run(&scratch), 2, &["/proc/no-such", "'io.tmp.dirs'"]);
 }
 
 #[test]

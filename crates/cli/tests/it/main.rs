@@ -12,6 +12,7 @@ mod exactly_once;
 mod lifecycle;
 mod live;
 mod match_recognize;
+mod memory;
 mod nexmark;
 mod process;
 mod queries;

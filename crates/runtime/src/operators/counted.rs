@@ -17,7 +17,7 @@ pub(super) struct Counted {
     state_width: usize,
     table: GroupTable,
     counts: Vec<i64>,
-    /// Milliseconds of processing time; 0 if nothing expires.
+    /// Milliseconds of processing time; 0, or shorter than the counts, if nothing expires.
     touched: Vec<i64>,
     is_changed: Vec<bool>,
     changed: Vec<u32>,
@@ -32,6 +32,8 @@ pub(super) type Wire<'a> = &'a dyn Fn(Vec<ArrayRef>) -> Result<Vec<ArrayRef>>;
 /// They are the same.
 pub(super) const SAME: Wire<'static> = &|columns| Ok(columns);
 
+/// How many rows are copied at once.
+const PART_ROWS: usize = 64 << 10;
 /// Tables with fewer dead rows than this are not made anew.
 const MIN_DEAD: usize = 4096;
 
@@ -94,7 +96,7 @@ impl Counted {
     }
 
     pub(super) fn touched(&self, number: u32) -> i64 {
-        self.touched[number as usize]
+        self.touched.get(number as usize).copied().unwrap_or_default()
     }
 
     /// The numbers of rows; new ones have a count of 0. Give the vector back with [`Counted::done`].
@@ -104,7 +106,6 @@ impl Counted {
         let now = self.table.len();
         self.dead += now - self.counts.len();
         self.counts.resize(now, 0);
-        self.touched.resize(now, 0);
         self.is_changed.resize(now, false);
         Ok(numbers)
     }
@@ -125,9 +126,16 @@ impl Counted {
     /// Notes that a row is used; `None`: nothing expires.
     pub(super) fn touch(&mut self, number: u32, now_ms: Option<i64>) {
         if let Some(now) = now_ms {
-            self.touched[number as usize] = now;
+            self.set_touched(number, now);
             self.mark(number);
         }
+    }
+
+    fn set_touched(&mut self, number: u32, ms: i64) {
+        if self.touched.len() <= number as usize {
+            self.touched.resize(self.counts.len(), 0);
+        }
+        self.touched[number as usize] = ms;
     }
 
     /// Notes that what belongs to a row has changed.
@@ -146,14 +154,13 @@ impl Counted {
     pub(super) fn expired(&mut self, bound: i64, now_ms: i64) -> Vec<u32> {
         let mut expired = vec![];
         for number in 0..self.counts.len() as u32 {
-            let at = number as usize;
-            if self.counts[at] == 0 {
+            if self.counts[number as usize] == 0 {
                 continue;
             }
-            if self.touched[at] == 0 {
-                self.touch(number, Some(now_ms));
-            } else if self.touched[at] < bound {
-                expired.push(number);
+            match self.touched(number) {
+                0 => self.touch(number, Some(now_ms)),
+                touched if touched < bound => expired.push(number),
+                _ => {}
             }
         }
         expired
@@ -168,28 +175,34 @@ impl Counted {
     pub(super) fn rebuild(&mut self, wire: Wire<'_>) -> Result<Vec<u32>> {
         self.keep_deletes(wire)?;
         let live: Vec<u32> = (0..self.counts.len() as u32).filter(|n| self.counts[*n as usize] != 0).collect();
-        let columns = self.table.keys(&live)?;
+        let mut table = self.table.emptied()?;
+        let mut numbers = vec![];
+        for part in live.chunks(PART_ROWS) {
+            let columns = self.table.keys(part)?;
+            table.lookup(&columns, part.len(), &mut numbers)?;
+        }
+        self.table = table;
         self.is_changed = live.iter().map(|n| self.is_changed[*n as usize]).collect();
         self.counts = live.iter().map(|n| self.counts[*n as usize]).collect();
-        self.touched = live.iter().map(|n| self.touched[*n as usize]).collect();
+        if !self.touched.is_empty() {
+            self.touched = live.iter().map(|n| self.touched(*n)).collect();
+        }
         self.changed = (0..live.len() as u32).filter(|n| self.is_changed[*n as usize]).collect();
-        self.table = self.table.emptied()?;
         self.dead = 0;
-        let numbers = self.find(&columns, live.len())?;
-        self.dead = 0;
-        self.done(numbers);
         Ok(live)
     }
 
     /// Changes the columns that tell rows apart in memory; all rows are there, and keep their numbers.
     pub(super) fn change_keys(&mut self, change: impl Fn(&mut Vec<ArrayRef>)) -> Result<()> {
         let all: Vec<u32> = (0..self.counts.len() as u32).collect();
-        let mut columns = self.table.keys(&all)?;
-        change(&mut columns);
-        self.table = self.table.emptied()?;
-        let mut numbers = std::mem::take(&mut self.numbers);
-        self.table.lookup(&columns, all.len(), &mut numbers)?;
-        self.done(numbers);
+        let mut table = self.table.emptied()?;
+        let mut numbers = vec![];
+        for part in all.chunks(PART_ROWS) {
+            let mut columns = self.table.keys(part)?;
+            change(&mut columns);
+            table.lookup(&columns, part.len(), &mut numbers)?;
+        }
+        self.table = table;
         Ok(())
     }
 
@@ -198,9 +211,9 @@ impl Counted {
         let (gone, left): (Vec<u32>, Vec<u32>) = self.changed.iter().partition(|n| self.counts[**n as usize] == 0);
         self.changed = left;
         gone.iter().for_each(|n| self.is_changed[*n as usize] = false);
-        if !gone.is_empty() {
-            let schema = Arc::new(self.schema.project(&(0..self.state_width).collect::<Vec<_>>())?);
-            self.deletes.push(RecordBatch::try_new(schema, wire(self.table.keys(&gone)?)?)?);
+        let schema = Arc::new(self.schema.project(&(0..self.state_width).collect::<Vec<_>>())?);
+        for part in gone.chunks(PART_ROWS) {
+            self.deletes.push(RecordBatch::try_new(schema.clone(), wire(self.table.keys(part)?)?)?);
         }
         Ok(())
     }
@@ -210,18 +223,17 @@ impl Counted {
         &mut self,
         expired_below: Option<i64>,
         wire: Wire<'_>,
-        more: impl FnOnce(&[u32]) -> Result<Vec<ArrayRef>>,
+        more: impl Fn(&[u32]) -> Result<Vec<ArrayRef>>,
     ) -> Result<TableDelta> {
         self.keep_deletes(wire)?;
         let changed = std::mem::take(&mut self.changed);
         changed.iter().for_each(|n| self.is_changed[*n as usize] = false);
         let mut upserts = vec![];
-        if !changed.is_empty() {
-            let mut columns = wire(self.table.keys(&changed)?)?;
-            let of = |values: &[i64]| Int64Array::from_iter_values(changed.iter().map(|n| values[*n as usize]));
-            columns.push(Arc::new(of(&self.counts)));
-            columns.push(Arc::new(of(&self.touched)));
-            columns.extend(more(&changed)?);
+        for part in changed.chunks(PART_ROWS) {
+            let mut columns = wire(self.table.keys(part)?)?;
+            columns.push(Arc::new(Int64Array::from_iter_values(part.iter().map(|n| self.count(*n)))));
+            columns.push(Arc::new(Int64Array::from_iter_values(part.iter().map(|n| self.touched(*n)))));
+            columns.extend(more(part)?);
             upserts.push(RecordBatch::try_new(self.schema.clone(), columns)?);
         }
         let deletes = std::mem::take(&mut self.deletes);
@@ -237,7 +249,9 @@ impl Counted {
             let at = *number as usize;
             self.dead -= usize::from(self.counts[at] == 0 && counts[row] != 0);
             self.counts[at] = counts[row];
-            self.touched[at] = touched[row];
+            if touched[row] != 0 {
+                self.set_touched(*number, touched[row]);
+            }
         }
         Ok(numbers)
     }

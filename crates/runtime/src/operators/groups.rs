@@ -3,11 +3,13 @@
 //! Looking up a batch goes in passes over it (hash, load the slot, compare the key) rather than row by row: the loads
 //! of a pass don't wait for each other, so that a table far larger than the caches costs about what a small one does.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, make_array};
-use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, Int8Type, Int16Type, Int32Type, Int64Type};
-use arrow::row::{Row, RowConverter, Rows, SortField};
-use millstream_core::Result;
-use std::sync::Arc;
+use super::packed::{bits_of, column_of_words, from_bits, pack, packed_bits, unpack, words};
+use super::row_chunks::RowChunks;
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType as ArrowType;
+use arrow::row::{RowConverter, SortField};
+use millstream_core::{Error, Result};
+use std::cell::Cell;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Numbers the distinct keys it is shown from 0.
@@ -24,30 +26,10 @@ enum Keys {
     One { known: Vec<u64>, null: Option<u32> },
     /// All columns of a key, with their null bits, in one number.
     Packed(Vec<u128>),
+    /// A word for each column and one for what is NULL, group by group.
+    Words(Vec<u64>),
     /// Anything else: Arrow's row format.
-    Rows { converter: RowConverter, rows: Chunks, hashes: Vec<u64> },
-}
-
-/// Rows in chunks, since a single buffer of all of them would be copied whenever it grows.
-struct Chunks(Vec<Rows>);
-
-const CHUNK_ROWS: usize = 4096;
-
-impl Chunks {
-    fn row(&self, group: u32) -> Row<'_> {
-        self.0[group as usize / CHUNK_ROWS].row(group as usize % CHUNK_ROWS)
-    }
-
-    fn push(&mut self, row: Row<'_>, converter: &RowConverter) {
-        match self.0.last_mut() {
-            Some(last) if last.num_rows() < CHUNK_ROWS => last.push(row),
-            _ => {
-                let mut chunk = converter.empty_rows(CHUNK_ROWS, 0);
-                chunk.push(row);
-                self.0.push(chunk);
-            }
-        }
-    }
+    Rows { rows: RowChunks, hashes: Vec<u64> },
 }
 
 /// Open addressing: the upper half of a key's hash and its group's number plus one; 0 where there is none.
@@ -67,6 +49,8 @@ const CHUNK: usize = 512;
 /// The fewest slots; a power of two, as all sizes are.
 const MIN_SLOTS: usize = 64;
 const UPPER: u64 = 0xFFFF_FFFF_0000_0000;
+/// Keys of fewer columns than this may be kept as words.
+const MAX_WORDS: usize = 9;
 
 impl Slots {
     /// Finds or makes the group of each of `count` keys, given the hash of each, whether a group has the key of a
@@ -146,18 +130,6 @@ impl Slots {
     }
 }
 
-/// Bits of a column's values where they can be packed.
-fn packed_bits(data_type: &ArrowType) -> Option<u32> {
-    match data_type {
-        ArrowType::Boolean => Some(1),
-        ArrowType::Int8 => Some(8),
-        ArrowType::Int16 => Some(16),
-        ArrowType::Int32 | ArrowType::Date32 | ArrowType::Time32(_) => Some(32),
-        ArrowType::Int64 | ArrowType::Timestamp(..) | ArrowType::Duration(_) => Some(64),
-        _ => None,
-    }
-}
-
 #[inline]
 fn hash_one(key: u64) -> u64 {
     let first = u128::from(key ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93;
@@ -171,59 +143,9 @@ fn hash_packed(key: u128) -> u64 {
     hash_one(key as u64 ^ hash_one((key >> 64) as u64))
 }
 
-/// The values of a column that can be packed, as unsigned bits; anything where it is NULL.
-fn bits_of(array: &ArrayRef) -> Vec<u64> {
-    let (data, count) = (array.to_data(), array.len());
-    match packed_bits(array.data_type()) {
-        Some(1) => array.as_boolean().values().iter().map(u64::from).collect(),
-        Some(8) => data.buffer::<u8>(0)[..count].iter().map(|v| u64::from(*v)).collect(),
-        Some(16) => data.buffer::<u16>(0)[..count].iter().map(|v| u64::from(*v)).collect(),
-        Some(32) => data.buffer::<u32>(0)[..count].iter().map(|v| u64::from(*v)).collect(),
-        _ => data.buffer::<u64>(0)[..count].to_vec(),
-    }
-}
-
-/// The column whose values [`bits_of`] gave.
-fn from_bits(data_type: &ArrowType, bits: impl Iterator<Item = Option<u64>>) -> Result<ArrayRef> {
-    fn values<T: ArrowPrimitiveType>(
-        bits: impl Iterator<Item = Option<u64>>,
-        to: impl Fn(u64) -> T::Native,
-    ) -> ArrayRef {
-        Arc::new(bits.map(|b| b.map(&to)).collect::<PrimitiveArray<T>>())
-    }
-    let array = match packed_bits(data_type) {
-        Some(1) => return Ok(Arc::new(bits.map(|b| b.map(|b| b != 0)).collect::<BooleanArray>())),
-        Some(8) => values::<Int8Type>(bits, |v| v as i8),
-        Some(16) => values::<Int16Type>(bits, |v| v as i16),
-        Some(32) => values::<Int32Type>(bits, |v| v as i32),
-        _ => values::<Int64Type>(bits, |v| v as i64),
-    };
-    if array.data_type() == data_type {
-        return Ok(array);
-    }
-    // The same bytes under another name: the layouts are equal.
-    Ok(make_array(array.to_data().into_builder().data_type(data_type.clone()).build()?))
-}
-
-/// Appends a column to packed keys.
-fn pack(array: &ArrayRef, into: &mut [u128]) {
-    let bits = packed_bits(array.data_type()).unwrap_or(64);
-    let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
-    for (row, (key, value)) in into.iter_mut().zip(bits_of(array)).enumerate() {
-        let is_null = nulls.is_some_and(|nulls| nulls.is_null(row));
-        *key = *key << (bits + 1) | if is_null { 1 << bits } else { u128::from(value) };
-    }
-}
-
-/// Takes the last column off packed keys.
-fn unpack(keys: &mut [u128], data_type: &ArrowType) -> Result<ArrayRef> {
-    let bits = packed_bits(data_type).unwrap_or(64);
-    let next = |key: &mut u128| {
-        let (is_null, value) = (*key >> bits & 1 == 1, (*key & ((1 << bits) - 1)) as u64);
-        *key >>= bits + 1;
-        (!is_null).then_some(value)
-    };
-    from_bits(data_type, keys.iter_mut().map(next))
+#[inline]
+fn hash_words(words: &[u64]) -> u64 {
+    words.iter().fold(0, |hash: u64, word| hash_one(word ^ hash.rotate_left(23)))
 }
 
 /// Appends a group's key; its number.
@@ -239,9 +161,10 @@ impl GroupTable {
             _ if types.is_empty() => Keys::Empty { seen: false },
             Some(_) if types.len() == 1 => Keys::One { known: vec![], null: None },
             Some(0..=128) => Keys::Packed(vec![]),
+            Some(_) if types.len() < MAX_WORDS => Keys::Words(vec![]),
             _ => {
                 let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
-                Keys::Rows { converter, rows: Chunks(vec![]), hashes: vec![] }
+                Keys::Rows { rows: RowChunks::new(converter), hashes: vec![] }
             }
         };
         Ok(GroupTable { types, slots: Slots::default(), keys })
@@ -258,6 +181,7 @@ impl GroupTable {
             Keys::Empty { seen } => usize::from(*seen),
             Keys::One { known, .. } => known.len(),
             Keys::Packed(keys) => keys.len(),
+            Keys::Words(words) => words.len() / (self.types.len() + 1),
             Keys::Rows { hashes, .. } => hashes.len(),
         }
     }
@@ -306,21 +230,48 @@ impl GroupTable {
                     |known, row| push(known, packed[row]),
                 );
             }
-            Keys::Rows { converter, rows, hashes } => {
-                let converted = converter.convert_columns(columns)?;
+            Keys::Words(known) => {
+                let width = columns.len() + 1;
+                let new = words(columns, count);
+                let row = |row: usize| &new[row * width..][..width];
+                let hashes: Vec<u64> = new.chunks_exact(width).map(hash_words).collect();
+                self.slots.find(
+                    known,
+                    &hashes,
+                    groups,
+                    |known, group, at| known[group as usize * width..][..width] == *row(at),
+                    |known, at| {
+                        known.extend_from_slice(row(at));
+                        (known.len() / width - 1) as u32
+                    },
+                );
+            }
+            Keys::Rows { rows, hashes } => {
+                let converted = rows.convert(columns)?;
+                let chunks = rows.chunks();
+                let failed: Cell<Option<Error>> = Cell::new(None);
                 let new: Vec<u64> = converted.iter().map(|row| xxh3_64(row.as_ref())).collect();
                 self.slots.find(
-                    &mut (rows, hashes),
+                    &mut (&mut *rows, hashes),
                     &new,
                     groups,
                     |(rows, hashes), group, row| {
-                        hashes[group as usize] == new[row] && rows.row(group) == converted.row(row)
+                        let is_same = || rows.is_row(group, converted.row(row).as_ref());
+                        hashes[group as usize] == new[row]
+                            && is_same().unwrap_or_else(|error| {
+                                failed.set(Some(error));
+                                false
+                            })
                     },
                     |(rows, hashes), row| {
-                        rows.push(converted.row(row), converter);
+                        rows.push(converted.row(row));
                         push(hashes, new[row])
                     },
                 );
+                if let Some(error) = failed.take() {
+                    return Err(error);
+                }
+                rows.settle(chunks)?;
             }
         }
         Ok(())
@@ -343,7 +294,12 @@ impl GroupTable {
                 columns.reverse();
                 Ok(columns)
             }
-            Keys::Rows { converter, rows, .. } => Ok(converter.convert_rows(groups.iter().map(|g| rows.row(*g)))?),
+            Keys::Words(known) => {
+                let width = self.types.len() + 1;
+                let rows = || groups.iter().map(|group| &known[*group as usize * width..][..width]);
+                self.types.iter().enumerate().map(|(at, data_type)| column_of_words(rows(), at, data_type)).collect()
+            }
+            Keys::Rows { rows, .. } => rows.columns(groups),
         }
     }
 }
@@ -355,6 +311,7 @@ mod tests {
     use rand::rngs::SmallRng;
     use rand::{Rng, SeedableRng};
     use std::collections::HashMap;
+    use std::sync::Arc;
 
     /// Numbers as a map from the printed key would give them, and the keys that come back.
     fn check(columns: impl Fn(&mut SmallRng, usize) -> Vec<ArrayRef>) {
@@ -402,6 +359,7 @@ mod tests {
             vec![Arc::new(short) as ArrayRef, longs(random, count, 100)]
         });
         check(|random, count| vec![longs(random, count, 40), longs(random, count, 40)]);
+        check(|random, count| (0..4).map(|_| longs(random, count, 9)).collect());
         check(|random, count| {
             let text = (0..count).map(|_| Some(format!("k{}", random.random_range(0..900)))).collect::<StringArray>();
             vec![Arc::new(text) as ArrayRef, longs(random, count, 2)]

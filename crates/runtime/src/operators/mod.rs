@@ -16,6 +16,7 @@ mod keyed_rows;
 mod local_aggregate;
 mod over;
 mod over_frames;
+mod packed;
 mod pattern;
 mod rank;
 mod rank_arrival;
@@ -27,6 +28,8 @@ mod ranked;
 mod replicate;
 #[cfg(test)]
 mod replicate_tests;
+mod row_chunks;
+mod row_file;
 mod row_slots;
 mod row_store;
 mod session_aggregate;

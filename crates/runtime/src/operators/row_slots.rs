@@ -1,5 +1,8 @@
-//! Rows that wait or are looked back at, in columns, each under a number that its owner keeps.
+//! Rows that wait or are looked back at, in columns, each under a number that its owner keeps. Large blocks of them go to
+//! a file when memory is short.
 
+use super::row_file::{RowFile, StoredRows};
+use crate::memory;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_empty_array};
 use arrow::compute;
 use arrow::datatypes::{Int64Type, SchemaRef};
@@ -16,6 +19,11 @@ const FAN_IN: usize = 8;
 const TOP_LEVEL: usize = 5;
 /// The rows of a block of level 0 are fewer than this; each next level has [`FAN_IN`] times as many.
 const SMALLEST: usize = 8;
+/// Blocks of this level may go to the file.
+#[cfg(not(test))]
+const FILE_LEVEL: usize = TOP_LEVEL;
+#[cfg(test)]
+const FILE_LEVEL: usize = 1;
 
 /// Rows in blocks of columns. A row is known by its slot, and has a number by which rows that arrived later are told
 /// from earlier ones. Small blocks are merged, so that there are few; sparse ones are copied, so that the memory of
@@ -37,6 +45,8 @@ pub(super) struct RowSlots {
     /// Rows with a lower number are stored.
     stored_below: i64,
     deletes: Vec<RecordBatch>,
+    /// None: rows of such types can't go there.
+    file: Option<RowFile>,
     /// Rows that are marked, and those whose mark has to be stored.
     marked: BTreeSet<u32>,
     remarked: BTreeSet<u32>,
@@ -44,12 +54,17 @@ pub(super) struct RowSlots {
 
 /// Rows that came together, of which some may have left.
 struct Block {
-    rows: RecordBatch,
+    rows: BlockRows,
     /// Each row's slot; [`NOWHERE`] of those that have left.
     slots: Vec<u32>,
     alive: usize,
     newest: i64,
     level: usize,
+}
+
+enum BlockRows {
+    Memory(RecordBatch),
+    File(StoredRows),
 }
 
 fn level_of(rows: usize) -> usize {
@@ -91,6 +106,7 @@ impl RowSlots {
             next_number: 0,
             stored_below: 0,
             deletes: vec![],
+            file: RowFile::new(input.fields.iter().map(|f| f.data_type.arrow())),
             marked: BTreeSet::new(),
             remarked: BTreeSet::new(),
         }
@@ -162,12 +178,26 @@ impl RowSlots {
             newest = newest.max(self.numbers[*slot as usize]);
         }
         let (alive, level) = (slots.len(), level_of(slots.len()));
-        self.blocks.insert(block, Block { rows, slots, alive, newest, level });
+        self.blocks.insert(block, Block { rows: BlockRows::Memory(rows), slots, alive, newest, level });
+        if level >= FILE_LEVEL && memory::is_short() {
+            self.store_blocks()?;
+        }
         if let Some(siblings) = self.levels.get_mut(level) {
             siblings.push(block);
             if siblings.len() == FAN_IN {
                 let merged = std::mem::take(siblings);
                 return self.renew(&merged);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the large blocks to the file.
+    fn store_blocks(&mut self) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        for block in self.blocks.values_mut().filter(|block| block.level >= FILE_LEVEL) {
+            if let BlockRows::Memory(rows) = &block.rows {
+                block.rows = BlockRows::File(file.store(rows)?);
             }
         }
         Ok(())
@@ -203,32 +233,53 @@ impl RowSlots {
 
     /// These columns of rows.
     pub(super) fn take_columns(&self, slots: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        let mut sources: BTreeMap<u32, usize> = BTreeMap::new();
-        for slot in slots {
-            sources.insert(self.places[*slot as usize].0, 0);
+        let mut blocks: Vec<u32> = slots.iter().map(|slot| self.places[*slot as usize].0).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        // Where each block's rows are among the sources; the last source has those of all files.
+        let mut sources: Vec<&RecordBatch> = vec![];
+        let mut source_of: BTreeMap<u32, usize> = BTreeMap::new();
+        for block in &blocks {
+            if let BlockRows::Memory(rows) = &self.blocks[block].rows {
+                source_of.insert(*block, sources.len());
+                sources.push(rows);
+            }
         }
-        sources.values_mut().enumerate().for_each(|(i, source)| *source = i);
-        let blocks: Vec<&Block> = sources.keys().map(|block| &self.blocks[block]).collect();
         if blocks.is_empty() {
             return Ok(columns.iter().map(|c| new_empty_array(self.schema.field(*c).data_type())).collect());
         }
-        if let [block] = blocks[..] {
+        if let ([source], [_]) = (&sources[..], &blocks[..]) {
             let rows = UInt32Array::from_iter_values(slots.iter().map(|slot| self.places[*slot as usize].1));
-            return columns.iter().map(|c| Ok(compute::take(block.rows.column(*c), &rows, None)?)).collect();
+            return columns.iter().map(|c| Ok(compute::take(source.column(*c), &rows, None)?)).collect();
         }
-        let mut last = (NOWHERE, 0);
+        let mut stored: Vec<(&StoredRows, u32)> = vec![];
+        let mut last = (NOWHERE, None);
         let indices: Vec<(usize, usize)> = slots
             .iter()
             .map(|slot| {
                 let (block, row) = self.places[*slot as usize];
                 if block != last.0 {
-                    last = (block, sources[&block]);
+                    last = (block, source_of.get(&block).copied());
                 }
-                (last.1, row as usize)
+                match (last.1, &self.blocks[&block].rows) {
+                    (None, BlockRows::File(rows)) => {
+                        stored.push((rows, row));
+                        (sources.len(), stored.len() - 1)
+                    }
+                    (source, _) => (source.unwrap_or_default(), row as usize),
+                }
             })
             .collect();
+        let loaded = match &self.file {
+            Some(file) if !stored.is_empty() => Some(file.columns(&stored)?),
+            _ => None,
+        };
+        if let (Some(loaded), true) = (&loaded, sources.is_empty()) {
+            return Ok(columns.iter().map(|c| loaded[*c].clone()).collect());
+        }
         let of = |column: &usize| {
-            let arrays: Vec<&dyn Array> = blocks.iter().map(|b| b.rows.column(*column).as_ref()).collect();
+            let mut arrays: Vec<&dyn Array> = sources.iter().map(|rows| rows.column(*column).as_ref()).collect();
+            arrays.extend(loaded.as_ref().map(|loaded| loaded[*column].as_ref()));
             Ok(compute::interleave(&arrays, &indices)?)
         };
         columns.iter().map(of).collect()

@@ -102,8 +102,8 @@ pub(crate) fn store_delta(
 ) -> Segment {
     let encoded = DeltaWriter::encode(&spec(), delta, epoch, range).unwrap();
     let (segments, object) = pack(vec![encoded], name, inline_below);
-    if let Some(bytes) = object {
-        store.put_segment_object(name, bytes).unwrap();
+    if !object.is_empty() {
+        store.put_segment_object(name, &object).unwrap();
     }
     segments.into_iter().next().unwrap()
 }

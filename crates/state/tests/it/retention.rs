@@ -29,8 +29,8 @@ fn retain_keeps_what_is_named_and_what_may_be_in_the_making() {
     write(&store, 2, &[1, 2]);
     write(&store, 3, &[1, 3]);
     write(&store, 4, &[3, 4]);
-    store.put_segment_object("4-0-0-0.seg", "left behind".into()).unwrap();
-    store.put_segment_object("5-1-0-0.seg", "in the making".into()).unwrap();
+    store.put_segment_object("4-0-0-0.seg", &["left behind".into()]).unwrap();
+    store.put_segment_object("5-1-0-0.seg", &["in the making".into()]).unwrap();
     std::fs::write(folder.path().join("data/.4-1-0-9.seg.77-0.tmp"), "half").unwrap();
     std::fs::write(folder.path().join(".manifest-3.json.77-0.tmp"), "half").unwrap();
     std::fs::write(folder.path().join("notes.txt"), "not ours").unwrap();
@@ -90,7 +90,7 @@ fn a_manifest_is_found_by_its_path_its_folder_or_the_state_directory() {
     let other = tempfile::tempdir().unwrap();
     let target = open(&other);
     // An object of the same name and other content is no obstacle.
-    target.put_segment_object("1-1-0-0.seg", "another job's".into()).unwrap();
+    target.put_segment_object("1-1-0-0.seg", &["another job's".into()]).unwrap();
     let copy = target.import(&store, &two, "2-0").unwrap();
     assert_eq!(store.import(&store, &two, "2-0").unwrap(), two);
     target.write_manifest(&copy).unwrap();
