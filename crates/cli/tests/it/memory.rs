@@ -36,7 +36,7 @@ fn script(query: &str) -> Script {
             let _ = writeln!(
                 text,
                 "{{\"id\":{id},\"k\":{},\"t\":\"{name} {}\"}}",
-                id % 50_000,
+                id % 100_000,
                 "x".repeat((id % 90) as usize)
             );
         }
@@ -81,7 +81,7 @@ fn the_newest_rows_are_found_among_those_that_went_to_files() {
     let query = "SELECT k, id, t FROM (
       SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY id DESC) AS n FROM a) WHERE n = 1";
     let script = script(query);
-    let args = [&SHORT[..], &["--format", "jsonl", "--state-dir", "state"]].concat();
+    let args = [&SHORT[..], &["--parallelism", "1", "--format", "jsonl", "--state-dir", "state"]].concat();
     let output = stdout_of(&script.run(&args));
     assert!(script.path("state/scratch").exists(), "nothing went to files");
     let mut newest: BTreeMap<u64, (u64, String)> = BTreeMap::new();
@@ -96,6 +96,6 @@ fn the_newest_rows_are_found_among_those_that_went_to_files() {
         }
     }
     let mut expected = BTreeMap::new();
-    (0..ROWS).for_each(|id| drop(expected.insert(id % 50_000, (id, text("a", id)))));
+    (0..ROWS).for_each(|id| drop(expected.insert(id % 100_000, (id, text("a", id)))));
     assert!(newest == expected, "the newest rows are others");
 }

@@ -388,3 +388,43 @@ fn a_column_of_using_is_never_missing_and_comes_first() {
     check("SELECT * FROM l FULL JOIN r USING (k)", with_r.chain(without_r).chain(alone).chain(nulls));
     check("SELECT k, v FROM l NATURAL JOIN n", L.iter().filter(|l| N.contains(l)).map(|l| vec![l.0, l.1]));
 }
+
+#[test]
+fn equal_aggregates_run_once_and_their_columns_keep_their_names() {
+    let mut insert = String::from("EXECUTE STATEMENT SET BEGIN\n");
+    for (sink, names) in [("x", ["a", "b", "c"]), ("y", ["d", "e", "f"])] {
+        let [key, count, end] = names;
+        insert.push_str(&format!(
+            "INSERT INTO {sink} SELECT k AS {key}, COUNT(*) AS {count}, window_end AS {end}
+               FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY k, window_start, window_end;\n"
+        ));
+    }
+    let sink = |name: &str, [a, b, c]: [&str; 3]| {
+        format!(
+            "CREATE TABLE {name} ({a} INT, {b} BIGINT, {c} TIMESTAMP(3))
+               WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/{name}', 'format' = 'json');\n"
+        )
+    };
+    let script = Script::new(&format!(
+        "CREATE TABLE t (k INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+           WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/t.json', 'format' = 'json');
+         {}{}{insert}END;",
+        sink("x", ["a", "b", "c"]),
+        sink("y", ["d", "e", "f"])
+    ));
+    std::fs::write(script.path("t.json"), "{\"k\": 7, \"ts\": \"2026-01-01 00:00:00.500\"}\n").unwrap();
+    let plan = stdout_of(&script.command("explain", &["--set", "parallelism.default=1"]).output().unwrap());
+    assert_eq!(plan.matches(" WindowAggregate id=").count(), 1, "{plan}");
+    stdout_of(&script.run(&[]));
+    for (sink, expected) in [
+        ("x", "{\"a\":7,\"b\":1,\"c\":\"2026-01-01 00:00:01\"}\n"),
+        ("y", "{\"d\":7,\"e\":1,\"f\":\"2026-01-01 00:00:01\"}\n"),
+    ] {
+        let files = std::fs::read_dir(script.path(sink)).unwrap().map(|entry| entry.unwrap().path());
+        let shown: Vec<String> = files
+            .filter(|file| !file.file_name().unwrap().to_string_lossy().starts_with(['.', '_']))
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect();
+        assert_eq!(shown, [expected]);
+    }
+}
