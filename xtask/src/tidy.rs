@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sql", &["core", "expr"]),
     ("runtime", &["core"]),
     ("control", &["core", "state", "runtime"]),
+    ("trial", &["core", "state", "runtime"]),
 ];
 
 /// Checks all rules; the error lists every breach, one a line.

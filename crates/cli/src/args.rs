@@ -31,9 +31,32 @@ pub enum Command {
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
     },
+    /// Test a SQL script over files.
+    ///
+    /// For `job.sql` the folder `job.test` has the rows of each table that the script reads in `input/TABLE.jsonl`, and those
+    /// that each table which it writes must hold in the end in `expected/TABLE.jsonl` (`select.jsonl` for a last SELECT).
+    /// Several tests are folders in `job.test`, each with its own `input` and `expected`. The script runs at parallelism
+    /// 1, 2 and 3, and again with a crash after every epoch.
+    Test(TestArgs),
     /// A worker process of a running job; started by `run`.
     #[command(hide = true)]
     Worker,
+}
+
+/// The options of `test`.
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    /// The script.
+    pub file: PathBuf,
+    /// Only the test of this name.
+    #[arg(long, value_name = "NAME")]
+    pub case: Option<String>,
+    /// Write what comes out as what is expected.
+    #[arg(long)]
+    pub update: bool,
+    /// Set a configuration key, as SET does (the script's own SET wins); may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// The options of `run`.

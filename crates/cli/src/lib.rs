@@ -9,6 +9,7 @@ mod progress;
 mod run;
 mod signals;
 mod terminal;
+mod test;
 mod worker;
 
 use args::{Cli, Command};
@@ -25,11 +26,12 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     failpoints::set_up(match command {
         Command::Worker => "worker",
-        Command::Run(_) | Command::Explain { .. } => "supervisor",
+        Command::Run(_) | Command::Explain { .. } | Command::Test(_) => "supervisor",
     });
     let outcome = match command {
         Command::Run(args) => run::run(&args),
         Command::Explain { file, parallelism, set } => run::explain(&file, parallelism, &set),
+        Command::Test(args) => test::test(&args),
         Command::Worker => return worker::work(),
     };
     match outcome {

@@ -29,17 +29,23 @@ pub struct PlanSpec {
     pub format: String,
 }
 
+/// The settings that `KEY=VALUE`s of the command line make.
+pub fn settings_of(set: &[String]) -> Result<Settings> {
+    let mut settings = Settings::default();
+    for pair in set {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            Error::script(format!("--set {pair} is not of the form KEY=VALUE"))
+                .hint("for example --set execution.checkpointing.interval='5 s'")
+        })?;
+        settings.set(key.trim(), value.trim().trim_matches('\''))?;
+    }
+    Ok(settings)
+}
+
 impl PlanSpec {
     /// Plans the script.
     pub fn plan(&self) -> Result<Planned> {
-        let mut settings = Settings::default();
-        for pair in &self.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| {
-                Error::script(format!("--set {pair} is not of the form KEY=VALUE"))
-                    .hint("for example --set execution.checkpointing.interval='5 s'")
-            })?;
-            settings.set(key.trim(), value.trim().trim_matches('\''))?;
-        }
+        let settings = settings_of(&self.set)?;
         let zone: SessionZone = settings.text(settings::TIME_ZONE).parse()?;
         let format = match self.format.as_str() {
             "table" => Format::Table,

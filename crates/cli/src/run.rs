@@ -156,7 +156,7 @@ fn plan(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut spec = PlanSpec {
         script: read_script(file)?,
-        name: file.file_stem().map_or_else(|| "job".into(), |s| s.to_string_lossy().into_owned()),
+        name: name_of(file),
         set: set.to_vec(),
         base_dir: std::env::current_dir().context("find the current folder")?,
         parallelism: over_processes(parallelism.unwrap_or(cores), processes),
@@ -188,7 +188,13 @@ fn over_processes(parallelism: usize, processes: usize) -> usize {
     parallelism.max(processes).div_ceil(processes) * processes
 }
 
-fn read_script(file: &Path) -> Result<String> {
+/// The name of a file without its extension.
+pub fn name_of(file: &Path) -> String {
+    file.file_stem().map_or_else(|| "job".into(), |s| s.to_string_lossy().into_owned())
+}
+
+/// The script's text.
+pub fn read_script(file: &Path) -> Result<String> {
     let place = || Place::Named(file.display().to_string());
     let bytes = std::fs::read(file).map_err(|e| {
         let error = match e.kind() {

@@ -21,5 +21,6 @@ mod script;
 mod sessions;
 mod sources;
 mod take_over;
+mod testing;
 mod updating;
 mod windows;
