@@ -38,6 +38,8 @@ pub struct Node {
     pub schema: Schema,
     /// Which kinds of rows it emits.
     pub changelog: ChangelogMode,
+    /// Of rows that change: the sets of columns of which no two rows are equal at a time, as far as they are known.
+    pub upsert_keys: Vec<Vec<usize>>,
 }
 
 /// What a node does.

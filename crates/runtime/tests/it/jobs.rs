@@ -321,6 +321,7 @@ fn run(job: Job, drive: impl FnOnce(&[WorkerControl], &Mutex<Stored>, &AtomicU64
         inputs: from.into_iter().map(|(from, partitioning)| Edge { from, partitioning }).collect(),
         schema,
         changelog: ChangelogMode::INSERT_ONLY,
+        upsert_keys: vec![],
     };
     let custom = |f: Factory| NodeKind::Operator(OperatorSpec::Custom(Arc::new(f)));
     let spec = SourceNode { source: Arc::new(source), columns: None, watermark: None };

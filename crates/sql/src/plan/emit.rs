@@ -2,6 +2,7 @@
 
 use super::changelog::{emitted, settle};
 use super::joins;
+use super::keys::unique_keys;
 use super::prune::{project_source, scan_key};
 use super::ranks::first_rows;
 use super::values::ValuesSource;
@@ -63,8 +64,9 @@ impl<'a> Emitter<'a> {
             false => Partitioning::Hash(primary_key.to_vec()),
         };
         let inputs = vec![Edge { from, partitioning }];
+        let upsert_keys = self.nodes[from].upsert_keys.clone();
         let shown = format!("Sink({name})");
-        self.nodes.push(Node { id, name: shown, kind: NodeKind::Sink(sink), inputs, schema, changelog });
+        self.nodes.push(Node { id, name: shown, kind: NodeKind::Sink(sink), inputs, schema, changelog, upsert_keys });
         Ok(self.nodes.len() - 1)
     }
 
@@ -104,7 +106,7 @@ impl<'a> Emitter<'a> {
         let arriving: Vec<ChangelogMode> = inputs.iter().map(|edge| self.nodes[edge.from].changelog).collect();
         let changelog = emitted(&kind, &arriving)?;
         let id = self.unique(id);
-        self.nodes.push(Node { id, name, kind, inputs, schema, changelog });
+        self.nodes.push(Node { id, name, kind, inputs, schema, changelog, upsert_keys: vec![] });
         self.known.insert(key, self.nodes.len() - 1);
         Ok(self.nodes.len() - 1)
     }
@@ -122,6 +124,15 @@ impl<'a> Emitter<'a> {
     }
 
     fn rel(&mut self, rel: &RelRef) -> Result<NodeIndex> {
+        let made = self.made(rel)?;
+        let node = &mut self.nodes[made];
+        if !node.changelog.is_insert_only() && node.upsert_keys.is_empty() {
+            node.upsert_keys = unique_keys(rel).into_iter().map(|key| key.into_iter().collect()).collect();
+        }
+        Ok(made)
+    }
+
+    fn made(&mut self, rel: &RelRef) -> Result<NodeIndex> {
         let schema = rel.schema();
         match &rel.op {
             RelOp::Scan { table, source, variant, kept } => {

@@ -235,6 +235,12 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
             OperatorSpec::Custom(factory) => vec![factory.describe()],
         },
     };
+    if !node.upsert_keys.is_empty() {
+        let key = |key: &Vec<usize>| {
+            if key.is_empty() { "one row".into() } else { format!("[{}]", names(key, &node.schema)) }
+        };
+        lines.push(format!("upsert key: {}", node.upsert_keys.iter().map(key).collect::<Vec<_>>().join(", ")));
+    }
     if let NodeKind::Operator(spec) = &node.kind {
         lines.extend(
             spec.state_tables(&graph.connections(node)).iter().map(|table| format!("state: {}/{table}", node.id)),

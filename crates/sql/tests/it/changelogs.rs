@@ -23,23 +23,27 @@ fn a_changelog_without_old_rows_is_made_full_by_its_primary_key() {
         &with("SELECT name, COUNT(*) FROM up WHERE n > 1 GROUP BY name"),
         1,
         expect![[r#"
-        Sink(select) id=select changelog=[I,UB,UA,D]
-        |   test sink select
-        |   columns: name STRING, EXPR$1 BIGINT NOT NULL
-        +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
-           |   keys: name
-           |   aggregates: Count(*): BIGINT NOT NULL
-           |   state: select/aggregate/groups
-           +- hash[name] Calc id=select/calc changelog=[I,UB,UA,D]
-              |   select: name
-              |   where: (n > 1)
-              +- ChangelogNormalize id=select/normalize changelog=[I,UB,UA,D]
-                 |   key: id
-                 |   state: select/normalize/rows
-                 +- hash[id] Source(up) id=source:up changelog=[I,UA,D]
-                        test(id INT NOT NULL, name STRING, n INT)
-                        columns: id INT NOT NULL, name STRING, n INT
-    "#]],
+            Sink(select) id=select changelog=[I,UB,UA,D]
+            |   test sink select
+            |   columns: name STRING, EXPR$1 BIGINT NOT NULL
+            |   upsert key: [name]
+            +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
+               |   keys: name
+               |   aggregates: Count(*): BIGINT NOT NULL
+               |   upsert key: [name]
+               |   state: select/aggregate/groups
+               +- hash[name] Calc id=select/calc changelog=[I,UB,UA,D]
+                  |   select: name
+                  |   where: (n > 1)
+                  +- ChangelogNormalize id=select/normalize changelog=[I,UB,UA,D]
+                     |   key: id
+                     |   upsert key: [id]
+                     |   state: select/normalize/rows
+                     +- hash[id] Source(up) id=source:up changelog=[I,UA,D]
+                            test(id INT NOT NULL, name STRING, n INT)
+                            columns: id INT NOT NULL, name STRING, n INT
+                            upsert key: [id]
+        "#]],
     );
 }
 
@@ -49,18 +53,20 @@ fn old_rows_are_not_made_where_no_one_needs_them() {
         &with("INSERT INTO keyed SELECT id, n FROM up"),
         1,
         expect![[r#"
-        Sink(keyed) id=sink:keyed changelog=[I,UA,D]
-        |   test sink keyed
-        |   columns: k BIGINT NOT NULL, n BIGINT
-        +- hash[k] Calc id=sink:keyed/calc changelog=[I,UA,D]
-           |   select: CAST(id AS BIGINT) AS k, CAST(n AS BIGINT) AS n
-           +- ChangelogNormalize id=sink:keyed/normalize changelog=[I,UA,D]
-              |   key: id
-              |   state: sink:keyed/normalize/rows
-              +- hash[id] Source(up) id=source:up changelog=[I,UA,D]
-                     test(id INT NOT NULL, n INT)
-                     columns: id INT NOT NULL, n INT
-    "#]],
+            Sink(keyed) id=sink:keyed changelog=[I,UA,D]
+            |   test sink keyed
+            |   columns: k BIGINT NOT NULL, n BIGINT
+            +- hash[k] Calc id=sink:keyed/calc changelog=[I,UA,D]
+               |   select: CAST(id AS BIGINT) AS k, CAST(n AS BIGINT) AS n
+               +- ChangelogNormalize id=sink:keyed/normalize changelog=[I,UA,D]
+                  |   key: id
+                  |   upsert key: [id]
+                  |   state: sink:keyed/normalize/rows
+                  +- hash[id] Source(up) id=source:up changelog=[I,UA,D]
+                         test(id INT NOT NULL, n INT)
+                         columns: id INT NOT NULL, n INT
+                         upsert key: [id]
+        "#]],
     );
 }
 
@@ -70,36 +76,42 @@ fn a_full_changelog_is_taken_as_it_is_unless_it_may_repeat_itself() {
         &with("SELECT SUM(n) FROM cdc"),
         1,
         expect![[r#"
-        Sink(select) id=select changelog=[I,UB,UA,D]
-        |   test sink select
-        |   columns: EXPR$0 INT
-        +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
-           |   aggregates: Sum(n): INT
-           |   state: select/aggregate/groups
-           +- hash[] (all to one worker) Source(cdc) id=source:cdc changelog=[I,UB,UA,D]
-                  test(n INT)
-                  columns: n INT
-    "#]],
+            Sink(select) id=select changelog=[I,UB,UA,D]
+            |   test sink select
+            |   columns: EXPR$0 INT
+            |   upsert key: one row
+            +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
+               |   aggregates: Sum(n): INT
+               |   upsert key: one row
+               |   state: select/aggregate/groups
+               +- hash[] (all to one worker) Source(cdc) id=source:cdc changelog=[I,UB,UA,D]
+                      test(n INT)
+                      columns: n INT
+        "#]],
     );
     check(
         &with("SET 'table.exec.source.cdc-events-duplicate' = 'true'; SELECT SUM(n) FROM cdc"),
         1,
         expect![[r#"
-        Sink(select) id=select changelog=[I,UB,UA,D]
-        |   test sink select
-        |   columns: EXPR$0 INT
-        +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
-           |   aggregates: Sum($a0_0): INT
-           |   state: select/aggregate/groups
-           +- hash[] (all to one worker) Calc id=select/calc changelog=[I,UB,UA,D]
-              |   select: n AS $a0_0
-              +- ChangelogNormalize id=select/normalize changelog=[I,UB,UA,D]
-                 |   key: id
-                 |   state: select/normalize/rows
-                 +- hash[id] Source(cdc) id=source:cdc changelog=[I,UB,UA,D]
-                        test(id INT NOT NULL, n INT)
-                        columns: id INT NOT NULL, n INT
-    "#]],
+            Sink(select) id=select changelog=[I,UB,UA,D]
+            |   test sink select
+            |   columns: EXPR$0 INT
+            |   upsert key: one row
+            +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
+               |   aggregates: Sum($a0_0): INT
+               |   upsert key: one row
+               |   state: select/aggregate/groups
+               +- hash[] (all to one worker) Calc id=select/calc changelog=[I,UB,UA,D]
+                  |   select: n AS $a0_0
+                  +- ChangelogNormalize id=select/normalize changelog=[I,UB,UA,D]
+                     |   key: id
+                     |   upsert key: [id]
+                     |   state: select/normalize/rows
+                     +- hash[id] Source(cdc) id=source:cdc changelog=[I,UB,UA,D]
+                            test(id INT NOT NULL, n INT)
+                            columns: id INT NOT NULL, n INT
+                            upsert key: [id]
+        "#]],
     );
 }
 

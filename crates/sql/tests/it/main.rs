@@ -679,15 +679,18 @@ fn rows_that_are_not_appended_only_come_with_their_old_version_where_it_is_neede
             Sink(select) id=select changelog=[I,UB,UA,D]
             |   test sink select
             |   columns: n BIGINT NOT NULL, EXPR$1 BIGINT NOT NULL
+            |   upsert key: [n]
             +- hash[] (all to one worker) GroupAggregate id=select/aggregate#2 changelog=[I,UB,UA,D]
                |   keys: n
                |   aggregates: Count(*): BIGINT NOT NULL
+               |   upsert key: [n]
                |   state: select/aggregate#2/groups
                +- hash[n] Calc id=select/calc#4 changelog=[I,UB,UA,D]
                   |   select: n
                   +- GroupAggregate id=select/aggregate changelog=[I,UB,UA,D]
                      |   keys: k
                      |   aggregates: Count(DISTINCT $a0_0): BIGINT NOT NULL
+                     |   upsert key: [k]
                      |   state: select/aggregate/groups
                      |   state: select/aggregate/values0
                      +- hash[k] Calc id=select/calc#3 changelog=[I,D]

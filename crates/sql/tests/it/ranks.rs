@@ -35,12 +35,15 @@ fn a_bounded_row_number_is_a_top_n_without_the_number_where_nobody_reads_it() {
             Sink(select) id=select changelog=[I,UB,UA]
             |   test sink select
             |   columns: k STRING, id INT, rn BIGINT NOT NULL
+            |   upsert key: [k, rn]
             +- hash[] (all to one worker) Calc id=select/calc changelog=[I,UB,UA]
                |   select: k, id, $w0 AS rn
+               |   upsert key: [k, rn]
                +- Rank id=select/rank changelog=[I,UB,UA]
                   |   ROW_NUMBER from 2 to 4
                   |   keys: k
                   |   order: x DESC, arrival
+                  |   upsert key: [k, $w0]
                   |   state: select/rank/rows
                   +- hash[k] Source(ev) id=source:ev changelog=[I]
                          test(id INT, k STRING, x DOUBLE, ts TIMESTAMP(3))
@@ -82,12 +85,15 @@ fn the_first_and_the_last_row_by_time_are_deduplications() {
                     Sink(select) id=select changelog=[I,UB,UA]
                     |   test sink select
                     |   columns: k STRING, v INT
+                    |   upsert key: [k]
                     +- hash[] (all to one worker) Calc id=select/calc changelog=[I,UB,UA]
                        |   select: k, v
+                       |   upsert key: [k]
                        +- Deduplicate id=select/rank changelog=[I,UB,UA]
                           |   ROW_NUMBER from 1 to 1
                           |   keys: k
                           |   order: ts DESC, latest arrival
+                          |   upsert key: [k]
                           |   state: select/rank/rows
                           +- hash[k] Source(ev) id=source:ev changelog=[I]
                                  test(k STRING, v INT, ts TIMESTAMP(3))
@@ -114,12 +120,15 @@ fn the_first_and_the_last_row_by_time_are_deduplications() {
                     Sink(select) id=select changelog=[I,UB,UA]
                     |   test sink select
                     |   columns: k STRING, v INT
+                    |   upsert key: [k]
                     +- hash[] (all to one worker) Calc id=select/calc changelog=[I,UB,UA]
                        |   select: k, v
+                       |   upsert key: [k]
                        +- Deduplicate id=select/rank changelog=[I,UB,UA]
                           |   ROW_NUMBER from 1 to 1
                           |   keys: k
                           |   order: latest arrival
+                          |   upsert key: [k]
                           |   state: select/rank/rows
                           +- hash[k] Source(ev) id=source:ev changelog=[I]
                                  test(k STRING, v INT, ts TIMESTAMP(3))
@@ -213,26 +222,30 @@ fn order_by_and_limit_are_a_sort_by_time_or_a_top_n_of_all() {
         "SELECT k, COUNT(*) AS n FROM ev GROUP BY k ORDER BY SUM(v) DESC LIMIT 3 OFFSET 1",
         1,
         expect![[r#"
-        Sink(select) id=select changelog=[I,D]
-        |   test sink select
-        |   columns: k STRING, n BIGINT NOT NULL
-        +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I,D]
-           |   select: k, n
-           +- Rank id=select/rank changelog=[I,D]
-              |   ROW_NUMBER from 2 to 4
-              |   order: $order DESC, arrival
-              |   state: select/rank/rows
-              +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA]
-                 |   keys: k
-                 |   aggregates: Count(*): BIGINT NOT NULL, Sum($a1_0): INT
-                 |   state: select/aggregate/groups
-                 +- hash[k] Calc id=select/calc changelog=[I]
-                    |   select: k, v AS $a1_0
-                    +- Source(ev) id=source:ev changelog=[I]
-                           test(k STRING, v INT, ts TIMESTAMP(3))
-                           columns: k STRING, v INT, ts TIMESTAMP(3)
-                           watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-    "#]],
+            Sink(select) id=select changelog=[I,D]
+            |   test sink select
+            |   columns: k STRING, n BIGINT NOT NULL
+            |   upsert key: [k]
+            +- hash[] (all to one worker) Calc id=select/calc#2 changelog=[I,D]
+               |   select: k, n
+               |   upsert key: [k]
+               +- Rank id=select/rank changelog=[I,D]
+                  |   ROW_NUMBER from 2 to 4
+                  |   order: $order DESC, arrival
+                  |   upsert key: [k]
+                  |   state: select/rank/rows
+                  +- hash[] (all to one worker) GroupAggregate id=select/aggregate changelog=[I,UB,UA]
+                     |   keys: k
+                     |   aggregates: Count(*): BIGINT NOT NULL, Sum($a1_0): INT
+                     |   upsert key: [k]
+                     |   state: select/aggregate/groups
+                     +- hash[k] Calc id=select/calc changelog=[I]
+                        |   select: k, v AS $a1_0
+                        +- Source(ev) id=source:ev changelog=[I]
+                               test(k STRING, v INT, ts TIMESTAMP(3))
+                               columns: k STRING, v INT, ts TIMESTAMP(3)
+                               watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+        "#]],
     );
     check(
         "SELECT id FROM ev FETCH NEXT 5 ROWS ONLY",

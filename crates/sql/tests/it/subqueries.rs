@@ -89,9 +89,11 @@ fn a_correlated_scalar_subquery_is_grouped_by_what_it_is_asked_for() {
                   |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
                   +- hash[$outer1] Calc id=select/calc#2 changelog=[I,UB,UA]
                      |   select: $agg0 AS EXPR$0, $key0 AS $outer1, TRUE AS $mark
+                     |   upsert key: [$outer1]
                      +- GroupAggregate id=select/aggregate changelog=[I,UB,UA]
                         |   keys: k
                         |   aggregates: Count(*): BIGINT NOT NULL
+                        |   upsert key: [$key0]
                         |   state: select/aggregate/groups
                         +- hash[k] Source(o) id=source:o changelog=[I]
                                test(k STRING)
@@ -123,9 +125,11 @@ fn what_a_condition_other_than_equality_is_asked_for_is_joined_below_the_aggrega
                   |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
                   +- hash[$outer1] Calc id=select/calc#3 changelog=[I,UB,UA]
                      |   select: $agg0 AS EXPR$0, $key0 AS $outer1
+                     |   upsert key: [$outer1]
                      +- GroupAggregate id=select/aggregate#2 changelog=[I,UB,UA]
                         |   keys: $key0
                         |   aggregates: Max($a0_0): BIGINT
+                        |   upsert key: [$key0]
                         |   state: select/aggregate#2/groups
                         +- hash[$key0] Calc id=select/calc#2 changelog=[I]
                            |   select: v AS $key0, n AS $a0_0
@@ -189,30 +193,32 @@ fn except_all_counts_rows_and_replicates_them() {
         "SELECT k FROM ev EXCEPT ALL SELECT k FROM o",
         1,
         expect![[r#"
-        Sink(select) id=select changelog=[I,D]
-        |   test sink select
-        |   columns: k STRING
-        +- hash[] (all to one worker) Replicate id=select/replicate changelog=[I,D]
-           |   copies: $copies
-           +- Calc id=select/calc#3 changelog=[I,UB,UA]
-              |   select: k, ($left - $right) AS $copies
-              +- GroupAggregate id=select/aggregate changelog=[I,UB,UA]
-                 |   keys: k
-                 |   aggregates: Sum0($left): BIGINT NOT NULL, Sum0($right): BIGINT NOT NULL
-                 |   state: select/aggregate/groups
-                 +- hash[k] Union id=select/union changelog=[I]
-                    +- Calc id=select/calc changelog=[I]
-                    |  |   select: k, 1 AS $left, 0 AS $right
-                    |  +- Source(ev) id=source:ev changelog=[I]
-                    |         test(k STRING, ts TIMESTAMP(3))
-                    |         columns: k STRING, ts TIMESTAMP(3)
-                    |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
-                    +- Calc id=select/calc#2 changelog=[I]
-                       |   select: k, 0 AS $left, 1 AS $right
-                       +- Source(o) id=source:o changelog=[I]
-                              test(k STRING)
-                              columns: k STRING
-    "#]],
+            Sink(select) id=select changelog=[I,D]
+            |   test sink select
+            |   columns: k STRING
+            +- hash[] (all to one worker) Replicate id=select/replicate changelog=[I,D]
+               |   copies: $copies
+               +- Calc id=select/calc#3 changelog=[I,UB,UA]
+                  |   select: k, ($left - $right) AS $copies
+                  |   upsert key: [k]
+                  +- GroupAggregate id=select/aggregate changelog=[I,UB,UA]
+                     |   keys: k
+                     |   aggregates: Sum0($left): BIGINT NOT NULL, Sum0($right): BIGINT NOT NULL
+                     |   upsert key: [k]
+                     |   state: select/aggregate/groups
+                     +- hash[k] Union id=select/union changelog=[I]
+                        +- Calc id=select/calc changelog=[I]
+                        |  |   select: k, 1 AS $left, 0 AS $right
+                        |  +- Source(ev) id=source:ev changelog=[I]
+                        |         test(k STRING, ts TIMESTAMP(3))
+                        |         columns: k STRING, ts TIMESTAMP(3)
+                        |         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+                        +- Calc id=select/calc#2 changelog=[I]
+                           |   select: k, 0 AS $left, 1 AS $right
+                           +- Source(o) id=source:o changelog=[I]
+                                  test(k STRING)
+                                  columns: k STRING
+        "#]],
     );
 }
 
