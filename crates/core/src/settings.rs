@@ -59,6 +59,8 @@ settings! {
         "State of a join, aggregate or the like that was not used for this long is forgotten; `0`: never.";
     CDC_DUPLICATES: "table.exec.source.cdc-events-duplicate", Boolean, "false",
         "A table of changes may give some twice: its primary key tells which are known already.";
+    UPSERT_MATERIALIZE: "table.exec.sink.upsert-materialize", Choice(&["AUTO", "FORCE", "NONE"]), "AUTO",
+        "Whether all rows of a key are kept before a sink that takes upserts; AUTO: where the query may give several at a time.";
     MINI_BATCH: "table.exec.mini-batch.enabled", Boolean, "false",
         "Taken, without effect: results are always brought up to date a batch at a time.";
     MINI_BATCH_LATENCY: "table.exec.mini-batch.allow-latency", SettingKind::Duration, "0 ms",

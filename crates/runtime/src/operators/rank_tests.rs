@@ -1,6 +1,6 @@
 //! Top-N, deduplication and OVER against a naive recomputation, under random changes, batches, watermarks and restores.
 
-use super::changelog_tests::{Job, Row, folded, rows, run, schema, steps, stream, text};
+use super::changelog_tests::{Job, Row, Step, folded, rows, run, schema, steps, stream, text};
 use millstream_core::graph::*;
 use millstream_core::types::SessionZone;
 use millstream_core::{Field, RowKind, Schema, TypeKind, Watermark};
@@ -127,6 +127,41 @@ proptest! {
         prop_assert_eq!(&job.out.0, &expected(&spec, &live[0]));
         job.restart(2);
         prop_assert_eq!(job.stored_rows(), live[0].len());
+    }
+
+    #[test]
+    fn of_rows_that_are_taken_back_again_the_one_that_came_last_stands_for_its_key(steps in steps(1)) {
+        let spec = Rank { order: vec![], latest_first: true, ..spec(RankFunction::RowNumber, true, (1, 1), false) };
+        let mut job = job(spec, ChangelogMode::ALL);
+        // In the order of arrival, which is in the rows.
+        let (mut live, mut next): (Vec<Row>, i64) = (vec![], 0);
+        let mut arrived = |row: &Row| {
+            next += 1;
+            (row.0, row.1, next)
+        };
+        for step in &steps {
+            match step {
+                Step::Insert(_, row) => {
+                    live.push(arrived(row));
+                    insert(&mut job, live[live.len() - 1]);
+                }
+                Step::Delete(_, at) if !live.is_empty() => {
+                    let gone = live.remove(at % live.len());
+                    job.send(0, &[(RowKind::Delete, gone)]);
+                }
+                Step::Update(_, at, row) if !live.is_empty() => {
+                    let gone = live.remove(at % live.len());
+                    live.push(arrived(row));
+                    job.send(0, &[(RowKind::UpdateBefore, gone), (RowKind::UpdateAfter, live[live.len() - 1])]);
+                }
+                Step::Restore(instances) => job.restart(*instances),
+                _ => {}
+            }
+        }
+        let last = partitions(&live, true).into_values().filter_map(|rows| rows.last().copied());
+        prop_assert_eq!(&job.out.0, &folded(last.map(|row| show(&row))));
+        job.restart(1);
+        prop_assert_eq!(job.stored_rows(), live.len());
     }
 
     #[test]

@@ -10,13 +10,15 @@ use crate::bind::place::Placed;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
     AggregateFunction, AggregatePhase, ChangelogMode, ChangelogNormalize, Edge, GroupAggregate, JobGraph, Join,
-    JoinKind, Node, NodeIndex, NodeKind, OperatorSpec, Over, Partitioning, RankTiming, SourceNode, TemporalJoin,
+    JoinKind, Node, NodeIndex, NodeKind, OperatorSpec, Over, Partitioning, Rank, RankTiming, SourceNode, TemporalJoin,
     WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
 };
-use millstream_core::settings::{IDLE_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE, WATERMARK_INTERVAL};
+use millstream_core::settings::{
+    IDLE_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE, UPSERT_MATERIALIZE, WATERMARK_INTERVAL,
+};
 use millstream_core::sink::Sink;
 use millstream_core::{DataType, Error, Field, Result, Schema, TypeKind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Collects the nodes of a job.
@@ -50,9 +52,12 @@ impl<'a> Emitter<'a> {
     ) -> Result<NodeIndex> {
         let id = self.unique(role);
         self.statement = id.clone();
-        let from = self.rel(rel)?;
-        let changelog = self.nodes[from].changelog;
+        let mut from = self.rel(rel)?;
         let accepts = sink.accepts();
+        if self.is_materialized(from, accepts, primary_key) {
+            from = self.materialize(from, primary_key, rel)?;
+        }
+        let changelog = self.nodes[from].changelog;
         if changelog.update && !accepts.update || changelog.delete && !accepts.delete {
             return Err(Error::script(format!("sink '{name}' takes {accepts} rows, but the query gives {changelog}"))
                 .hint("use a sink that takes updates, or a query whose results don't change"));
@@ -68,6 +73,39 @@ impl<'a> Emitter<'a> {
         let shown = format!("Sink({name})");
         self.nodes.push(Node { id, name: shown, kind: NodeKind::Sink(sink), inputs, schema, changelog, upsert_keys });
         Ok(self.nodes.len() - 1)
+    }
+
+    /// Whether a sink that finds rows by its primary key has to be told what else there is of a key when a row goes:
+    /// where rows that change may be equal in it (flink: `table.exec.sink.upsert-materialize`).
+    fn is_materialized(&self, from: NodeIndex, accepts: ChangelogMode, primary_key: &[usize]) -> bool {
+        let node = &self.nodes[from];
+        if primary_key.is_empty() || !accepts.update || accepts.update_before {
+            return false;
+        }
+        let key: BTreeSet<&usize> = primary_key.iter().collect();
+        let is_unique = || node.upsert_keys.iter().any(|own| own.iter().collect::<BTreeSet<_>>() == key);
+        match self.settings.text(UPSERT_MATERIALIZE) {
+            "NONE" => false,
+            "FORCE" => true,
+            _ => !node.changelog.is_insert_only() && !is_unique(),
+        }
+    }
+
+    /// The row of each key that came last, of those that are there.
+    fn materialize(&mut self, from: NodeIndex, primary_key: &[usize], rel: &RelRef) -> Result<NodeIndex> {
+        let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
+        let last = Rank {
+            partition: primary_key.to_vec(),
+            latest_first: true,
+            timing: RankTiming::Continuous,
+            ttl_ms: (ttl > 0).then_some(ttl),
+            ..first_rows(&[], &[], 1, 1)
+        };
+        let edge = Edge { from, partitioning: Partitioning::Hash(primary_key.to_vec()) };
+        let spec = OperatorSpec::Rank(last);
+        let node = self.operator("materialize", "SinkMaterialize", spec, vec![edge], rel.schema())?;
+        self.nodes[node].upsert_keys = vec![primary_key.to_vec()];
+        Ok(node)
     }
 
     /// A source without an end that feeds a node: its name.

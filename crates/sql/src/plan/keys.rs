@@ -3,8 +3,8 @@
 
 use super::joins;
 use crate::rel::{Rel, RelOp};
-use millstream_core::ExprRef;
 use millstream_core::graph::{JoinKind, OverCall, OverFunction, RankFunction, WindowShape};
+use millstream_core::{ExprRef, TypeKind};
 use std::collections::BTreeSet;
 
 /// Columns that tell the rows of a relation apart; none: there is one row at most.
@@ -26,6 +26,26 @@ pub fn unique_keys(rel: &Rel) -> Vec<Key> {
     minimal
 }
 
+/// The column whose values an expression tells apart as well: itself, or as a wider type.
+fn kept_column(expr: &ExprRef) -> Option<usize> {
+    let children = expr.children();
+    let inner = match (expr.as_call(), children.as_slice()) {
+        (Some("NOT_NULL"), [inner]) => return kept_column(inner),
+        (Some("CAST"), [inner]) => inner,
+        _ => return expr.as_column(),
+    };
+    let integer = |kind: &TypeKind| {
+        [TypeKind::TinyInt, TypeKind::SmallInt, TypeKind::Int, TypeKind::BigInt].iter().position(|k| k == kind)
+    };
+    let is_wider = match (&inner.data_type().kind, &expr.data_type().kind) {
+        (TypeKind::VarChar(from), TypeKind::VarChar(to)) => from <= to,
+        (TypeKind::Timestamp(from), TypeKind::Timestamp(to)) => from <= to,
+        (TypeKind::TimestampLtz(from), TypeKind::TimestampLtz(to)) => from <= to,
+        (from, to) => integer(from).zip(integer(to)).is_some_and(|(from, to)| from <= to),
+    };
+    if is_wider { kept_column(inner) } else { None }
+}
+
 fn found(rel: &Rel) -> Vec<Key> {
     match &rel.op {
         RelOp::Scan { table, kept, .. } => {
@@ -41,7 +61,7 @@ fn found(rel: &Rel) -> Vec<Key> {
             }
         }
         RelOp::Calc { input, filter, project } => {
-            let place = |column: &usize| project.iter().position(|expr| expr.as_column() == Some(*column));
+            let place = |column: &usize| project.iter().position(|expr| kept_column(expr) == Some(*column));
             // What is the same in all rows tells none apart.
             let same: Key =
                 filter.as_ref().map(joins::conjuncts).unwrap_or_default().iter().filter_map(constant).collect();

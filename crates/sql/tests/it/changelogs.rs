@@ -2,6 +2,7 @@
 
 use super::{check, plan};
 use expect_test::expect;
+use millstream_sql::explain;
 
 const CHANGES: &str = "\
 CREATE TABLE up (id INT, name STRING, n INT, PRIMARY KEY (id) NOT ENFORCED) \
@@ -56,8 +57,10 @@ fn old_rows_are_not_made_where_no_one_needs_them() {
             Sink(keyed) id=sink:keyed changelog=[I,UA,D]
             |   test sink keyed
             |   columns: k BIGINT NOT NULL, n BIGINT
+            |   upsert key: [k]
             +- hash[k] Calc id=sink:keyed/calc changelog=[I,UA,D]
                |   select: CAST(id AS BIGINT) AS k, CAST(n AS BIGINT) AS n
+               |   upsert key: [k]
                +- ChangelogNormalize id=sink:keyed/normalize changelog=[I,UA,D]
                   |   key: id
                   |   upsert key: [id]
@@ -211,4 +214,45 @@ fn joins_with_versions_are_refused_with_the_reason() {
           hint: add PRIMARY KEY (..) NOT ENFORCED to its columns
     "#]]
     .assert_eq(&shown);
+}
+
+#[test]
+fn before_an_upsert_sink_with_another_key_the_last_row_of_each_is_found() {
+    check(
+        &with("INSERT INTO keyed SELECT n, id FROM up"),
+        2,
+        expect![[r#"
+        Sink(keyed) id=sink:keyed changelog=[I,UA,D]
+        |   test sink keyed
+        |   columns: k BIGINT NOT NULL, n BIGINT NOT NULL
+        |   upsert key: [k]
+        +- hash[k] SinkMaterialize id=sink:keyed/materialize changelog=[I,UA,D]
+           |   ROW_NUMBER from 1 to 1
+           |   keys: k
+           |   order: latest arrival
+           |   upsert key: [k]
+           |   state: sink:keyed/materialize/rows
+           +- hash[k] Calc id=sink:keyed/calc changelog=[I,UB,UA,D]
+              |   select: NOT_NULL(CAST(n AS BIGINT)) AS k, CAST(id AS BIGINT) AS n
+              |   upsert key: [n]
+              +- ChangelogNormalize id=sink:keyed/normalize changelog=[I,UB,UA,D]
+                 |   key: id
+                 |   upsert key: [id]
+                 |   state: sink:keyed/normalize/rows
+                 +- hash[id] Source(up) id=source:up changelog=[I,UA,D]
+                        test(id INT NOT NULL, n INT)
+                        columns: id INT NOT NULL, n INT
+                        upsert key: [id]
+    "#]],
+    );
+    // The key is the query's, or the rows don't change, or no one wants it.
+    for script in [
+        "INSERT INTO keyed SELECT id, n FROM up",
+        "INSERT INTO keyed SELECT v, COUNT(*) FROM ev GROUP BY v",
+        "INSERT INTO keyed SELECT v, id FROM ev",
+        "SET 'table.exec.sink.upsert-materialize' = 'NONE'; INSERT INTO keyed SELECT n, id FROM up",
+    ] {
+        let plan = explain(&plan(&with(script), 1).unwrap());
+        assert!(!plan.contains("SinkMaterialize"), "{script}\n{plan}");
+    }
 }
