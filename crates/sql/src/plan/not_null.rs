@@ -40,6 +40,9 @@ impl Expr for NotNull {
         }
         Ok(values)
     }
+    fn as_call(&self) -> Option<&str> {
+        Some("NOT_NULL")
+    }
     fn children(&self) -> Vec<&ExprRef> {
         vec![&self.argument]
     }
