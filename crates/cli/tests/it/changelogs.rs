@@ -189,3 +189,71 @@ fn sinks_that_only_take_inserts_refuse_changes_with_the_reason() {
     let stderr = String::from_utf8(script.run(&[]).stderr).unwrap();
     assert!(stderr.contains("sink 'o' takes [I] rows, but the query gives [I,UB,UA,D]"), "{stderr}");
 }
+
+#[test]
+fn windows_over_changes_hold_what_is_left_of_each_also_after_a_kill() {
+    let (mut random, mut table, mut text) = (Random(11), BTreeMap::new(), String::new());
+    for _ in 0..6000 {
+        let id = random.below(900);
+        let second = random.below(60);
+        let row = json!({"id": id, "v": random.below(40), "ts": format!("2026-01-01 00:00:{second:02}")});
+        let old = table.get(&id).cloned();
+        let record = match (&old, random.below(3)) {
+            (Some(old), 0) => {
+                table.remove(&id);
+                json!({"before": old, "after": null, "op": "d"})
+            }
+            _ => {
+                table.insert(id, row.clone());
+                json!({"before": old, "after": row, "op": if old.is_some() { "u" } else { "c" }})
+            }
+        };
+        text.push_str(&format!("{record}\n"));
+    }
+    let mut windows: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for row in table.values() {
+        let second: u64 = row["ts"].as_str().unwrap()[17..].parse().unwrap();
+        windows.entry(second / 10).or_default().push(row["v"].as_u64().unwrap());
+    }
+    let expected: Vec<Value> = windows
+        .iter()
+        .map(|(window, values)| {
+            let distinct: std::collections::BTreeSet<&u64> = values.iter().collect();
+            json!({"s": format!("2026-01-01 00:00:{:02}", window * 10), "n": values.len(), "lo": distinct.first(),
+                "hi": distinct.last(), "d": distinct.len(), "sum": values.iter().sum::<u64>()})
+        })
+        .collect();
+    for parallelism in ["1", "3"] {
+        let script = |rate: u64| {
+            format!(
+                "SET 'execution.checkpointing.interval' = '50 ms';
+                CREATE TABLE t (id INT, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' HOUR)
+                  WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/t.json', 'format' = 'debezium-json',
+                        'scan.rate-limit.rows-per-second' = '{rate}');
+                CREATE TABLE o (s TIMESTAMP(3), n BIGINT, lo INT, hi INT, d BIGINT, `sum` INT)
+                  WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/out', 'format' = 'json');
+                INSERT INTO o SELECT window_start, COUNT(*), MIN(v), MAX(v), COUNT(DISTINCT v), SUM(v)
+                  FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;"
+            )
+        };
+        let job = Script::new(&script(3000));
+        std::fs::write(job.path("t.json"), &text).unwrap();
+        let mut running = Running::start(&job, &["--parallelism", parallelism]);
+        running.wait_for_checkpoints(&job, 3);
+        running.signal(libc::SIGKILL);
+        running.wait();
+        let fast = script(1_000_000_000).replace("${DIR}", job.folder().to_str().unwrap());
+        std::fs::write(job.path("job.sql"), fast).unwrap();
+        stdout_of(&job.run(&["--parallelism", parallelism]));
+        let mut found: Vec<Value> = vec![];
+        for entry in std::fs::read_dir(job.path("out")).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.file_name().unwrap().to_str().unwrap().starts_with(['.', '_']) {
+                let text = std::fs::read_to_string(path).unwrap();
+                found.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+            }
+        }
+        found.sort_by_key(|row| row["s"].to_string());
+        assert_eq!(found, expected, "parallelism {parallelism}");
+    }
+}

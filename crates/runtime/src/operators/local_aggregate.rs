@@ -31,7 +31,7 @@ pub(super) struct LocalAggregate {
 impl LocalAggregate {
     pub(super) fn new(spec: &Spec, input: &Schema, output: &Schema) -> Result<Self> {
         Ok(LocalAggregate {
-            plan: Plan::new(spec, input)?,
+            plan: Plan::new(spec, input, false)?,
             schema: output.arrow().clone(),
             slices: Slices::default(),
             held: None,

@@ -91,7 +91,7 @@ pub fn create(
                 Box::new(Firing::new(session_aggregate::SessionAggregate::new(aggregate, first()?, output)?))
             }
             (_, AggregatePhase::Single | AggregatePhase::Global) => {
-                Box::new(Firing::new(window_aggregate::WindowAggregate::new(aggregate, first()?, output)?))
+                Box::new(Firing::new(window_aggregate::WindowAggregate::new(aggregate, connections)?))
             }
         },
         OperatorSpec::Join(join) => Box::new(join::Join::new(join, connections)?),
@@ -145,7 +145,7 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
                 vec![open, due]
             }
             (_, AggregatePhase::Single | AggregatePhase::Global) => {
-                let plan = slices::Plan::new(aggregate, first()?)?;
+                let plan = slices::Plan::new(aggregate, first()?, connections.retracts(0))?;
                 vec![plan.table(), plan.due_table()]
             }
         },

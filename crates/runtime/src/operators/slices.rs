@@ -1,6 +1,6 @@
 //! Slices of event or processing time, each with its groups and their accumulators: what window aggregates share.
 
-use super::aggregate::{Accumulator, accumulator, signs};
+use super::aggregate::{Accumulator, in_window, signs};
 use super::firing::DUE;
 use super::groups::GroupTable;
 use super::watermark::column_ms;
@@ -35,6 +35,7 @@ pub(super) struct Plan {
     keys: Vec<usize>,
     key_types: Vec<ArrowType>,
     pub(super) calls: Vec<AggregateCall>,
+    retracts: bool,
     args: Vec<Vec<usize>>,
     filters: Vec<Option<usize>>,
     state_columns: Vec<usize>,
@@ -45,7 +46,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(spec: &WindowAggregate, input: &Schema) -> Result<Self> {
+    /// `retracts`: rows of the input may be taken back.
+    pub(super) fn new(spec: &WindowAggregate, input: &Schema, retracts: bool) -> Result<Self> {
         let is_global = spec.phase == AggregatePhase::Global;
         let mut key_columns = if is_global { (0..spec.keys.len()).collect() } else { spec.keys.clone() };
         let cut = match spec.window.shape {
@@ -81,7 +83,7 @@ impl Plan {
         fields.push(Field::new("slice_end", TypeKind::BigInt.not_null()));
         let mut state_columns = vec![];
         for (i, call) in spec.aggregates.iter().enumerate() {
-            let types = call.state_types();
+            let types = in_window(call, retracts)?.1;
             state_columns.push(types.len());
             fields.extend(types.into_iter().enumerate().map(|(j, t)| Field::new(format!("a{i}_{j}"), t)));
         }
@@ -91,6 +93,7 @@ impl Plan {
             keys,
             key_types,
             calls: spec.aggregates.clone(),
+            retracts,
             args,
             filters,
             state_columns,
@@ -213,7 +216,7 @@ impl Slice {
     pub(super) fn new(plan: &Plan) -> Result<Self> {
         Ok(Slice {
             groups: GroupTable::new(plan.key_types.clone())?,
-            accumulators: plan.calls.iter().map(accumulator).collect::<Result<_>>()?,
+            accumulators: plan.calls.iter().map(|call| Ok(in_window(call, plan.retracts)?.0)).collect::<Result<_>>()?,
             is_changed: vec![],
             changed: vec![],
             numbers: vec![],

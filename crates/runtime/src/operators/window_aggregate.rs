@@ -5,9 +5,9 @@ use super::slices::{Cut, Plan, Slice, Slices, TABLE, parts, plain_millis};
 use super::windows::window_time_array;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
-use millstream_core::graph::{AggregatePhase, WindowAggregate as Spec, WindowProperty, WindowTime};
+use millstream_core::graph::{AggregatePhase, Connections, WindowAggregate as Spec, WindowProperty, WindowTime};
 use millstream_core::operator::{Context, TARGET_BATCH_ROWS, TableDelta, TableSpec};
-use millstream_core::{Batch, Error, Result, Schema, Watermark};
+use millstream_core::{Batch, Error, Result, Watermark};
 use std::collections::VecDeque;
 
 /// Aggregates by slice, merges a window's slices when it fires, and drops a slice with its last window.
@@ -44,8 +44,9 @@ impl Due {
 }
 
 impl WindowAggregate {
-    pub(super) fn new(spec: &Spec, input: &Schema, output: &Schema) -> Result<Self> {
-        let plan = Plan::new(spec, input)?;
+    pub(super) fn new(spec: &Spec, connections: &Connections) -> Result<Self> {
+        let (input, output) = (connections.input(0)?, &connections.output.schema);
+        let plan = Plan::new(spec, input, connections.retracts(0))?;
         Ok(WindowAggregate {
             due_table: plan.due_table(),
             plan,

@@ -372,7 +372,7 @@ impl<'a> Emitter<'a> {
             }
             RelOp::Aggregate { input, aggregate } => {
                 let from = self.rel(input)?;
-                if !self.is_two_phase(aggregate) {
+                if !self.is_two_phase(aggregate, self.nodes[from].changelog.is_insert_only()) {
                     let edge = Edge { from, partitioning: Partitioning::Hash(aggregate.keys.clone()) };
                     let spec = OperatorSpec::WindowAggregate(aggregate.clone());
                     return self.operator("aggregate", "WindowAggregate", spec, vec![edge], schema);
@@ -404,8 +404,8 @@ impl<'a> Emitter<'a> {
     }
 
     /// Whether rows are combined before the exchange: only where the result doesn't depend on their order and
-    /// windows are cut from event time.
-    fn is_two_phase(&self, aggregate: &WindowAggregate) -> bool {
+    /// windows are cut from event time; `appends`: no row is taken back.
+    fn is_two_phase(&self, aggregate: &WindowAggregate, appends: bool) -> bool {
         use AggregateFunction::*;
         let wanted = match self.settings.text(TWO_PHASE).to_ascii_uppercase().as_str() {
             "ONE_PHASE" => false,
@@ -421,7 +421,7 @@ impl<'a> Emitter<'a> {
                 call.function,
                 Count | Sum | Sum0 | Avg | Min | Max | StddevPop | StddevSamp | VarPop | VarSamp
             );
-            function && !call.distinct
+            function && !call.distinct && (appends || !matches!(call.function, Min | Max))
         });
         wanted && shape && mergeable && matches!(aggregate.window.time, WindowTime::Event { .. })
     }

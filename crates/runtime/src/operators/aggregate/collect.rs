@@ -12,12 +12,14 @@ use millstream_core::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// The arguments' rows of each group, in the order of arrival; under DISTINCT each once.
+/// The arguments' rows of each group, in the order of arrival; under DISTINCT each once, unless they may be taken back.
 pub(super) struct Collect {
     call: AggregateCall,
     types: Vec<DataType>,
     converter: RowConverter,
     skips_nulls: bool,
+    /// Whether equal rows are kept under DISTINCT, too.
+    keeps_equal: bool,
     groups: Vec<Bag>,
 }
 
@@ -37,14 +39,35 @@ impl Collect {
             call.function,
             ArrayAgg { ignore_nulls: false } | SingleValue | JsonObjectAgg { .. } | JsonArrayAgg { .. }
         );
-        Ok(Self { call: call.clone(), types, converter, skips_nulls: !keeps_nulls, groups: vec![] })
+        Ok(Self {
+            call: call.clone(),
+            types,
+            converter,
+            skips_nulls: !keeps_nulls,
+            keeps_equal: !call.distinct,
+            groups: vec![],
+        })
     }
 
-    /// The rows of `groups` as columns, and where each group's end.
-    fn columns(&self, groups: &[u32]) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
-        let rows = groups.iter().flat_map(|g| self.groups[*g as usize].rows.iter().map(|r| r.row()));
-        let columns = self.converter.convert_rows(rows)?;
-        Ok((columns, groups.iter().map(|g| self.groups[*g as usize].rows.len()).collect()))
+    /// Of rows that may be taken back.
+    pub(super) fn of_changes(call: &AggregateCall) -> Result<Self> {
+        Ok(Collect { keeps_equal: true, ..Collect::new(call)? })
+    }
+
+    /// The rows of a group that count.
+    fn counted(&self, group: u32) -> Vec<&OwnedRow> {
+        let rows = self.groups[group as usize].rows.iter();
+        let mut seen = HashSet::new();
+        match self.call.distinct && self.keeps_equal {
+            true => rows.filter(|row| seen.insert(*row)).collect(),
+            false => rows.collect(),
+        }
+    }
+
+    /// The rows of groups as columns, and how many each has.
+    fn columns(&self, groups: &[Vec<&OwnedRow>]) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
+        let columns = self.converter.convert_rows(groups.iter().flatten().map(|row| row.row()))?;
+        Ok((columns, groups.iter().map(Vec::len).collect()))
     }
 
     fn fields(&self) -> Fields {
@@ -84,7 +107,7 @@ impl Accumulator for Collect {
     }
     fn update(&mut self, groups: &[u32], args: &[ArrayRef], signs: Option<&[i8]>) -> Result<()> {
         let rows = self.converter.convert_columns(args)?;
-        let (bags, distinct) = (&mut self.groups, self.call.distinct);
+        let (bags, distinct) = (&mut self.groups, !self.keeps_equal);
         let mut impossible = false;
         let nulls = if self.skips_nulls { args } else { &[] };
         for_each(groups, None, signs, |row, group, sign| {
@@ -120,7 +143,8 @@ impl Accumulator for Collect {
         self.update(&expanded, &args, None)
     }
     fn state(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
-        let (columns, lengths) = self.columns(groups)?;
+        let all = |group: &u32| self.groups[*group as usize].rows.iter().collect();
+        let (columns, lengths) = self.columns(&groups.iter().map(all).collect::<Vec<_>>())?;
         let values = StructArray::try_new(self.fields(), columns, None)?;
         let field = Arc::new(Field::new("item", values.data_type().clone(), true));
         let offsets = OffsetBuffer::from_lengths(lengths);
@@ -128,7 +152,8 @@ impl Accumulator for Collect {
     }
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         use AggregateFunction::*;
-        let (columns, lengths) = self.columns(groups)?;
+        let counted: Vec<Vec<&OwnedRow>> = groups.iter().map(|group| self.counted(*group)).collect();
+        let (columns, lengths) = self.columns(&counted)?;
         match &self.call.function {
             ListAgg { separator } => {
                 let texts = self.first(&columns, 0)?.as_string::<i32>();
@@ -153,7 +178,7 @@ impl Accumulator for Collect {
                 let index: UInt32Array = ranges(&lengths).map(|r| (!r.is_empty()).then_some(r.start as u32)).collect();
                 Ok(compute::take(self.first(&columns, 0)?, &index, None)?)
             }
-            Collect => self.multisets(self.first(&columns, 0)?, &lengths, groups),
+            Collect => self.multisets(self.first(&columns, 0)?, &counted),
             JsonObjectAgg { absent_on_null } => {
                 let (keys, values) = (self.first(&columns, 0)?, self.first(&columns, 1)?);
                 let mut texts = vec![];
@@ -205,16 +230,16 @@ impl Accumulator for Collect {
 }
 
 impl Collect {
-    fn multisets(&self, values: &ArrayRef, lengths: &[usize], groups: &[u32]) -> Result<ArrayRef> {
+    fn multisets(&self, values: &ArrayRef, groups: &[Vec<&OwnedRow>]) -> Result<ArrayRef> {
         let DataType::Map(entries, _) = self.call.result.arrow() else {
             return Err(Error::internal("COLLECT gives a multiset"));
         };
         let (mut firsts, mut counts, mut sizes, mut base) = (vec![], vec![], vec![], 0usize);
-        for (group, length) in groups.iter().zip(lengths) {
+        for rows in groups {
             let mut positions: HashMap<&OwnedRow, usize> = HashMap::new();
             let before = firsts.len();
-            for (i, row) in self.groups[*group as usize].rows.iter().enumerate() {
-                let at = *positions.entry(row).or_insert_with(|| {
+            for (i, row) in rows.iter().enumerate() {
+                let at = *positions.entry(*row).or_insert_with(|| {
                     firsts.push((base + i) as u32);
                     counts.push(0i32);
                     counts.len() - 1
@@ -222,7 +247,7 @@ impl Collect {
                 counts[at] += 1;
             }
             sizes.push(firsts.len() - before);
-            base += length;
+            base += rows.len();
         }
         let keys = compute::take(values, &UInt32Array::from(firsts), None)?;
         let DataType::Struct(fields) = entries.data_type().clone() else {

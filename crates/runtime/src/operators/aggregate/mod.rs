@@ -57,6 +57,20 @@ pub(crate) fn retractable(call: &AggregateCall) -> Result<(Box<dyn Accumulator>,
     }
 }
 
+/// The accumulator of a call in a window, and the types of its state; `retracts`: rows may be taken back.
+pub(crate) fn in_window(
+    call: &AggregateCall,
+    retracts: bool,
+) -> Result<(Box<dyn Accumulator>, Vec<millstream_core::DataType>)> {
+    use AggregateFunction::*;
+    let takes_back =
+        matches!(call.function, Count | Sum | Sum0 | Avg | StddevPop | StddevSamp | VarPop | VarSamp) && !call.distinct;
+    match retracts && !takes_back {
+        true => Ok((Box::new(collect::Collect::of_changes(call)?), call.row_state_types())),
+        false => Ok((accumulator(call)?, call.state_types())),
+    }
+}
+
 /// The accumulator of a call without its DISTINCT, for functions that don't keep rows.
 fn plain(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
     use AggregateFunction::*;
