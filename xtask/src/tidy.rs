@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 pub fn check() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the workspace has no root")?;
     let mut files = Vec::new();
-    for folder in ["crates", "xtask"] {
+    for folder in ["crates", "oracle", "xtask"] {
         rust_files(&root.join(folder), &mut files)?;
     }
     files.sort();
@@ -76,6 +76,9 @@ fn check_directions(root: &Path, breaches: &mut Vec<String>) -> Result<(), Strin
             if !allowed.contains(&used) {
                 breaches.push(format!("crates/{krate}/Cargo.toml: {krate} must not use {used}"));
             }
+        }
+        if manifest.contains("datafusion") {
+            breaches.push(format!("crates/{krate}/Cargo.toml: only the oracle of random queries names datafusion"));
         }
         if *krate != "runtime" && dependencies.contains("\ntimely") {
             breaches.push(format!("crates/{krate}/Cargo.toml: only runtime names timely"));

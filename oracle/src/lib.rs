@@ -1,0 +1,1 @@
+//! Random queries, answered by Millstream and by DataFusion; see `tests/it`.
