@@ -3,6 +3,7 @@
 mod servers;
 mod tidy;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask (test | servers | tidy | lint)
@@ -15,7 +16,9 @@ fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let outcome = match task.as_deref() {
         Some("test") => tidy::check().and_then(|()| test()),
-        Some("servers") => s3_server().map(|program| println!("MILLSTREAM_S3_SERVER={}", program.display())),
+        Some("servers") => {
+            servers().map(|all| all.iter().for_each(|(name, path)| println!("{name}={}", path.display())))
+        }
         Some("tidy") => tidy::check(),
         Some("lint") => lint(),
         _ => Err(USAGE.to_string()),
@@ -33,28 +36,30 @@ fn test() -> Result<(), String> {
     // The tests of the binary start it: built first, once, so that they never wait for a build.
     cargo(&["build", "--package", "millstream"])?;
     cargo(&["build", "--package", "millstream", "--bin", "millstream-failpoints", "--features", "failpoints"])?;
-    let s3 = s3_server()?;
+    let servers = servers()?;
     eprintln!("cargo test --workspace --no-fail-fast");
     let mut test = Command::new(env!("CARGO"));
-    run(test.args(["test", "--workspace", "--no-fail-fast"]).env("MILLSTREAM_S3_SERVER", s3))?;
+    run(test.args(["test", "--workspace", "--no-fail-fast"]).envs(servers))?;
     let target = target_folder()?.display().to_string();
     cargo(&["test", "--manifest-path", &manifest_of_oracle()?, "--target-dir", &target])
 }
 
 /// The random queries, a workspace of their own that shares the target folder.
 fn manifest_of_oracle() -> Result<String, String> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the workspace has no root")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the workspace has no root")?;
     Ok(root.join("oracle/Cargo.toml").display().to_string())
 }
 
 /// Where this program was built.
-fn target_folder() -> Result<std::path::PathBuf, String> {
+fn target_folder() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|e| format!("can't find this program's own file: {e}"))?;
     Ok(own.ancestors().nth(2).ok_or("this program is not in a target folder")?.to_path_buf())
 }
 
-fn s3_server() -> Result<std::path::PathBuf, String> {
-    servers::s3(&target_folder()?)
+/// The variables that lead tests to servers, and the programs that they name.
+fn servers() -> Result<[(&'static str, PathBuf); 2], String> {
+    let target = target_folder()?;
+    Ok([("MILLSTREAM_S3_SERVER", servers::s3(&target)?), ("MILLSTREAM_POSTGRES", servers::postgres(&target)?)])
 }
 
 fn lint() -> Result<(), String> {

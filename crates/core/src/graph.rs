@@ -1,6 +1,7 @@
 //! The job graph: what the SQL planner hands to the runtime. Pure data, but for its expressions,
 //! sources and sinks.
 
+use crate::lookup::LookupSource;
 use crate::operator::TableSpec;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -236,6 +237,8 @@ pub enum OperatorSpec {
     Match(crate::pattern::MatchRecognize),
     /// A join of rows with the versions of a table.
     TemporalJoin(TemporalJoin),
+    /// A join of rows with those of a table outside, as it is when they arrive.
+    LookupJoin(LookupJoin),
     /// Makes a full changelog of one that lacks old rows or repeats itself.
     ChangelogNormalize(ChangelogNormalize),
     /// The rows of each partition whose rank is within a range.
@@ -282,6 +285,7 @@ impl OperatorSpec {
             | OperatorSpec::Expand { .. }
             | OperatorSpec::Union
             | OperatorSpec::Replicate { .. }
+            | OperatorSpec::LookupJoin(_)
             | OperatorSpec::Unnest(_) => vec![],
             OperatorSpec::WindowAssign { window, .. } if is_session(window) => with_due(state_tables::ROWS),
             OperatorSpec::WindowAssign { .. } => vec![],
@@ -496,6 +500,62 @@ pub struct TemporalJoin {
     pub left_time: usize,
     /// The second's: from when a version holds.
     pub right_time: usize,
+}
+
+/// A join of each row with the rows that a table outside has for it when it arrives: output columns are the input's, then
+/// the table's. Keeps the order of the rows unless told otherwise, and no state: what is under way is waited for before
+/// an epoch ends.
+#[derive(Clone, Debug)]
+pub struct LookupJoin {
+    /// The table.
+    pub table: Arc<dyn LookupSource>,
+    /// LEFT rather than INNER: rows without a match come out, too, padded with NULLs.
+    pub outer: bool,
+    /// What is looked up; one key at least.
+    pub keys: Vec<LookupKey>,
+    /// The table's columns that are asked for.
+    pub read: Schema,
+    /// Which of the table's rows count, over `read`.
+    pub filter: Option<ExprRef>,
+    /// The table's columns in the output, over `read`.
+    pub columns: Vec<ExprRef>,
+    /// What else must be TRUE of a pair, over the output's columns.
+    pub condition: Option<ExprRef>,
+    /// Whether a row has one match at most.
+    pub is_unique: bool,
+    /// How the table is asked.
+    pub calls: LookupCalls,
+}
+
+/// A column of a table that is looked up by its value.
+#[derive(Clone, Debug)]
+pub struct LookupKey {
+    /// The column's name.
+    pub column: String,
+    /// The value, over the input's columns; NULL matches nothing.
+    pub value: ExprRef,
+}
+
+/// How a table that rows are looked up in is asked (flink docs: "LOOKUP" hint, `table.exec.async-lookup.*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookupCalls {
+    /// No batch is taken while as many rows wait for an answer; 0: while any does.
+    pub capacity: u64,
+    /// Rows come out in the order in which they came; else as they are answered, but not past a watermark.
+    pub ordered: bool,
+    /// An answer that takes longer, with all that is tried again, fails the job; milliseconds.
+    pub timeout_ms: u64,
+    /// What happens if a key has no row.
+    pub retry_missing: Option<RetryMissing>,
+}
+
+/// A key without a row is looked up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryMissing {
+    /// So often at most.
+    pub max_attempts: u32,
+    /// So long after the last time; milliseconds.
+    pub delay_ms: u64,
 }
 
 /// Keeps the last row of each key, and emits what changes: each `+U` with its `-U` if someone wants it, each `-D` with all

@@ -11,6 +11,7 @@ pub mod fail_point;
 pub mod format;
 pub mod graph;
 pub mod key;
+pub mod lookup;
 pub mod metrics;
 pub mod operator;
 pub mod options;

@@ -18,6 +18,17 @@ pub enum Progress {
     More,
 }
 
+/// What an operator that asks other systems waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    /// Nothing.
+    Nothing,
+    /// Answers, but it takes more rows.
+    Some,
+    /// So many answers that it takes no more rows.
+    Full,
+}
+
 /// One parallel instance of a node in the job graph.
 ///
 /// Its worker calls it from one thread, in this order:
@@ -44,6 +55,9 @@ pub enum Progress {
 ///   - after `on_end`: `flush` and `snapshot`;
 ///   - after `flush`: nothing.
 /// - What a restored operator had due it emits before what a later watermark completes; `next_timer` asks for a call.
+/// - An operator that asks other systems never waits in a call: answers wake the worker, and `next_timer` asks for
+///   `on_timer`. While any is in flight no epoch ends, the operator isn't called `idle` or ended, and `snapshot` isn't
+///   called; such an operator also emits in `on_timer` without [`Context::has_room`].
 /// - The same calls in the same order emit the same rows: clocks and random numbers come from `ctx`.
 /// - The watermark that `on_watermark` brings is passed on by the operator itself, with
 ///   `ctx.emit_watermark`, after the rows that it completes.
@@ -60,6 +74,10 @@ pub trait Operator: Send {
     /// The processing time, milliseconds since 1970 UTC, at which `on_timer` is wanted next; the past while something
     /// is due that no other call is made for.
     fn next_timer(&self) -> Option<i64>;
+    /// What it waits for from other systems.
+    fn in_flight(&self) -> InFlight {
+        InFlight::Nothing
+    }
     /// Emits what is held back only for the sake of batching (a local aggregate's partial results,
     /// then the watermark that waited for them). Called every few milliseconds and before `snapshot`.
     fn flush(&mut self, ctx: &mut Context<'_>) -> Result<Progress>;

@@ -124,6 +124,12 @@ settings! {
         "The interval in which failures are counted.";
     RESTART_RATE_DELAY: "restart-strategy.failure-rate.delay", SettingKind::Duration, "1 s",
         "The delay before a restart.";
+    LOOKUP_CAPACITY: "table.exec.async-lookup.buffer-capacity", Count, "100",
+        "A lookup join takes no more rows while so many wait for an answer.";
+    LOOKUP_TIMEOUT: "table.exec.async-lookup.timeout", SettingKind::Duration, "3 min",
+        "A lookup that takes longer, with all its retries, fails the job.";
+    LOOKUP_ORDER: "table.exec.async-lookup.output-mode", Choice(&["ORDERED", "ALLOW_UNORDERED"]), "ORDERED",
+        "Whether rows of a lookup join leave in their order, or, where nothing is updated, as they are answered.";
     BATCH_ROWS: "millstream.batch.rows", Number, "8192",
         "Rows in a batch, about.";
     EXCHANGE_LATENCY: "execution.buffer-timeout.interval", SettingKind::Duration, "5 ms",

@@ -4,7 +4,7 @@ use crate::graph::ChangelogMode;
 use crate::metrics::MetricsRef;
 use crate::source::Waker;
 use crate::time::ClockRef;
-use crate::{Batch, Result};
+use crate::{Batch, Result, Watermark};
 use std::fmt;
 
 /// A table that can be written: the plan-time half of a sink connector.
@@ -60,7 +60,7 @@ pub struct SinkContext {
 /// One instance of a sink.
 ///
 /// ```text
-/// ( is_ready | write | flush | prepare_commit )*
+/// ( is_ready | write | on_watermark | flush | prepare_commit )*
 /// ```
 ///
 /// # Contract
@@ -75,6 +75,10 @@ pub trait SinkWriter: Send {
     }
     /// Takes a batch.
     fn write(&mut self, batch: &Batch) -> Result<()>;
+    /// Event time has reached `watermark`: all instances have seen the same one when `prepare_commit` is called.
+    fn on_watermark(&mut self, _watermark: Watermark) -> Result<()> {
+        Ok(())
+    }
     /// A good moment to push out what is buffered, for sinks whose output is seen at once.
     fn flush(&mut self) -> Result<()> {
         Ok(())

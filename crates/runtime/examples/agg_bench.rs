@@ -76,6 +76,7 @@ fn run(spec: &OperatorSpec, input: &Schema, output: &Schema) {
             &Connections::insert_only(std::slice::from_ref(input), output),
             0,
             1,
+            &(Arc::new(|| {}) as millstream_core::source::Waker),
         )
         .unwrap();
         let metrics = OperatorMetrics::default();

@@ -402,7 +402,7 @@ fn make_task(
                 let connections = graph.connections(node);
                 holds_rows = operators::holds_rows(spec);
                 tables = operators::tables(spec, &connections)?;
-                let mut operator = operators::create(spec, &connections, me, peers)?;
+                let mut operator = operators::create(spec, &connections, me, peers, waker)?;
                 restore_operator(plan, &node.id, &tables, &place, operator.as_mut())?;
                 Kind::Operator(operator)
             }

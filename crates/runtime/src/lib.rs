@@ -4,6 +4,7 @@
 //! as [`WorkerEvent`]s and is steered by a [`WorkerControl`]. See ARCHITECTURE.md, "A job at run time".
 
 mod align;
+mod calls;
 mod credit;
 mod dataflow;
 mod exchange;

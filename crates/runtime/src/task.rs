@@ -11,7 +11,7 @@ use millstream_core::graph::NodeIndex;
 use millstream_core::key::HashRange;
 use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::operator::{
-    Collector, Context, Operator, Port, Progress, StateDelta, TARGET_BATCH_ROWS, TableSpec,
+    Collector, Context, InFlight, Operator, Port, Progress, StateDelta, TARGET_BATCH_ROWS, TableSpec,
 };
 use millstream_core::sink::SinkWriter;
 use millstream_core::{Batch, Result, Watermark};
@@ -276,8 +276,18 @@ impl Task {
             let is_blocked = !is_free && !self.has_room()?;
             let wanted_us = self.wanted_us(now, steer);
             let is_late = wanted_us >= if is_blocked { PATIENCE_US } else { FIRING_PATIENCE_US };
+            // What has been asked for comes first: what waits for it may be next.
+            if !is_blocked && let Some(node) = self.answered() {
+                budget = budget.saturating_sub(TARGET_BATCH_ROWS / 8);
+                self.call(node, Call::Timer, now)?;
+                self.touch(now);
+                continue;
+            }
             if is_late && (is_blocked || pending.is_some()) && self.can_do_without_room()? {
-                budget = budget.saturating_sub(self.go_on_without_room(now, steer, out)?);
+                match self.go_on_without_room(now, steer, out)? {
+                    Some(rows) => budget = budget.saturating_sub(rows),
+                    None => return Ok(self.blocked(now)),
+                }
                 continue;
             }
             if let Some(node) = pending {
@@ -294,6 +304,11 @@ impl Task {
                 if is_blocked {
                     self.agenda.push_front(chore);
                     return Ok(self.blocked(now));
+                }
+                if !matches!(chore, Chore::Call(_, Call::Flush | Call::Timer)) && self.in_flight() != InFlight::Nothing
+                {
+                    self.agenda.push_front(chore);
+                    return Ok(self.waiting(now, None));
                 }
                 self.perform(chore, now, out)?;
                 continue;
@@ -313,6 +328,9 @@ impl Task {
             }
             if is_blocked {
                 return Ok(self.blocked(now));
+            }
+            if self.in_flight() == InFlight::Full {
+                return Ok(self.waiting(now, None));
             }
             self.settle();
             match self.take_input(now, steer, true)? {
@@ -355,22 +373,33 @@ impl Task {
         Ok(!self.nodes[0].behind.reaches_sink || self.sinks_are_ready()?)
     }
 
-    /// Takes input of this epoch, or ends it. What is pending stays so, and becomes part of the state.
-    fn go_on_without_room(&mut self, now: Moment, steer: &Steer, out: &mut StepOutput) -> Result<usize> {
+    /// Takes input of this epoch, or ends it. What is pending stays so, and becomes part of the state. `None`: answers
+    /// of other systems have to be waited for.
+    fn go_on_without_room(&mut self, now: Moment, steer: &Steer, out: &mut StepOutput) -> Result<Option<usize>> {
+        let pass = Pass { now_ms: now.now_ms, has_room: false };
+        if let Some(node) = self.answered() {
+            invoke(&mut self.nodes[node..], node, Call::Timer, &mut self.outputs, pass)?;
+            return Ok(Some(TARGET_BATCH_ROWS / 8));
+        }
+        if self.in_flight() == InFlight::Full {
+            return Ok(None);
+        }
         match self.take_input(now, steer, false)? {
-            Taken::Rows(rows) => Ok(rows.max(64)),
+            Taken::Rows(rows) => Ok(Some(rows.max(64))),
             Taken::EndOfEpoch { last } => {
                 assert!(!last, "everything leaves in the last epoch");
                 for node in 0..self.nodes.len() {
-                    let pass = Pass { now_ms: now.now_ms, has_room: false };
                     invoke(&mut self.nodes[node..], node, Call::Flush, &mut self.outputs, pass)?;
                     finish_flush(&mut self.nodes[node..], node, &mut self.outputs, pass)?;
                 }
+                if self.in_flight() != InFlight::Nothing {
+                    return Ok(None);
+                }
                 self.agenda.retain(|chore| !matches!(chore, Chore::EndEpoch { .. }));
                 self.end_epoch(false, out)?;
-                Ok(TARGET_BATCH_ROWS)
+                Ok(Some(TARGET_BATCH_ROWS))
             }
-            Taken::Planned | Taken::Nothing(_) => Ok(64),
+            Taken::Planned | Taken::Nothing(_) => Ok(Some(64)),
         }
     }
 
@@ -605,6 +634,30 @@ impl Task {
         }
     }
 
+    /// What the operators wait for from other systems, all in all.
+    fn in_flight(&self) -> InFlight {
+        let mut most = InFlight::Nothing;
+        for node in &self.nodes {
+            if let Kind::Operator(operator) = &node.kind {
+                match operator.in_flight() {
+                    InFlight::Nothing => {}
+                    InFlight::Some => most = InFlight::Some,
+                    InFlight::Full => return InFlight::Full,
+                }
+            }
+        }
+        most
+    }
+
+    /// An operator to which another system has answered; the deepest, which holds up those before it.
+    fn answered(&self) -> Option<usize> {
+        let is_answered = |node: &LocalNode| match &node.kind {
+            Kind::Operator(o) => o.in_flight() != InFlight::Nothing && o.next_timer().is_some_and(|at| at <= 0),
+            Kind::Source | Kind::Sink(_) => false,
+        };
+        self.nodes.iter().rposition(is_answered)
+    }
+
     /// What can't be done now is done when a credit comes or a sink wakes the worker.
     fn blocked(&mut self, now: Moment) -> Outcome {
         self.blocked_since_us.get_or_insert(now.mono_us);
@@ -794,7 +847,8 @@ fn invoke_once(nodes: &mut [LocalNode], base: usize, call: Call, outputs: &mut O
         },
         Kind::Sink(writer) => match call {
             Call::Flush => writer.flush().map(|()| Progress::Done),
-            Call::Watermark(_) | Call::Timer | Call::End => Ok(Progress::Done),
+            Call::Watermark(watermark) => writer.on_watermark(watermark).map(|()| Progress::Done),
+            Call::Timer | Call::End => Ok(Progress::Done),
         },
     };
     if progress.map_err(|e| in_node(e, &node.name))? == Progress::More {

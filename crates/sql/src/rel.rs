@@ -2,7 +2,9 @@
 
 use crate::bind::place::At;
 use crate::catalog::Table;
+use crate::plan::lookup::LookupHints;
 use millstream_core::graph::{AggregateCall, JoinKind, OverCall, Rank, SortKey, Unnest, WindowAggregate, WindowSpec};
+use millstream_core::lookup::LookupSource;
 use millstream_core::pattern::MatchRecognize;
 use millstream_core::source::Source;
 use millstream_core::types::SessionZone;
@@ -161,6 +163,21 @@ pub enum RelOp {
         /// What must be TRUE of a row and its version, over the columns of both.
         condition: Option<ExprRef>,
     },
+    /// A join with a table as it is when rows arrive: the columns of both.
+    LookupJoin {
+        /// The rows.
+        left: RelRef,
+        /// The table under calcs, which is looked up in rather than read.
+        right: RelRef,
+        /// The table itself.
+        source: Arc<dyn LookupSource>,
+        /// LEFT rather than INNER.
+        outer: bool,
+        /// What must be TRUE of a pair, over the columns of both.
+        condition: Option<ExprRef>,
+        /// How it is to be looked up in.
+        hints: LookupHints,
+    },
     /// A full changelog, made of one that lacks old rows or repeats itself.
     Normalize {
         /// The changes.
@@ -261,6 +278,7 @@ impl Rel {
             | RelOp::Aggregate { input, .. }
             | RelOp::GroupAggregate { input, .. }
             | RelOp::Over { input, .. }
+            | RelOp::LookupJoin { left: input, .. }
             | RelOp::Rank { input, .. } => *input = change(input)?,
             RelOp::Join { left, right, .. } | RelOp::TemporalJoin { left, right, .. } => {
                 (*left, *right) = (change(left)?, change(right)?);

@@ -41,7 +41,7 @@ fn changes(count: u64, repeats: bool) -> (String, BTreeMap<u64, Value>) {
 }
 
 /// The rows that changes in the files of a folder leave, as Debezium's records tell them.
-fn folded(folder: &Path) -> BTreeMap<String, i64> {
+pub fn folded(folder: &Path) -> BTreeMap<String, i64> {
     let mut rows = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -84,7 +84,7 @@ fn aggregates(repeats: bool) -> Script {
 }
 
 /// Kills the job a few times, then lets it end.
-fn run_with_kills(script: &Script) {
+pub fn run_with_kills(script: &Script) {
     for args in [&["--parallelism", "2"][..], &["--parallelism", "1"], &["--processes", "2", "--parallelism", "2"]] {
         let mut job = Running::start(script, args);
         job.wait_for_checkpoints(script, 3);

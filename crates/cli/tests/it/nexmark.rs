@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 #[path = "../../../bench/src/queries.rs"]
 #[expect(dead_code, reason = "the benchmark's own parts are not all needed here")]
-mod queries;
+pub mod queries;
 
 const EVENTS: u64 = 30_000;
 

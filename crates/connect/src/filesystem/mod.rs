@@ -11,11 +11,14 @@ pub mod sink;
 pub mod source;
 mod store;
 
-use millstream_core::Result;
+use crate::lookup::full::FullTable;
+use crate::lookup::{self, Cache, Usual};
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
+use millstream_core::lookup::LookupSource;
 use millstream_core::options::Options;
 use millstream_core::sink::Sink;
 use millstream_core::source::Source;
+use millstream_core::{Error, Result};
 use std::sync::Arc;
 
 /// Keys that only reading uses; a sink takes and ignores them, since a table may be both.
@@ -47,6 +50,7 @@ impl Connector for FilesystemConnector {
         options.with_prefix("partition.");
         options.with_prefix("compaction.");
         options.string("auto-compaction");
+        lookup::allow(&options);
         let source = source::FileSource::build(table, &options, session)?;
         options.finish()?;
         source.check_path(&options)?;
@@ -56,8 +60,29 @@ impl Connector for FilesystemConnector {
     fn sink(&self, table: &TableDef, mode: WriteMode, session: &SessionInfo) -> Result<Arc<dyn Sink>> {
         let options = Options::new(&table.name, self.name(), &table.options);
         options.allow(SOURCE_KEYS);
+        lookup::allow(&options);
         let sink = sink::FileSink::build(table, &options, mode, session)?;
         options.finish()?;
         Ok(sink)
+    }
+
+    fn lookup(&self, table: &TableDef, session: &SessionInfo) -> Result<Option<Arc<dyn LookupSource>>> {
+        let options = Options::new(&table.name, self.name(), &table.options);
+        let (cache, max_retries) = lookup::read_options(&options, session, Usual::Full)?;
+        let Cache::Full(reload) = cache else { return Err(Error::internal("files that are not held whole")) };
+        let key = "source.monitor-interval";
+        if options.string(key).is_some() {
+            return Err(options
+                .error(key, "files in which rows are looked up are not watched")
+                .hint("'lookup.full-cache.periodic-reload.interval' reads them again"));
+        }
+        let source = source::FileSource::build(table, &options, session)?;
+        if !source.changelog().is_insert_only() {
+            return Err(options
+                .error("format", format!("no rows are looked up in changes: {}", source.describe()))
+                .hint("join their versions by event time, or keep the table in another format"));
+        }
+        source.check_path(&options)?;
+        Ok(Some(Arc::new(FullTable::new(Arc::new(source), reload, max_retries))))
     }
 }

@@ -82,6 +82,13 @@ pub(super) fn value_text(name: &str, kind: &TypeKind) -> Vec<u8> {
     text
 }
 
+/// The names and values of a partition's columns, from the path of its folder.
+pub(super) fn values_of(folder: &str) -> Vec<(String, String)> {
+    let text = |part: &str| String::from_utf8_lossy(&unescape(part)).into_owned();
+    let parts = folder.split('/').filter_map(|part| part.split_once('='));
+    parts.map(|(name, value)| (text(name), text(value))).collect()
+}
+
 /// The bytes of a name or value in a folder's name: `%20` is a blank.
 fn unescape(text: &str) -> Vec<u8> {
     let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);

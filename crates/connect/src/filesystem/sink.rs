@@ -2,6 +2,7 @@
 
 mod commit;
 mod overwrite;
+mod partition_commit;
 #[cfg(test)]
 mod read_back_tests;
 mod storage;
@@ -17,6 +18,7 @@ use millstream_core::options::Options;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::{Error, Place, Result, Schema, TypeKind};
 use parquet::basic::{Compression, ZstdLevel};
+use partition_commit::PartitionCommit;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ struct Plan {
     /// After this time a part ends, milliseconds.
     rollover_ms: Option<i64>,
     overwrite: bool,
+    /// How partitions are marked that are complete.
+    partition_commit: Option<PartitionCommit>,
 }
 
 /// What is in the files.
@@ -70,20 +74,13 @@ impl fmt::Debug for Content {
 const DEFAULT_ROLLING_BYTES: u64 = 128 << 20;
 
 /// Options of Flink's sink for what isn't built.
-const UNBUILT: [&str; 14] = [
+const UNBUILT: [&str; 7] = [
     "compaction.file-size",
     "compaction.parallelism",
     "partition.time-extractor.class",
-    "partition.time-extractor.kind",
     "partition.time-extractor.timestamp-formatter",
-    "partition.time-extractor.timestamp-pattern",
     "sink.parallelism",
-    "sink.partition-commit.delay",
     "sink.partition-commit.policy.class",
-    "sink.partition-commit.policy.kind",
-    "sink.partition-commit.success-file.name",
-    "sink.partition-commit.trigger",
-    "sink.partition-commit.watermark-time-zone",
     "sink.shuffle-by-partition.enable",
 ];
 
@@ -110,6 +107,7 @@ impl Plan {
         refuse_unbuilt(options)?;
         let target = store::open(path, session).map_err(|e| e.at(options.place("path")))?;
         let (partitions, file_columns) = split_columns(table, options)?;
+        let partition_commit = PartitionCommit::read(options, &partitions)?;
         let file_schema = table.schema.project(&file_columns);
         let (content, extension) = match options.required("format")? {
             "parquet" => (Content::Parquet(parquet_compression(options)?), "parquet"),
@@ -135,6 +133,7 @@ impl Plan {
             rolling_bytes,
             rollover_ms: rollover.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
             overwrite: mode == WriteMode::Overwrite,
+            partition_commit,
         })
     }
 }

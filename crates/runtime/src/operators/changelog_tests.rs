@@ -1,5 +1,6 @@
 //! Aggregates and joins over rows that change, against a naive recomputation, under random changes, batches and restores.
 
+use super::testing::asleep;
 use super::{create, tables};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt8Array, UInt32Array,
@@ -99,7 +100,8 @@ impl Job {
     }
 
     fn start(&mut self, count: usize) {
-        self.instances = (0..count).map(|i| create(&self.spec, &self.connections, i, count).unwrap()).collect();
+        self.instances =
+            (0..count).map(|i| create(&self.spec, &self.connections, i, count, &asleep()).unwrap()).collect();
     }
 
     pub(super) fn send(&mut self, port: usize, rows: &[(RowKind, Row)]) {

@@ -14,6 +14,10 @@ mod join;
 mod join_side;
 mod keyed_rows;
 mod local_aggregate;
+mod lookup_cache;
+mod lookup_join;
+#[cfg(test)]
+mod lookup_tests;
 mod over;
 mod over_frames;
 mod packed;
@@ -60,14 +64,16 @@ use firing::Firing;
 use millstream_core::Result;
 use millstream_core::graph::{AggregatePhase, Connections, OperatorSpec, RankTiming, WindowShape};
 use millstream_core::operator::{Operator, TableSpec};
+use millstream_core::source::Waker;
 use stateless::Stateless;
 
-/// Makes instance `instance` of `instances` of an operator.
+/// Makes instance `instance` of `instances` of an operator; `waker` wakes its worker.
 pub fn create(
     spec: &OperatorSpec,
     connections: &Connections,
     instance: usize,
     instances: usize,
+    waker: &Waker,
 ) -> Result<Box<dyn Operator>> {
     let first = || connections.input(0);
     let output = &connections.output.schema;
@@ -96,6 +102,7 @@ pub fn create(
         },
         OperatorSpec::Join(join) => Box::new(join::Join::new(join, connections)?),
         OperatorSpec::TemporalJoin(join) => Box::new(temporal_join::TemporalJoin::new(join, connections)?),
+        OperatorSpec::LookupJoin(join) => Box::new(lookup_join::LookupJoin::new(join, connections, waker.clone())?),
         OperatorSpec::ChangelogNormalize(normalize) => {
             Box::new(changelog_normalize::ChangelogNormalize::new(normalize, connections)?)
         }
@@ -130,6 +137,7 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
         | OperatorSpec::Expand { .. }
         | OperatorSpec::Union
         | OperatorSpec::Replicate { .. }
+        | OperatorSpec::LookupJoin(_)
         | OperatorSpec::Unnest(_) => vec![],
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
             WindowShape::Session { .. } => {

@@ -1,7 +1,7 @@
 //! Copies of rows by their count, and rows for the elements of collections.
 
 use super::create;
-use super::testing::column;
+use super::testing::{asleep, column};
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, ListArray, MapArray, StructArray, UInt8Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType as ArrowType, Int32Type, Int64Type};
@@ -27,7 +27,7 @@ impl Collector for Emitted {
 fn emitted(spec: OperatorSpec, input: &Schema, output: &Schema, batch: Batch) -> Vec<Batch> {
     let stream = |schema: &Schema| Stream { schema: schema.clone(), changelog: ChangelogMode::ALL };
     let connections = Connections { inputs: vec![stream(input)], output: stream(output) };
-    let mut operator = create(&spec, &connections, 0, 1).unwrap();
+    let mut operator = create(&spec, &connections, 0, 1, &asleep()).unwrap();
     let (mut out, metrics) = (Emitted::default(), OperatorMetrics::default());
     let mut ctx = Context { out: &mut out, now_ms: 0, metrics: &metrics };
     operator.process(0, batch, &mut ctx).unwrap();

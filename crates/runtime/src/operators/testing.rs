@@ -2,6 +2,7 @@
 
 use arrow::array::{ArrayRef, TimestampMillisecondArray};
 use millstream_core::expr::{Columnar, EvalContext};
+use millstream_core::source::Waker;
 use millstream_core::{Batch, DataType, Expr, ExprRef, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -42,4 +43,9 @@ pub(crate) fn column(index: usize, data_type: DataType) -> ExprRef {
 /// A TIMESTAMP(3) column.
 pub(crate) fn times(ms: &[i64]) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from(ms.to_vec()))
+}
+
+/// A waker of a worker that nobody waits for.
+pub(crate) fn asleep() -> Waker {
+    Arc::new(|| {})
 }

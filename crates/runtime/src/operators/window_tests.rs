@@ -1,5 +1,6 @@
 //! Window aggregates against a naive recomputation, row by row, under random batches, watermarks and restores.
 
+use super::testing::asleep;
 use super::{create, tables};
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::concat_batches;
@@ -204,7 +205,7 @@ impl Job {
     }
 
     fn start(&mut self, count: usize) {
-        let make = |i| create(&self.spec, &self.connections(), i, count).unwrap();
+        let make = |i| create(&self.spec, &self.connections(), i, count, &asleep()).unwrap();
         self.instances = (0..count).map(make).collect();
     }
 

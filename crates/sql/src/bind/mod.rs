@@ -6,6 +6,7 @@ pub mod expr;
 pub mod insert;
 pub mod join;
 pub mod lateral;
+mod lookup;
 pub mod match_recognize;
 pub mod order;
 pub mod over;

@@ -4,6 +4,7 @@ use super::aggregate::{Grouping, contains_aggregate, distinct};
 use super::build;
 use super::expr::{ExprBinder, Outer, Scope, known_type};
 use super::lateral::{is_lateral, rename_columns};
+use super::lookup::TableHint;
 use super::match_recognize::Clauses;
 use super::order::{Body, output_column, sort_key};
 use super::over::{Ordering, Overs};
@@ -46,6 +47,8 @@ pub struct QueryBinder<'a> {
     pub(super) outer: Option<Arc<Outer>>,
     /// What the query that was bound last has to do with the query around it.
     pub(super) correlation: Correlation,
+    /// The LOOKUP hints of the SELECT that is being bound.
+    pub(super) lookup_hints: Vec<TableHint>,
     /// How many queries are being bound, one within the other.
     depth: usize,
 }
@@ -55,7 +58,8 @@ impl<'a> QueryBinder<'a> {
     pub fn new(catalog: &'a Catalog, registry: &'a dyn ConnectorRegistry, session: &'a SessionInfo) -> Result<Self> {
         let zone = session.time_zone.parse()?;
         let (outer, correlation) = (None, Correlation::default());
-        Ok(QueryBinder { catalog, registry, session, zone, ctes: vec![], views: vec![], outer, correlation, depth: 0 })
+        let (ctes, views, lookup_hints) = (vec![], vec![], vec![]);
+        Ok(QueryBinder { catalog, registry, session, zone, ctes, views, outer, correlation, lookup_hints, depth: 0 })
     }
 
     /// The session's time zone.
@@ -373,7 +377,11 @@ impl<'a> QueryBinder<'a> {
         if let Some(Distinct::On(_)) = &select.distinct {
             return unsupported(at, "DISTINCT ON");
         }
-        let (mut input, mut scope) = self.from(&select.from, at)?;
+        let hints_around = self.enter_hints(select)?;
+        let from = self.from(&select.from, at);
+        let hints = self.leave_hints(hints_around);
+        let (mut input, mut scope) = from?;
+        hints?;
         scope.outer.clone_from(&self.outer);
         let mut correlated = std::mem::take(&mut scope.correlated);
         if let Some(condition) = &select.selection {

@@ -47,11 +47,13 @@ impl QueryBinder<'_> {
                     .at_place(at_expr(time)));
             }
         };
-        let left_time = self.time_of_left(&left, time)?;
         let mut plain = factor.clone();
         if let TableFactor::Table { version, .. } = &mut plain {
             *version = None;
         }
+        let Some(left_time) = self.time_of_left(&left, time)? else {
+            return self.lookup_join(left, &plain, time, (kind, constraint), at);
+        };
         let right = self.factor(&plain, at)?;
         let name = right.1.tables.first().map_or_else(|| "the table".to_string(), |(name, ..)| format!("'{name}'"));
         let right_time = right.0.columns.iter().position(|c| c.role == Role::RowTime);
@@ -82,15 +84,13 @@ impl QueryBinder<'_> {
         })
     }
 
-    /// The column of the first input that a table's version is asked for by.
-    fn time_of_left(&self, (rel, scope): &(RelRef, Scope), time: &Expr) -> Result<usize> {
+    /// The column of the first input that a table's version is asked for by; `None` if it is processing time.
+    fn time_of_left(&self, (rel, scope): &(RelRef, Scope), time: &Expr) -> Result<Option<usize>> {
         let bound = ExprBinder::new(scope, self.zone()).bind(time)?;
         let column = bound.as_column().and_then(|index| rel.columns.get(index).map(|column| (index, column)));
         match column {
-            Some((index, column)) if column.is_time_attribute() && !column.is_proctime() => Ok(index),
-            Some((_, column)) if column.is_proctime() => Err(Error::unsupported("a join with a table as it is now")
-                .hint("FOR SYSTEM_TIME AS OF takes event time: a column that a WATERMARK is declared for")
-                .at_place(at_expr(time))),
+            Some((_, column)) if column.is_proctime() => Ok(None),
+            Some((index, column)) if column.is_time_attribute() => Ok(Some(index)),
             _ => Err(Error::script("FOR SYSTEM_TIME AS OF needs the time attribute of the table on the left")
                 .hint("name the column that WATERMARK FOR is declared for, as it comes from the table")
                 .at_place(at_expr(time))),

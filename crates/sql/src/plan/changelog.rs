@@ -66,7 +66,9 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             delete: !all.is_insert_only(),
         }),
         OperatorSpec::Match(_) => append_only("MATCH_RECOGNIZE"),
-        OperatorSpec::TemporalJoin(_) => Ok(inputs.first().copied().unwrap_or(ChangelogMode::INSERT_ONLY)),
+        OperatorSpec::TemporalJoin(_) | OperatorSpec::LookupJoin(_) => {
+            Ok(inputs.first().copied().unwrap_or(ChangelogMode::INSERT_ONLY))
+        }
         OperatorSpec::ChangelogNormalize(_) => Ok(ChangelogMode::ALL),
         OperatorSpec::Custom(_) => append_only("an operator of the program's own"),
     }
@@ -80,6 +82,7 @@ fn makes_updates(kind: &NodeKind) -> bool {
             OperatorSpec::GroupAggregate(_) | OperatorSpec::ChangelogNormalize(_) | OperatorSpec::Rank(_) => true,
             OperatorSpec::Join(_)
             | OperatorSpec::TemporalJoin(_)
+            | OperatorSpec::LookupJoin(_)
             | OperatorSpec::Over(_)
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
@@ -108,6 +111,8 @@ fn needs_update_before(kind: &NodeKind, port: usize, wanted: bool) -> bool {
             | OperatorSpec::WindowAssign { .. } => wanted,
             // A version ends where the next one begins.
             OperatorSpec::TemporalJoin(_) => port == 0 && wanted,
+            // The new version of a row may have other matches than the old one, or none.
+            OperatorSpec::LookupJoin(join) => wanted || !join.outer || !join.is_unique || join.condition.is_some(),
             OperatorSpec::ChangelogNormalize(_) => false,
             OperatorSpec::WindowAggregate(_)
             | OperatorSpec::GroupAggregate(_)

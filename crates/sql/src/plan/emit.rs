@@ -1,20 +1,21 @@
 //! Turns pruned plans into the nodes of a job graph; equal parts of several plans become one.
 
 use super::changelog::{emitted, settle};
-use super::joins;
 use super::keys::unique_keys;
 use super::prune::{project_source, scan_key};
 use super::ranks::first_rows;
 use super::values::ValuesSource;
+use super::{joins, lookup};
 use crate::bind::place::Placed;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
     AggregateFunction, AggregatePhase, ChangelogMode, ChangelogNormalize, Edge, GroupAggregate, JobGraph, Join,
-    JoinKind, Node, NodeIndex, NodeKind, OperatorSpec, Over, Partitioning, Rank, RankTiming, SourceNode, TemporalJoin,
-    WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
+    JoinKind, LookupCalls, LookupJoin, Node, NodeIndex, NodeKind, OperatorSpec, Over, Partitioning, Rank, RankTiming,
+    SourceNode, TemporalJoin, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
 };
 use millstream_core::settings::{
-    IDLE_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE, UPSERT_MATERIALIZE, WATERMARK_INTERVAL,
+    IDLE_TIMEOUT, LOOKUP_CAPACITY, LOOKUP_ORDER, LOOKUP_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE,
+    UPSERT_MATERIALIZE, WATERMARK_INTERVAL,
 };
 use millstream_core::sink::Sink;
 use millstream_core::{DataType, Error, Field, Result, Schema, TypeKind};
@@ -297,6 +298,33 @@ impl<'a> Emitter<'a> {
                     right_time: *right_time,
                 });
                 self.operator("temporal-join", "TemporalJoin", spec, inputs, schema)
+            }
+            RelOp::LookupJoin { left, right, source, outer, condition, hints } => {
+                let zone = self.settings.text(TIME_ZONE).parse()?;
+                let from = self.rel(left)?;
+                let seen = lookup::seen(right, &zone)?.ok_or_else(|| Error::internal("a lookup in no table"))?;
+                let lookups = lookup::lookups(left.columns.len(), &seen, condition.as_ref(), &zone)?;
+                let capacity = hints.capacity.unwrap_or(self.settings.number(LOOKUP_CAPACITY));
+                let ordered = hints.ordered.unwrap_or(self.settings.text(LOOKUP_ORDER) == "ORDERED");
+                let timeout_ms = self.settings.duration(LOOKUP_TIMEOUT).as_millis() as u64;
+                let calls = LookupCalls {
+                    capacity: if hints.is_async == Some(false) { 0 } else { capacity },
+                    ordered: ordered || !self.nodes[from].changelog.is_insert_only(),
+                    timeout_ms: hints.timeout_ms.unwrap_or(timeout_ms),
+                    retry_missing: hints.retry_missing,
+                };
+                let spec = OperatorSpec::LookupJoin(LookupJoin {
+                    table: source.clone(),
+                    outer: *outer,
+                    keys: lookups.keys,
+                    read: lookups.read,
+                    filter: lookups.filter,
+                    columns: lookups.columns,
+                    condition: lookups.condition,
+                    is_unique: lookups.is_unique,
+                    calls,
+                });
+                self.operator("lookup-join", "LookupJoin", spec, forward(from), schema)
             }
             RelOp::Normalize { input, keys } => {
                 let from = self.rel(input)?;

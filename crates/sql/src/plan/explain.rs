@@ -1,8 +1,8 @@
 //! The plan as text: a tree from each sink down to its sources.
 
 use millstream_core::graph::{
-    AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, OverCall, OverFunction,
-    Partitioning, RankFunction, RankTiming, SortKey, WindowProperty, WindowShape, WindowSpec, WindowTime,
+    AggregateCall, AggregatePhase, JobGraph, JoinKey, LookupJoin, Node, NodeIndex, NodeKind, OperatorSpec, OverCall,
+    OverFunction, Partitioning, RankFunction, RankTiming, SortKey, WindowProperty, WindowShape, WindowSpec, WindowTime,
 };
 use millstream_core::pattern::{AfterMatch, MatchRecognize};
 use millstream_core::types::SessionZone;
@@ -167,6 +167,7 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 lines.extend(join.condition.iter().map(|c| format!("where: {c}")));
                 lines
             }
+            OperatorSpec::LookupJoin(join) => show_lookup(join),
             OperatorSpec::ChangelogNormalize(normalize) => {
                 let mut lines = vec![format!("key: {}", names(&normalize.keys, input))];
                 lines.extend(normalize.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
@@ -276,6 +277,28 @@ fn show_match(search: &MatchRecognize, input: &Schema, output: &Schema) -> Vec<S
     lines.extend(conditions.map(|condition| format!("define {condition}")));
     let measures = Schema::new(output.fields[search.keys.len().min(output.len())..].to_vec());
     lines.push(format!("measures: {}", list(&search.measures, &measures)));
+    lines
+}
+
+fn show_lookup(join: &LookupJoin) -> Vec<String> {
+    let keys = join.keys.iter().map(|key| format!("{} = {}", key.column, key.value)).collect::<Vec<_>>().join(", ");
+    let mut lines = vec![
+        join.table.describe(),
+        format!("{} by [{keys}]", if join.outer { "LEFT" } else { "INNER" }),
+        format!("looked up: {}", join.read.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>().join(", ")),
+    ];
+    lines.extend(join.filter.iter().map(|filter| format!("rows looked up: {filter}")));
+    lines.extend(join.condition.iter().map(|condition| format!("where: {condition}")));
+    let calls = &join.calls;
+    let order = if calls.ordered { "in order" } else { "as they are answered" };
+    let waiting = match calls.capacity {
+        0 => "one batch waits".to_string(),
+        capacity => format!("{capacity} rows wait"),
+    };
+    lines.push(format!("calls: {order}, while {waiting} no more are taken, answers within {} ms", calls.timeout_ms));
+    if let Some(retry) = &calls.retry_missing {
+        lines.push(format!("without a row: again {} times, every {} ms", retry.max_attempts, retry.delay_ms));
+    }
     lines
 }
 

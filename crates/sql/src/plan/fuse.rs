@@ -97,6 +97,7 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
         | RelOp::Unnest { .. }
         | RelOp::Join { .. }
         | RelOp::TemporalJoin { .. }
+        | RelOp::LookupJoin { .. }
         | RelOp::Normalize { .. }
         | RelOp::Aggregate { .. }
         | RelOp::GroupAggregate { .. }

@@ -1,7 +1,8 @@
 //! The unique keys of relations: columns of which no two rows of a relation are equal at a time
 //! (flink: `FlinkRelMdUniqueKeys`). A declared primary key is trusted.
 
-use super::joins;
+use super::{joins, lookup};
+use crate::bind::build::column;
 use crate::rel::{Rel, RelOp};
 use millstream_core::graph::{JoinKind, OverCall, OverFunction, RankFunction, WindowShape};
 use millstream_core::{ExprRef, TypeKind};
@@ -141,6 +142,20 @@ fn found(rel: &Rel) -> Vec<Key> {
             }
             keys
         }
+        RelOp::LookupJoin { left, right, condition, .. } => {
+            let (width, left_keys, right_keys) = (left.columns.len(), unique_keys(left), unique_keys(right));
+            let project: Vec<ExprRef> = right.columns.iter().enumerate().map(|(i, c)| column(i, c)).collect();
+            let (equal, _) = lookup::keys(condition.as_ref(), width, &project);
+            let compared: Key = equal.iter().map(|key| key.column).collect();
+            if right_keys.iter().any(|key| key.is_subset(&compared)) {
+                return left_keys;
+            }
+            let both = |left: &Key| {
+                let shifted = |right: &Key| right.iter().map(|column| column + width).chain(left.clone()).collect();
+                right_keys.iter().map(shifted).collect::<Vec<Key>>()
+            };
+            left_keys.iter().flat_map(both).collect()
+        }
         // Each row meets one version.
         RelOp::TemporalJoin { left, .. } => unique_keys(left),
     }
@@ -170,7 +185,6 @@ fn equal_columns(condition: Option<&ExprRef>, width: usize) -> (Key, Key) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bind::build::column;
     use crate::rel::{Column, RelRef};
     use millstream_core::TypeKind;
     use millstream_core::types::SessionZone;

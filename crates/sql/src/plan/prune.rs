@@ -394,6 +394,42 @@ impl Pruner {
                 let op = RelOp::TemporalJoin { left, right, outer, left_time, right_time, condition };
                 Ok(Pruned { rel: Rel::new(op, columns), map })
             }
+            RelOp::LookupJoin { left, right, source, outer, condition, hints } => {
+                let width = left.columns.len();
+                let (mut left_needs, mut right_needs) = (Needs::new(), Needs::new());
+                let mut both = needs.clone();
+                if let Some(condition) = condition {
+                    needs_of(condition, &Need::All, &mut both);
+                }
+                for (index, need) in both {
+                    match index.checked_sub(width) {
+                        None => add(&mut left_needs, index, need),
+                        Some(index) => add(&mut right_needs, index, Need::All),
+                    }
+                }
+                // Rows are counted by some column.
+                if left_needs.is_empty() {
+                    add(&mut left_needs, 0, Need::All);
+                }
+                let left = self.walk(left, &left_needs)?;
+                // What is looked up of a table is no matter of those who read it.
+                let right = Pruner::default().walk(right, &right_needs)?;
+                let shift = left.rel.columns.len();
+                let mut map = left.map.clone();
+                map.extend(right.map.iter().map(|to| to.map(|to| to + shift)));
+                let both: Vec<Column> = left.rel.columns.iter().chain(&right.rel.columns).cloned().collect();
+                let rebound = |condition: &ExprRef| {
+                    rebind(condition, &|index| {
+                        let index = map[index].expect("what is needed is kept");
+                        (index, both[index].data_type.clone(), both[index].name.clone())
+                    })
+                };
+                let condition = condition.as_ref().map(rebound).transpose()?;
+                let columns = crate::bind::temporal::columns(&left.rel.columns, &right.rel.columns, *outer);
+                let (left, right, source, outer) = (left.rel, right.rel, source.clone(), *outer);
+                let op = RelOp::LookupJoin { left, right, source, outer, condition, hints: *hints };
+                Ok(Pruned { rel: Rel::new(op, columns), map })
+            }
             RelOp::Normalize { input, keys } => {
                 let mut below = needs.clone();
                 keys.iter().for_each(|key| add(&mut below, *key, Need::All));

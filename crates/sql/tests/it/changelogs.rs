@@ -187,8 +187,9 @@ fn joins_with_versions_are_refused_with_the_reason() {
           detail: the key: cur
           hint: add an equality for each of: cur
         JOIN rates FOR SYSTEM_TIME AS OF e.pt AS r ON e.k = r.cur
-          a join with a table as it is now is not supported yet (line 4, column 34)
-          hint: FOR SYSTEM_TIME AS OF takes event time: a column that a WATERMARK is declared for
+          a join with 'r' as it is now is not supported yet (line 4, column 34)
+          detail: table 'rates' has event time (WATERMARK FOR), so its rows are versions
+          hint: processing time takes a table of files or of a database, which rows are looked up in; the versions of a table are joined by event time
         JOIN rates FOR SYSTEM_TIME AS OF e.id AS r ON e.k = r.cur
           FOR SYSTEM_TIME AS OF needs the time attribute of the table on the left (line 4, column 34)
           hint: name the column that WATERMARK FOR is declared for, as it comes from the table

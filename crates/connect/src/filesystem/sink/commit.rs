@@ -23,6 +23,9 @@ pub(super) struct Committable {
     /// The job, as in the names of its files.
     pub(super) job: String,
     pub(super) files: Vec<Published>,
+    /// The folders of the partitions that are complete then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) complete: Vec<String>,
 }
 
 /// A file that the commit makes visible.
@@ -77,6 +80,7 @@ impl Committer for FileCommitter {
         if let Some(first) = committables.first() {
             self.job = Some(first.job.clone());
         }
+        let complete: Vec<String> = committables.iter().flat_map(|c| c.complete.clone()).collect();
         let files: Vec<Published> = committables.into_iter().flat_map(|c| c.files).collect();
         fail_point!("commit::before")?;
         match &self.job {
@@ -84,6 +88,7 @@ impl Committer for FileCommitter {
             Some(job) if self.plan.overwrite => self.hold(job, files)?,
             _ => self.publish(&files)?,
         }
+        self.plan.mark(&complete)?;
         fail_point!("commit::after")
     }
 

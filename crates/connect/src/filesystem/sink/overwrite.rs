@@ -23,7 +23,8 @@ impl FileCommitter {
         let Some(name) = files.first().map(|file| format!(".{}{LIST}", file_name(path_of(file)))) else {
             return Ok(());
         };
-        let list = Committable { version: COMMITTABLE_VERSION, job: job.to_string(), files };
+        let (version, job) = (COMMITTABLE_VERSION, job.to_string());
+        let list = Committable { version, job, files, complete: Vec::new() };
         let bytes = storage::encode(&list)?;
         match &self.plan.target {
             Location::Local(root) => {

@@ -571,7 +571,7 @@ fn what_is_not_built_is_refused() {
     };
     let error = refused(&[("auto-compaction", "true")]);
     assert!(error.contains("'auto-compaction' is not supported yet (table 't', option 'auto-compaction')"), "{error}");
-    let error = refused(&[("sink.partition-commit.policy.kind", "success-file")]);
+    let error = refused(&[("sink.partition-commit.policy.class", "a.B")]);
     assert!(error.contains("not supported yet"), "{error}");
     let error = refused(&[("sink.rolling-policy.filesize", "1 mb")]);
     assert!(error.contains("did you mean 'sink.rolling-policy.file-size'"), "{error}");

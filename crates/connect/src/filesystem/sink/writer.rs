@@ -1,6 +1,7 @@
 //! The writer: rows to the open part of their partition, parts to the storage thread.
 
 use super::commit::{COMMITTABLE_VERSION, Committable};
+use super::partition_commit::Pending;
 use super::storage::{FileId, Storage, encode};
 
 use super::{Content, Plan, short_job};
@@ -9,7 +10,7 @@ use arrow::array::UInt32Array;
 use millstream_core::format::Encoder;
 use millstream_core::sink::{SinkContext, SinkWriter};
 use millstream_core::time::ClockRef;
-use millstream_core::{Batch, Error, Result, fail_point};
+use millstream_core::{Batch, Error, Result, Watermark, fail_point};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub(super) struct FileWriter {
     parts: BTreeMap<String, Part>,
     next_file: FileId,
     clock: ClockRef,
+    /// The partitions that are to be marked.
+    pending: Option<Pending>,
 }
 
 struct Part {
@@ -47,10 +50,19 @@ enum PartContent {
 
 impl FileWriter {
     pub(super) fn open(plan: Arc<Plan>, ctx: SinkContext) -> Result<Self> {
+        let job = short_job(&ctx.job_id);
+        let mut pending = plan.partition_commit.clone().map(Pending::new);
+        if let (Some(pending), Some(commit), 0) = (&mut pending, &plan.partition_commit, ctx.instance) {
+            // What an earlier attempt has written, and none has marked, one instance knows of.
+            for folder in plan.unmarked(commit, &job)? {
+                pending.add(&folder, ctx.clock.now_ms())?;
+            }
+        }
         Ok(FileWriter {
             storage: Storage::start(plan.clone(), ctx.waker)?,
             plan,
-            job: short_job(&ctx.job_id),
+            job,
+            pending,
             attempt: ctx.attempt,
             instance: ctx.instance,
             parts: BTreeMap::new(),
@@ -65,6 +77,9 @@ impl FileWriter {
                 self.end_parts()?;
             }
             let part = self.new_part(folder)?;
+            if let Some(pending) = &mut self.pending {
+                pending.add(folder, part.since_ms)?;
+            }
             self.parts.insert(folder.to_string(), part);
         }
         let Some(part) = self.parts.get_mut(folder) else { return Ok(()) };
@@ -160,15 +175,27 @@ impl SinkWriter for FileWriter {
         }
         self.storage.drain().map(|_| ())
     }
+    fn on_watermark(&mut self, watermark: Watermark) -> Result<()> {
+        if let Some(pending) = &mut self.pending {
+            pending.advance(watermark.0);
+        }
+        Ok(())
+    }
     fn prepare_commit(&mut self, epoch: u64, ended: bool) -> Result<Vec<Vec<u8>>> {
         self.end_parts()?;
         let published = self.storage.prepare(epoch)?;
         fail_point!("sink::after_prepare")?;
         // An overwrite that wrote nothing still has to empty the table: its end is told even without a file.
-        if published.is_empty() && !(ended && self.plan.overwrite) {
+        // An overwrite shows nothing before its end.
+        let complete = match &mut self.pending {
+            Some(pending) if ended || !self.plan.overwrite => pending.take_complete(self.clock.now_ms(), ended),
+            Some(_) | None => Vec::new(),
+        };
+        if published.is_empty() && complete.is_empty() && !(ended && self.plan.overwrite) {
             return Ok(Vec::new());
         }
-        let committable = Committable { version: COMMITTABLE_VERSION, job: self.job.clone(), files: published };
+        let (version, job) = (COMMITTABLE_VERSION, self.job.clone());
+        let committable = Committable { version, job, files: published, complete };
         Ok(vec![encode(&committable)?])
     }
 }
