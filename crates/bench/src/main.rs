@@ -32,6 +32,12 @@ enum Benchmark {
         /// Where generated JSON files are kept between runs.
         #[arg(long, default_value = "target/bench")]
         folder: PathBuf,
+        /// Only prints the script that would be run, after making the files it reads.
+        #[arg(long)]
+        script: bool,
+        /// The program to run, instead of building it.
+        #[arg(long)]
+        program: Option<PathBuf>,
     },
 }
 
@@ -44,8 +50,8 @@ enum Source {
 }
 
 fn main() -> ExitCode {
-    let Benchmark::Nexmark { query, events, source, parallelism, folder } = Cli::parse().benchmark;
-    match nexmark(&query, events, source, parallelism, &folder) {
+    let Benchmark::Nexmark { query, events, source, parallelism, folder, script, program } = Cli::parse().benchmark;
+    match nexmark(&query, events, source, parallelism, &folder, script, program) {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS
@@ -57,10 +63,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn nexmark(query: &str, events: u64, source: Source, parallelism: usize, folder: &Path) -> Result<String, String> {
+fn nexmark(
+    query: &str,
+    events: u64,
+    source: Source,
+    parallelism: usize,
+    folder: &Path,
+    only_script: bool,
+    program: Option<PathBuf>,
+) -> Result<String, String> {
     let select =
         queries::nexmark(query).ok_or_else(|| format!("there is no query '{query}' here: {}", queries::NAMES))?;
-    let program = build()?;
+    let program = program.map_or_else(build, Ok)?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let table = match source {
         Source::Generator => queries::generator(events),
@@ -81,6 +95,9 @@ fn nexmark(query: &str, events: u64, source: Source, parallelism: usize, folder:
     let _ = std::fs::remove_dir_all(folder.join("q10"));
     let select = select.replace("${DIR}", &folder.canonicalize().map_err(|e| e.to_string())?.display().to_string());
     let script = format!("SET 'execution.checkpointing.interval' = '1 s';\n{table}\n{select}");
+    if only_script {
+        return Ok(script);
+    }
     let started = Instant::now();
     let before = children();
     run(&program, folder, &script, parallelism)?;

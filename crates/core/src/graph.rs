@@ -740,10 +740,14 @@ pub enum AggregateFunction {
     JsonObjectAgg {
         /// `ABSENT ON NULL`
         absent_on_null: bool,
+        /// Whether the values are JSON already.
+        is_json: bool,
     },
     /// `JSON_ARRAYAGG`
     JsonArrayAgg {
         /// `ABSENT ON NULL` (Flink's default).
         absent_on_null: bool,
+        /// Whether the values are JSON already.
+        is_json: bool,
     },
 }

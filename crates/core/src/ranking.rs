@@ -111,7 +111,7 @@ pub enum OverFunction {
         column: usize,
         /// How many rows before.
         offset: usize,
-        /// The column that stands in where there is no such row; `None`: NULL.
+        /// The column that stands in where there is no such row, or a NULL; `None`: NULL.
         default: Option<usize>,
     },
 }

@@ -34,6 +34,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn starting_at(&self, _start: &str) -> Result<Arc<dyn Source>> {
         Err(Error::internal(format!("{} can't be told where to start", self.describe())))
     }
+    /// How many instances, from the first on, can have something to read in a job that starts anew; `None`: all. Event
+    /// time never waits for the others.
+    fn instances_max(&self) -> Option<usize> {
+        None
+    }
     /// Opens the reader of one instance.
     fn open(&self, ctx: SourceContext) -> Result<Box<dyn SourceReader>>;
 }

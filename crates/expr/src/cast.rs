@@ -133,7 +133,7 @@ pub(crate) fn cast_array(
             Ok(Arc::new(each!(Float32Array, |i| arg.str(i), read)))
         }
         (a, Decimal(p, s)) if a.is_character() => {
-            let read = |t: &str| parse_decimal(t, *s).filter(|v| fits(*v, *p));
+            let read = |t: &str| parse_decimal(t.trim_matches(' '), *s).filter(|v| fits(*v, *p));
             let values = each!(Decimal128Array, |i| arg.str(i), read);
             Ok(Arc::new(values.with_precision_and_scale(*p, *s as i8)?))
         }
@@ -286,6 +286,8 @@ fn temporal(arg: &Arg<'_>, i: usize, from: &TypeKind, to: &TypeKind, zone: &Sess
             let local = if utc { zone.to_local_ms(ms) } else { ms };
             match other {
                 TypeKind::Timestamp(p) => pack(local, nanos, *p),
+                // Before 1970 Flink takes a day that has begun for the next.
+                TypeKind::Date if !utc => Some(local / DAY_MS),
                 TypeKind::Date => Some(local.div_euclid(DAY_MS)),
                 TypeKind::Time(p) => pack(local.rem_euclid(DAY_MS), 0, (*p).min(3)),
                 _ => None,

@@ -7,8 +7,9 @@ fn number(text: &str, max: usize) -> Option<i64> {
     if ok { text.parse().ok() } else { None }
 }
 
-/// An integer; a fraction is cut off, an exponent is not taken.
+/// An integer, blanks around it aside; a fraction is cut off, an exponent is not taken.
 pub(crate) fn integer(text: &str) -> Option<i64> {
+    let text = text.trim_matches(' ');
     let (sign, digits) = match text.as_bytes().first()? {
         b'-' => (-1i128, &text[1..]),
         b'+' => (1, &text[1..]),

@@ -437,7 +437,10 @@ fn make_task(
         None => {
             let senders = |e: &usize| match jobs.exchanges[*e].route {
                 Route::Local => (0..peers).map(|w| w == me).collect(),
-                Route::Hash(_) | Route::Rebalance => vec![true; peers],
+                Route::Hash(_) | Route::Rebalance => {
+                    let most = sending_workers(plan, jobs, jobs.exchanges[*e].from_node);
+                    (0..peers).map(|w| w < most).collect()
+                }
             };
             let input = |e: &usize| Input {
                 schema: graph.nodes[jobs.exchanges[*e].from_node].schema.arrow().clone(),
@@ -451,6 +454,16 @@ fn make_task(
     };
     let latency_us = plan.settings.duration(settings::EXCHANGE_LATENCY).as_micros() as u64;
     Ok(Task::new(place, nodes, head, outputs, latency_us))
+}
+
+/// How many workers, from the first on, can have rows of a node: of a source, as many as it has readers with something
+/// to read. Whether a row is late doesn't hang on when the others have said that they have nothing.
+fn sending_workers(plan: &WorkerPlan, jobs: &JobPlan, node: usize) -> usize {
+    let head = jobs.tasks.iter().find(|task| task.nodes.contains(&node)).and_then(|task| task.nodes.first());
+    match head.map(|head| &plan.graph.nodes[*head].kind) {
+        Some(NodeKind::Source(spec)) if plan.restore.is_none() => spec.source.instances_max().unwrap_or(usize::MAX),
+        _ => usize::MAX,
+    }
 }
 
 /// The nodes of the task, and the exchanges, that take a node's rows.

@@ -182,6 +182,14 @@ impl Source for FileSource {
     fn starting_at(&self, start: &str) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(FileSource(Arc::new(Plan { start: Some(start.to_string()), ..(*self.0).clone() }))))
     }
+    fn instances_max(&self) -> Option<usize> {
+        if self.0.is_ordered() {
+            return Some(1);
+        }
+        let start = self.0.start.as_ref()?.clone().into_bytes();
+        let layout = Layout::restore(&[start], Setup::default(), self.0.is_whole(), &self.0.path).ok()?;
+        Some(layout.left().count().max(1))
+    }
     fn open(&self, ctx: SourceContext) -> Result<Box<dyn SourceReader>> {
         Ok(Box::new(FileReader::open(self.0.clone(), Setup::default(), ctx)?))
     }

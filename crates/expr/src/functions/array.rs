@@ -225,7 +225,7 @@ fn slice(a: &Args<'_>, i: usize, _: &Comparators, places: Vec<Place>) -> Option<
         0 => 1,
         end => end.min(n),
     };
-    if end < start {
+    if end < start || places.is_empty() {
         return Some(vec![]);
     }
     Some(places[start as usize - 1..end as usize].to_vec())

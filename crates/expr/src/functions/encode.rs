@@ -226,11 +226,12 @@ pub(super) fn functions() -> Vec<Function> {
                 Some(())
             })
         }),
+        // Of an odd number of digits the first is read as 0 (as in Flink).
         plain("UNHEX", &["s"], "BYTES?", |_| {
             bytes(|a, i| {
                 let digits = a.str(0, i)?.chars().map(|c| c.to_digit(16)).collect::<Option<Vec<_>>>()?;
                 let odd = digits.len() % 2;
-                let head = digits.iter().take(odd).map(|d| *d as u8);
+                let head = std::iter::repeat_n(0, odd);
                 Some(head.chain(digits[odd..].chunks(2).map(|p| (p[0] * 16 + p[1]) as u8)).collect())
             })
         }),

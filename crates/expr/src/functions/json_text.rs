@@ -51,8 +51,10 @@ fn quote(s: &str, out: &mut String) {
             '\t' => out.push_str("\\t"),
             c if c.is_ascii() => out.push(c),
             c => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+                // Flink writes the whole character, then its second half.
+                if let [_, half] = c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{half:04x}");
                 }
             }
         }

@@ -75,7 +75,7 @@ fn sequence(chars: &mut Peekable<Chars<'_>>, letters: &str, nested: bool) -> Opt
 }
 
 /// The letters of `DateTimeFormatter` that are known.
-const LETTERS: &str = "GyuQqMLdHhkKmsSAnNaEeDw[";
+const LETTERS: &str = "GyuYQqMLdHhkKmsSAnNaEecDFwW[";
 
 /// A pattern that has been read.
 pub(super) struct Pattern(Vec<Piece>);
@@ -154,12 +154,16 @@ fn write_field(out: &mut String, field: char, n: usize, moment: &Moment) {
         'Q' | 'q' => quarter,
         'M' | 'L' if n >= 3 => {
             let name = MONTHS[month as usize - 1];
-            return out.push_str(if n == 3 { &name[..3] } else { name });
+            return out.push_str(shortened(name, n));
         }
         'M' | 'L' => month,
         'd' => of_month,
         'D' => day_of_year(day),
-        'w' => us_week(day),
+        'Y' if n == 2 => us_week(day).0.rem_euclid(100),
+        'Y' => us_week(day).0,
+        'w' => us_week(day).1,
+        'W' => (of_month - 1 + iso_weekday(day - of_month + 1) % 7) / 7 + 1,
+        'F' => (of_month - 1) % 7 + 1,
         'H' => hour,
         'k' => (hour + 23) % 24 + 1,
         'h' => (hour + 11) % 12 + 1,
@@ -175,20 +179,29 @@ fn write_field(out: &mut String, field: char, n: usize, moment: &Moment) {
         }
         'G' => return out.push_str(if year > 0 { "AD" } else { "BC" }),
         'a' => return out.push_str(if hour < 12 { "AM" } else { "PM" }),
-        'e' if n < 3 => iso_weekday(day) % 7 + 1,
+        'e' | 'c' if n < 3 => iso_weekday(day) % 7 + 1,
         _ => {
-            let name = DAYS[iso_weekday(day) as usize - 1];
-            return out.push_str(if n <= 3 { &name[..3] } else { name });
+            return out.push_str(shortened(DAYS[iso_weekday(day) as usize - 1], n));
         }
     };
     print::push_padded(out, value, n);
 }
 
-/// The week of the year as in the United States: from Sunday, the first has 1 January.
-fn us_week(day: i64) -> i64 {
-    let of_year = day_of_year(day);
-    let first = (iso_weekday(day - of_year + 1)) % 7;
-    (of_year - 1 + first) / 7 + 1
+/// A name as so many letters of a pattern want it.
+fn shortened(name: &str, letters: usize) -> &str {
+    match letters {
+        0..=3 => &name[..3],
+        5 => &name[..1],
+        _ => name,
+    }
+}
+
+/// The year and week as in the United States: from Sunday, the first has 1 January.
+fn us_week(day: i64) -> (i64, i64) {
+    let sunday = day - iso_weekday(day) % 7;
+    let year = civil(sunday + 6).0;
+    let first = days(year, 1, 1);
+    (year, (sunday - (first - iso_weekday(first) % 7)) / 7 + 1)
 }
 
 /// What has been read so far.

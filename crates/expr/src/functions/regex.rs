@@ -33,7 +33,30 @@ pub(super) fn compiled(pattern: &str) -> Option<Rc<Regex>> {
     })
 }
 
-/// Java's `\d`, `\w`, `\s` know ASCII only.
+/// A class of characters by its letter or, as in `\p{Alpha}`, its name: Java's know ASCII only.
+fn class(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "d" | "Digit" => "0-9",
+        "w" => "a-zA-Z0-9_",
+        "s" | "Space" => "\\x20\\t\\n\\x0B\\x0C\\r",
+        "h" => "\\x20\\t\\xA0\\u{1680}\\u{180e}\\u{2000}-\\u{200a}\\u{202f}\\u{205f}\\u{3000}",
+        "v" => "\\n\\x0B\\x0C\\r\\x85\\u{2028}\\u{2029}",
+        "Lower" => "a-z",
+        "Upper" => "A-Z",
+        "Alpha" => "a-zA-Z",
+        "Alnum" => "a-zA-Z0-9",
+        "ASCII" => "\\x00-\\x7F",
+        "Punct" => "!-/:-@\\[-`{-\\x7E",
+        "Graph" => "!-\\x7E",
+        "Print" => "\\x20-\\x7E",
+        "Blank" => "\\x20\\t",
+        "Cntrl" => "\\x00-\\x1F\\x7F",
+        "XDigit" => "0-9a-fA-F",
+        _ => return None,
+    })
+}
+
+/// A pattern of Java's as one of the engine's.
 fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut depth = 0usize;
@@ -52,23 +75,90 @@ fn translate(pattern: &str) -> String {
             out.push(c);
             break;
         };
+        let rest = chars.as_str();
         let (set, negated) = match next {
-            'd' | 'D' => ("0-9", next == 'D'),
-            'w' | 'W' => ("a-zA-Z0-9_", next == 'W'),
-            's' | 'S' => ("\\x20\\t\\n\\x0B\\x0C\\r", next == 'S'),
-            _ => {
-                out.push(c);
-                out.push(next);
+            'Q' => {
+                let (quoted, after) = rest.split_once("\\E").unwrap_or((rest, ""));
+                out.push_str(&fancy_regex::escape(quoted));
+                chars = after.chars();
                 continue;
             }
+            'R' if depth == 0 => {
+                out.push_str("(?:\\r\\n|[\\n\\x0B\\x0C\\r\\x85\\u{2028}\\u{2029}])");
+                continue;
+            }
+            'p' | 'P' => match rest.strip_prefix('{').and_then(|r| r.split_once('}')) {
+                Some((name, after)) => {
+                    chars = after.chars();
+                    let Some(set) = class(name) else {
+                        let name = name.strip_prefix("Is").unwrap_or(name);
+                        out.extend(["\\", if next == 'p' { "p{" } else { "P{" }, name, "}"]);
+                        continue;
+                    };
+                    (set, next == 'P')
+                }
+                None => ("", false),
+            },
+            _ => (class(next.to_ascii_lowercase().encode_utf8(&mut [0; 4])).unwrap_or(""), next.is_ascii_uppercase()),
         };
-        match (depth > 0, negated) {
-            (true, false) => out.push_str(set),
-            (_, true) => out.extend(["[^", set, "]"]),
-            (false, false) => out.extend(["[", set, "]"]),
+        match (set, depth > 0, negated) {
+            ("", ..) => out.extend([c, next]),
+            (_, true, false) => out.push_str(set),
+            (_, _, true) => out.extend(["[^", set, "]"]),
+            (_, false, false) => out.extend(["[", set, "]"]),
         }
     }
     out
+}
+
+/// A match, or the place within a character of two halves where Java matches nothing once more.
+type Found = (usize, usize, bool);
+
+/// All matches as Java's `Matcher.find` has them: one of nothing may follow another at once, and may stand between the
+/// halves of a character beyond the first 65,536. `None` if the engine gives up.
+fn find_all(regex: &Regex, s: &str, each: &mut dyn FnMut(Found)) -> Option<()> {
+    // Two characters of the same kind: whether nothing is found between them.
+    const PAIR: &str = "\u{E000}\u{E000}";
+    let is_between = || regex.find_from_pos(PAIR, 3).is_ok_and(|found| found.is_some_and(|f| f.end() == 3));
+    let mut from = 0;
+    while let Some(found) = regex.find_from_pos(s, from).ok()? {
+        each((found.start(), found.end(), false));
+        from = found.end();
+        if found.start() == found.end() {
+            let Some(next) = s[from..].chars().next() else { break };
+            if next.len_utf16() == 2 && is_between() {
+                each((from, from, true));
+            }
+            from += next.len_utf8();
+        }
+    }
+    Some(())
+}
+
+/// Every match replaced by `new`.
+pub(super) fn replace_all(regex: &Regex, s: &str, new: &str, out: &mut String) -> Option<()> {
+    let (mut from, mut halved) = (0, false);
+    find_all(regex, s, &mut |(start, end, is_half)| {
+        if is_half {
+            // A half alone can't be written.
+            out.push('?');
+            halved = true;
+        } else if std::mem::take(&mut halved) {
+            out.push('?');
+            from += s[from..].chars().next().map_or(0, char::len_utf8);
+        }
+        if !is_half {
+            out.push_str(&s[from..start]);
+        }
+        out.push_str(new);
+        from = end;
+    })?;
+    if halved {
+        out.push('?');
+        from += s[from..].chars().next().map_or(0, char::len_utf8);
+    }
+    out.push_str(&s[from..]);
+    Some(())
 }
 
 /// `String.split` of Java: empty parts at the end are dropped, unless a number of parts is given; `None` if the pattern
@@ -153,8 +243,11 @@ fn extract_all(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Optio
         if group >= regex.captures_len() {
             return None;
         }
-        for captures in regex.captures_iter(s) {
-            items.append_option(captures.ok()?.get(group).map(|m| m.as_str()));
+        let mut parts = vec![];
+        find_all(&regex, s, &mut |(start, ..)| parts.push(start))?;
+        for start in parts {
+            let captures = regex.captures_from_pos(s, start).ok()??;
+            items.append_option(captures.get(group).map(|m| m.as_str()));
         }
         Some(())
     });
@@ -174,8 +267,7 @@ pub(super) fn functions() -> Vec<Function> {
             text_with(|last: &mut Last, a, i, out| {
                 let (s, pattern, new) = (a.str(0, i)?, a.str(1, i)?, a.str(2, i)?);
                 let regex = last.get(pattern, compiled)?;
-                out.push_str(&regex.try_replacen(s, 0, fancy_regex::NoExpand(new)).ok()?);
-                Some(())
+                replace_all(regex, s, new, out)
             })
         }),
         plain("REGEXP_EXTRACT", &["ssi?"], "STRING?", |_| {
@@ -187,7 +279,9 @@ pub(super) fn functions() -> Vec<Function> {
         special("REGEXP_EXTRACT_ALL", "(STRING, STRING[, INT])", extract_all),
         plain("REGEXP_COUNT", &["ss"], "INT?", |_| {
             int_with(|last: &mut Last, a, i| {
-                Some(last.get(a.str(1, i)?, compiled)?.find_iter(a.str(0, i)?).count() as i64)
+                let mut count = 0;
+                find_all(last.get(a.str(1, i)?, compiled)?, a.str(0, i)?, &mut |_| count += 1)?;
+                Some(count)
             })
         }),
         plain("REGEXP_SUBSTR", &["ss"], "STRING?", |_| {

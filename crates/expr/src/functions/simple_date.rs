@@ -191,7 +191,11 @@ fn parse(text: &str, pieces: &[Piece], zone: &SessionZone) -> Option<i64> {
     let local = date * DAY_MS + (((hour + half) * 60 + minute) * 60 + second) * 1000 + ms;
     Some(match offset {
         Some(seconds) => local - seconds * 1000,
-        None => zone.to_utc_ms(local),
+        None => {
+            // When clocks go back, the later of the two instants: the one in standard time.
+            let (first, later) = (zone.to_utc_ms(local), zone.to_utc_ms(local) + 3_600_000);
+            if zone.to_local_ms(later) == local { later } else { first }
+        }
     })
 }
 

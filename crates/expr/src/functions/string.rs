@@ -239,7 +239,13 @@ pub(super) fn functions() -> Vec<Function> {
         plain("BTRIM", &["ss?"], "STRING", |_| trim_side("BOTH")),
         plain("REPLACE", &["sss"], "STRING", |_| {
             text(|a, i, out| {
-                out.push_str(&a.str(0, i)?.replace(a.str(1, i)?, a.str(2, i)?));
+                match (a.str(0, i)?, a.str(1, i)?, a.str(2, i)?) {
+                    (s, "", new) => {
+                        let nothing = super::regex::compiled("")?;
+                        super::regex::replace_all(&nothing, s, new, out)?;
+                    }
+                    (s, old, new) => out.push_str(&s.replace(old, new)),
+                }
                 Some(())
             })
         }),
@@ -268,9 +274,18 @@ pub(super) fn functions() -> Vec<Function> {
                 Some(())
             })
         }),
-        plain("SPLIT_INDEX", &["ssi"], "STRING?", |_| {
+        plain("SPLIT_INDEX", &["ssi", "sii"], "STRING?", |_| {
             part_with(|_: &mut (), a, i| {
-                let (s, separator, n) = (a.str(0, i)?, a.str(1, i)?, usize::try_from(a.int(2, i)?).ok()?);
+                let (s, n) = (a.str(0, i)?, usize::try_from(a.int(2, i)?).ok()?);
+                let mut buffer = [0; 4];
+                let separator = match a.str(1, i) {
+                    Some(separator) => separator,
+                    // A character's code.
+                    None => {
+                        let code = u8::try_from(a.int(1, i)?).ok().filter(|code| *code > 0)?;
+                        char::from(code).encode_utf8(&mut buffer)
+                    }
+                };
                 match separator.as_bytes() {
                     _ if s.is_empty() => None,
                     // As in commons-lang, nothing to split at means whitespace.
@@ -339,7 +354,11 @@ pub(super) fn functions() -> Vec<Function> {
                 let (s, delimiter) = (a.str(0, i)?, a.str(1, i)?);
                 if delimiter.is_empty() {
                     let mut buffer = [0; 4];
-                    s.chars().for_each(|c| items.append_value(c.encode_utf8(&mut buffer)));
+                    s.chars().for_each(|c| match c.len_utf16() {
+                        1 => items.append_value(c.encode_utf8(&mut buffer)),
+                        // Java's halves of such a character can't be written (as in Flink).
+                        _ => ["?", "?"].into_iter().for_each(|half| items.append_value(half)),
+                    });
                 } else if !s.is_empty() {
                     s.split(delimiter).for_each(|part| items.append_value(part));
                 }
@@ -360,11 +379,11 @@ pub(super) fn functions() -> Vec<Function> {
                 Some(())
             })
         }),
-        plain("IS_ALPHA", &["s", "a"], "BOOLEAN", |_| test_text(|s| s.chars().all(char::is_alphabetic), |_| false)),
-        plain("IS_DIGIT", &["s", "a"], "BOOLEAN", |_| {
+        plain("IS_ALPHA", &["s", "a"], "BOOLEAN!", |_| test_text(|s| s.chars().all(char::is_alphabetic), |_| false)),
+        plain("IS_DIGIT", &["s", "a"], "BOOLEAN!", |_| {
             test_text(|s| s.chars().all(char::is_numeric), TypeKind::is_integer)
         }),
-        plain("IS_DECIMAL", &["s", "a"], "BOOLEAN", |_| {
+        plain("IS_DECIMAL", &["s", "a"], "BOOLEAN!", |_| {
             test_text(|s| crate::parse::double(s).is_some(), TypeKind::is_numeric)
         }),
     ];
@@ -382,7 +401,7 @@ pub(super) fn functions() -> Vec<Function> {
     all
 }
 
-/// Whether text has a property, which empty text hasn't; other types have it or not as a whole.
+/// Whether text has a property, which empty text and NULL haven't; other types have it or not as a whole.
 fn test_text(holds: fn(&str) -> bool, always: fn(&TypeKind) -> bool) -> Kernel {
     use arrow::datatypes::DataType as A;
     boolean(move |a, i| {
@@ -391,10 +410,10 @@ fn test_text(holds: fn(&str) -> bool, always: fn(&TypeKind) -> bool) -> Kernel {
         }
         let kind = match a.columns[0].array().data_type() {
             A::Int8 | A::Int16 | A::Int32 | A::Int64 => TypeKind::BigInt,
-            A::Float32 | A::Float64 | A::Decimal128(..) => TypeKind::Double,
+            A::Float32 | A::Float64 => TypeKind::Double,
             _ => TypeKind::Boolean,
         };
-        (!a.is_null(0, i)).then(|| always(&kind))
+        Some(always(&kind))
     })
 }
 

@@ -81,10 +81,9 @@ fn round_to(name: &str, args: &[ExprRef], zone: &SessionZone) -> Option<ExprRef>
     let kernel = int(move |a, i| {
         let (ms, nanos) = a.instant(0, i)?;
         let at = local(ltz, &zone, ms);
-        let start = unit.floor(at)?;
-        let moved = if up && (start < at || nanos > 0) { unit.next(start)? } else { start };
-        let moved = if ltz { zone.to_utc_ms(moved) } else { moved };
-        arithmetic::shift(&kind, (moved, 0), 0, 1, false)
+        let moved = if up { unit.ceil(at, nanos)? } else { unit.floor(at)? };
+        // The zone's offset is that of the value, not of what it is rounded to (as in Flink).
+        arithmetic::shift(&kind, (moved - (at - ms), 0), 0, 1, false)
     });
     Some(call(name, vec![x.clone()], out, kernel))
 }
@@ -101,7 +100,7 @@ fn add(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
         return None;
     }
     if out.kind == TypeKind::Date && !months && scale < DAY_MS {
-        out.kind = TypeKind::Timestamp(0);
+        out.kind = TypeKind::Timestamp(6);
     }
     out.nullable |= n.data_type().nullable;
     let kind = out.kind.clone();
@@ -199,7 +198,7 @@ fn to_timestamp_ltz(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<
             let ms = match (a.int(0, i), scale) {
                 (Some(v), _) => v.checked_mul(per_unit)?,
                 (None, Some(s)) => i64::try_from(a.dec(0, i)? / crate::decimal::pow10(u32::from(s))).ok()? * per_unit,
-                (None, None) => (a.f64(0, i)? * per_unit as f64) as i64,
+                (None, None) => (a.f64(0, i)? * per_unit as f64).floor() as i64,
             };
             Some(ms).filter(|ms| INSTANTS_MS.contains(ms))
         });

@@ -63,9 +63,13 @@ impl Unit {
         matches!(self, Hour | Minute | Second | Millisecond | Microsecond | Nanosecond)
     }
 
-    /// The part of a local time, milliseconds and the nanoseconds beyond; the signs before 1970 are Flink's.
+    /// The part of a local time, milliseconds and the nanoseconds beyond. Before 1970 Flink rounds a day that has begun
+    /// up, and counts its clock backwards.
     pub fn part(self, ms: i64, nanos: i64) -> i64 {
-        let day = ms.div_euclid(DAY_MS);
+        let day = match self {
+            Week | IsoYear => ms.div_euclid(DAY_MS),
+            _ => ms / DAY_MS,
+        };
         let year = || civil(day).0;
         match self {
             Millennium => (year() + 999).div_euclid(1000),
@@ -80,13 +84,13 @@ impl Unit {
             DayOfYear => calendar::day_of_year(day),
             DayOfWeek => calendar::iso_weekday(day) % 7 + 1,
             IsoDayOfWeek => calendar::iso_weekday(day),
-            Hour => ms.rem_euclid(DAY_MS) / HOUR_MS,
+            Hour => ms % DAY_MS / HOUR_MS,
             Minute => ms % HOUR_MS / MINUTE_MS,
             Second => ms % MINUTE_MS / 1000,
             Millisecond => ms % 1000,
             Microsecond => ms % 1000 * 1000 + nanos / 1000,
             Nanosecond => ms % 1000 * 1_000_000 + nanos,
-            Epoch => ms.div_euclid(1000),
+            Epoch => ms / 1000,
         }
     }
 
@@ -109,12 +113,13 @@ impl Unit {
         })
     }
 
-    /// The start of the unit that holds a local time; `None` if one doesn't round to it.
+    /// The start of the unit that holds a local time; `None` if one doesn't round to it. Before 1970 Flink takes a day
+    /// that has begun for the next, where units are longer than a day.
     pub fn floor(self, ms: i64) -> Option<i64> {
         if let Hour | Minute | Second | Millisecond = self {
             return self.ms().map(|unit| ms - ms.rem_euclid(unit));
         }
-        let day = ms.div_euclid(DAY_MS);
+        let day = if self == Day { ms.div_euclid(DAY_MS) } else { ms / DAY_MS };
         let year = || civil(day).0;
         let start = match self {
             Millennium => days((year() - 1).div_euclid(1000) * 1000 + 1, 1, 1),
@@ -130,8 +135,20 @@ impl Unit {
         Some(start * DAY_MS)
     }
 
+    /// The start of the first unit from a local time on. Of units longer than a day Flink looks at the day alone, and a
+    /// decade that begins is not its own.
+    pub fn ceil(self, ms: i64, nanos: i64) -> Option<i64> {
+        let start = self.floor(ms)?;
+        let is_start = match self {
+            Decade => false,
+            Day | Hour | Minute | Second | Millisecond => start == ms && nanos == 0,
+            _ => start == ms / DAY_MS * DAY_MS,
+        };
+        if is_start { Some(start) } else { self.next(start) }
+    }
+
     /// The start of the unit after the one that starts at `start`.
-    pub fn next(self, start: i64) -> Option<i64> {
+    fn next(self, start: i64) -> Option<i64> {
         match self.months() {
             Some(n) => Some(calendar::add_months(start.div_euclid(DAY_MS), n) * DAY_MS),
             None => Some(start + self.ms()?),

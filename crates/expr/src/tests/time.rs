@@ -95,6 +95,14 @@ fn rounding_to_units() {
     check(c("CEIL_TO", vec![date("1990-10-14"), s("HOUR")]), "1990-10-14");
     check(c("CEIL_TO", vec![date("1990-10-14"), s("DECADE")]), "2000-01-01");
     check(c("CEIL_TO", vec![date("1990-10-14"), s("WEEK")]), "1990-10-14");
+    // Of a week Flink looks at the day alone, and a decade that begins isn't its own.
+    check(c("CEIL_TO", vec![ts("1990-10-14 12:00:00"), s("WEEK")]), "1990-10-14 00:00:00.000");
+    check(c("CEIL_TO", vec![date("1970-01-01"), s("DECADE")]), "1980-01-01");
+    // Before 1970 it takes a day that has begun for the next, and counts the clock backwards.
+    let before = || ts("1969-12-31 23:00:00");
+    check(c("FLOOR_TO", vec![before(), s("YEAR")]), "1970-01-01 00:00:00.000");
+    check(c("EXTRACT", vec![s("YEAR"), before()]), "1970");
+    check(c("EXTRACT", vec![s("HOUR"), before()]), "-1");
 }
 
 #[test]
@@ -185,7 +193,7 @@ fn time_moves_by_units() {
     ] {
         check(c("TIMESTAMPADD", vec![s(unit), i(n), t()]), expect);
     }
-    check(c("TIMESTAMPADD", vec![s("HOUR"), i(1), date("2024-01-31")]), "2024-01-31 01:00:00");
+    check(c("TIMESTAMPADD", vec![s("HOUR"), i(1), date("2024-01-31")]), "2024-01-31 01:00:00.000000");
     for (unit, to, expect) in [
         ("SECOND", "2024-01-31 10:01:40", "100"),
         ("DAY", "2024-02-02 09:59:59", "1"),

@@ -193,7 +193,8 @@ fn lag(column: usize, offset: usize, default: Option<usize>, due: &Due<'_>, fram
     let Some(default) = default else { return Ok(values) };
     let current = UInt32Array::from_iter_values(frames.places.iter().map(last).map(|(s, at)| row(s, at)));
     let defaults = compute::take(&frames.column(due, default)?, &current, None)?;
-    Ok(zip(&compute::is_not_null(&before)?, &values, &defaults)?)
+    // The default stands in for a NULL, too (as in Flink).
+    Ok(zip(&compute::is_not_null(&values)?, &values, &defaults)?)
 }
 
 /// Aggregates each row's frame for itself: nothing is taken back, so that all functions do.

@@ -108,6 +108,10 @@ impl MapBatch for Unnest {
             let mut ordinal = 0;
             for element in from..to {
                 let is_there = elements.nulls.as_ref().is_none_or(|rows| rows.is_valid(element));
+                // A row that is NULL is no element (as in Flink, where ORDINALITY fails for it).
+                if !is_there && !self.spec.ordinality {
+                    continue;
+                }
                 for _ in 0..copies.map_or(1, |copies| copies.value(element)) {
                     ordinal += 1;
                     picks.rows.push(row as u32);

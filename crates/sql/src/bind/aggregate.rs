@@ -319,6 +319,10 @@ impl Grouping {
             if is_aggregate(&name) {
                 return self.aggregate(function, &name, scope, zone).at_place(at).map(Some);
             }
+            // It would number sets that are written twice, which are taken once.
+            if name == "GROUP_ID" && matches!(&function.args, FunctionArguments::List(list) if list.args.is_empty()) {
+                return Ok(Some(build::bigint(0)));
+            }
             if name == "GROUPING" || name == "GROUPING_ID" {
                 return self.grouping_id(function, scope, zone, at).map(Some);
             }
@@ -612,6 +616,7 @@ pub fn bind_call(function: &Function, name: &str, binder: &mut ExprBinder<'_>) -
         return Err(Error::script("COUNT of several columns needs DISTINCT")
             .hint("COUNT(DISTINCT a, b) counts the combinations in which none is NULL"));
     }
+    let is_json = arg_asts.last().is_some_and(|value| makes_json(value));
     let mut kind = match name {
         "COUNT" => AggregateFunction::Count,
         "APPROX_COUNT_DISTINCT" => {
@@ -632,8 +637,8 @@ pub fn bind_call(function: &Function, name: &str, binder: &mut ExprBinder<'_>) -
         "LISTAGG" => AggregateFunction::ListAgg { separator: ",".into() },
         "COLLECT" => AggregateFunction::Collect,
         "ARRAY_AGG" => AggregateFunction::ArrayAgg { ignore_nulls },
-        "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null },
-        "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null },
+        "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null, is_json },
+        "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null, is_json },
         _ => AggregateFunction::SingleValue,
     };
     if let (AggregateFunction::ListAgg { separator }, Some(given)) = (&mut kind, args.get(1)) {
@@ -642,6 +647,16 @@ pub fn bind_call(function: &Function, name: &str, binder: &mut ExprBinder<'_>) -
     }
     let result = result_type(name, &kind, &args, filter.is_some())?;
     Ok(PendingCall { function: kind, args, distinct, filter, result })
+}
+
+/// Whether it is a constructor of JSON, whose text JSON_OBJECTAGG and JSON_ARRAYAGG take as it is.
+fn makes_json(value: &Expr) -> bool {
+    match value {
+        Expr::Function(function) => {
+            matches!(parts(&function.name)[..], [name] if ["JSON_OBJECT", "JSON_ARRAY"].contains(&name.to_uppercase().as_str()))
+        }
+        _ => false,
+    }
 }
 
 /// The distinct rows; of each window, if the rows have their window's start and end.

@@ -238,7 +238,16 @@ impl<'a> ExprBinder<'a> {
             }
             Expr::UnaryOp { op, expr } => match op {
                 UnaryOperator::Plus => self.bind(expr),
-                UnaryOperator::Minus => self.call_on("-", &[expr]),
+                UnaryOperator::Minus => match &**expr {
+                    // With its sign: the least numbers have one more than the greatest.
+                    Expr::Value(value)
+                        if let SqlValue::Number(text, _) = &value.value
+                            && text.parse::<u64>().is_ok() =>
+                    {
+                        number(&format!("-{text}"))
+                    }
+                    _ => self.call_on("-", &[expr]),
+                },
                 UnaryOperator::Not => self.call_on("NOT", &[expr]),
                 other => unsupported(at, format!("the operator {other}")),
             },
@@ -603,8 +612,8 @@ fn number(text: &str) -> Result<ExprRef> {
         let value: f64 = text.parse().map_err(|_| out_of_range())?;
         return Ok(exprs::literal(Value::Double(value), TypeKind::Double.not_null()));
     }
-    if !text.contains('.')
-        && let Ok(value) = text.parse::<i64>()
+    if !text.trim_end_matches('.').contains('.')
+        && let Ok(value) = text.trim_end_matches('.').parse::<i64>()
     {
         let kind = if i32::try_from(value).is_ok() { TypeKind::Int } else { TypeKind::BigInt };
         return Ok(exprs::literal(Value::Int(value), kind.not_null()));
@@ -613,7 +622,8 @@ fn number(text: &str) -> Result<ExprRef> {
     let digits = format!("{whole}{fraction}");
     let value: i128 = digits.parse().map_err(|_| out_of_range())?;
     let scale = fraction.len();
-    let precision = digits.trim_start_matches('0').len().max(scale).max(1);
+    // A zero before the point counts (as in Calcite).
+    let precision = digits.len();
     if precision > 38 {
         return Err(out_of_range());
     }

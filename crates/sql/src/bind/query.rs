@@ -20,10 +20,10 @@ use millstream_core::connector::{ConnectorRegistry, SessionInfo};
 use millstream_core::graph::JoinKind;
 use millstream_core::suggest::did_you_mean;
 use millstream_core::types::SessionZone;
-use millstream_core::{DataType, Error, ExprRef, Result};
+use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Join, JoinConstraint, OrderByExpr, Query, Select, SelectItem,
+    Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, OrderByExpr, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
 };
 use std::collections::BTreeSet;
@@ -441,6 +441,17 @@ impl<'a> QueryBinder<'a> {
                     let shown = parts(name);
                     let alias = shown.last().copied().unwrap_or_default();
                     let Some((first, end)) = scope.table(alias) else {
+                        // The fields of a row.
+                        let idents: Vec<Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+                        if let Ok(row) = binder.bind(&Expr::CompoundIdentifier(idents))
+                            && let TypeKind::Row(fields) = row.data_type().kind.clone()
+                        {
+                            for field in fields {
+                                bound.push(exprs::field(row.clone(), &field.name)?);
+                                names.push(field.name.to_string());
+                            }
+                            continue;
+                        }
                         let error = Error::script(format!("there is no table '{alias}' in FROM"));
                         let known = scope.tables.iter().map(|(n, ..)| n.as_str());
                         return Err(super::place::with_nearest(error, alias, known).at_place(at_name(name)));

@@ -9,6 +9,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use millstream_core::graph::{OverCall, OverFunction, Rank, RankFunction, RankTiming, SortKey};
 use millstream_core::types::SessionZone;
 use millstream_core::{Error, ExprRef, Result, TypeKind};
+use std::sync::Arc;
 
 /// What a filter says of a column: between these, both included.
 #[derive(Clone, Copy)]
@@ -59,7 +60,31 @@ fn walk(rel: &RelRef, bounds: &[Bounds], zone: &SessionZone) -> Result<(RelRef, 
             }
             Ok((rel.map_inputs(|_| Ok(input.clone()))?, vec![]))
         }
-        _ => Ok((rel.map_inputs(|input| ranks(input, zone))?, vec![])),
+        _ => {
+            let rel = rel.map_inputs(|input| ranks(input, zone))?;
+            let RelOp::TemporalJoin { right, .. } = &rel.op else { return Ok((rel, vec![])) };
+            let (right, versions) = (right.clone(), all_versions(right));
+            let replaced =
+                |input: &RelRef| Ok(if Arc::ptr_eq(input, &right) { versions.clone() } else { input.clone() });
+            Ok((rel.map_inputs(replaced)?, vec![]))
+        }
+    }
+}
+
+/// A versioned table without the deduplication by event time that makes it one: the join itself finds the version that
+/// held, and the deduplication tells but the last of those that arrive together.
+fn all_versions(rel: &RelRef) -> RelRef {
+    match &rel.op {
+        RelOp::Calc { input, filter: None, project } => {
+            let op = RelOp::Calc { input: all_versions(input), filter: None, project: project.clone() };
+            Rel::new(op, rel.columns.clone())
+        }
+        RelOp::Rank { input, rank } => {
+            let is_last_by_time = rank.latest_first && rank.to == 1 && !rank.outputs_rank && rank.calls.is_empty();
+            let by_time = matches!(rank.order[..], [key] if input.columns[key.column].role == Role::RowTime);
+            if is_last_by_time && by_time { input.clone() } else { rel.clone() }
+        }
+        _ => rel.clone(),
     }
 }
 

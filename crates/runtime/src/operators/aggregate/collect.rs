@@ -79,12 +79,12 @@ impl Collect {
     }
 }
 
-fn json(array: &ArrayRef, row: usize) -> Result<String> {
+fn json(array: &ArrayRef, row: usize, is_json: bool) -> Result<String> {
     if array.is_null(row) {
         return Ok("null".into());
     }
     let text = array_value_to_string(array, row)?;
-    let plain = array.data_type().is_numeric() || array.data_type() == &DataType::Boolean;
+    let plain = is_json || array.data_type().is_numeric() || array.data_type() == &DataType::Boolean;
     if plain { Ok(text) } else { quote(&text) }
 }
 
@@ -179,7 +179,7 @@ impl Accumulator for Collect {
                 Ok(compute::take(self.first(&columns, 0)?, &index, None)?)
             }
             Collect => self.multisets(self.first(&columns, 0)?, &counted),
-            JsonObjectAgg { absent_on_null } => {
+            JsonObjectAgg { absent_on_null, is_json } => {
                 let (keys, values) = (self.first(&columns, 0)?, self.first(&columns, 1)?);
                 let mut texts = vec![];
                 for range in ranges(&lengths) {
@@ -189,7 +189,7 @@ impl Accumulator for Collect {
                             return Err(Error::data("a key of JSON_OBJECTAGG is NULL"));
                         }
                         if !(*absent_on_null && values.is_null(row)) {
-                            members.insert(array_value_to_string(keys, row)?, json(values, row)?);
+                            members.insert(array_value_to_string(keys, row)?, json(values, row, *is_json)?);
                         }
                     }
                     let mut parts = vec![];
@@ -200,12 +200,12 @@ impl Accumulator for Collect {
                 }
                 Ok(Arc::new(StringArray::from(texts)))
             }
-            JsonArrayAgg { absent_on_null } => {
+            JsonArrayAgg { absent_on_null, is_json } => {
                 let values = self.first(&columns, 0)?;
                 let mut texts = vec![];
                 for range in ranges(&lengths) {
                     let kept = range.filter(|row| !(*absent_on_null && values.is_null(*row)));
-                    let parts = kept.map(|row| json(values, row)).collect::<Result<Vec<_>>>()?;
+                    let parts = kept.map(|row| json(values, row, *is_json)).collect::<Result<Vec<_>>>()?;
                     texts.push(format!("[{}]", parts.join(",")));
                 }
                 Ok(Arc::new(StringArray::from(texts)))

@@ -1,0 +1,14 @@
+CREATE TABLE ev (
+  id INT,
+  k STRING,
+  v INT,
+  x DOUBLE,
+  ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'filesystem',
+  'path' = '${DIR}/ev.json',
+  'format' = 'json'
+);
+
+SELECT id, FIRST_VALUE(v) OVER (PARTITION BY k ORDER BY ts ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS f, LAST_VALUE(v) OVER (PARTITION BY k ORDER BY ts ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS l FROM ev;

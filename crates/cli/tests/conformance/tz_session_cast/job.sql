@@ -1,0 +1,3 @@
+SET 'table.local-time-zone' = 'America/Los_Angeles';
+CREATE TABLE z (id INT, ms BIGINT, s STRING) WITH ('connector' = 'filesystem', 'path' = '${DIR}/z.json', 'format' = 'json');
+SELECT id, TO_TIMESTAMP_LTZ(ms, 3) AS l, CAST(TO_TIMESTAMP_LTZ(ms, 3) AS TIMESTAMP(3)) AS t, CAST(TO_TIMESTAMP_LTZ(ms, 3) AS STRING) AS c, DATE_FORMAT(TO_TIMESTAMP_LTZ(ms, 3), 'yyyy-MM-dd HH:mm') AS f, EXTRACT(HOUR FROM TO_TIMESTAMP_LTZ(ms, 3)) AS h, FROM_UNIXTIME(ms / 1000) AS u, UNIX_TIMESTAMP(s) AS x, CAST(CAST(s AS TIMESTAMP(3)) AS TIMESTAMP_LTZ(3)) AS y, CAST(TO_TIMESTAMP_LTZ(ms, 3) AS DATE) AS d, FLOOR(TO_TIMESTAMP_LTZ(ms, 3) TO DAY) AS fd, TO_TIMESTAMP_LTZ(ms, 3) + INTERVAL '1' DAY AS p FROM z;
