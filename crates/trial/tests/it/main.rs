@@ -1,5 +1,7 @@
 //! Planned scripts on trial: the same result however a job is cut into epochs, crashed and rescaled.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMillisecondArray};
 use arrow::datatypes::Int64Type;
 use millstream_core::connector::{Connector, ConnectorRegistry, SessionInfo, TableDef, WriteMode};
