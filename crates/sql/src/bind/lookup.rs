@@ -67,8 +67,8 @@ impl QueryBinder<'_> {
             Error::unsupported(format!("a join with '{name}' as it is now"))
                 .detail(reason)
                 .hint(
-                    "processing time takes a table of files or of a database, which rows are looked up in; \
-                     the versions of a table are joined by event time",
+                    "at processing time rows are looked up in a table of files or of a database; \
+                     versions are joined by event time",
                 )
                 .at_place(at_expr(time))
         };

@@ -189,7 +189,7 @@ fn joins_with_versions_are_refused_with_the_reason() {
         JOIN rates FOR SYSTEM_TIME AS OF e.pt AS r ON e.k = r.cur
           a join with 'r' as it is now is not supported yet (line 4, column 34)
           detail: table 'rates' has event time (WATERMARK FOR), so its rows are versions
-          hint: processing time takes a table of files or of a database, which rows are looked up in; the versions of a table are joined by event time
+          hint: at processing time rows are looked up in a table of files or of a database; versions are joined by event time
         JOIN rates FOR SYSTEM_TIME AS OF e.id AS r ON e.k = r.cur
           FOR SYSTEM_TIME AS OF needs the time attribute of the table on the left (line 4, column 34)
           hint: name the column that WATERMARK FOR is declared for, as it comes from the table
