@@ -68,12 +68,10 @@ fn one(kind: TypeKind) -> Schema {
 fn the_page_names_the_options_of_files_and_formats() {
     let text = one(TypeKind::STRING);
     let mut all = Vec::new();
-    for format in ["json", "csv", "raw", "parquet"] {
+    for format in ["json", "csv", "raw", "parquet", "avro"] {
         let options = [("path", "."), ("format", format)];
         all.extend(known("filesystem", &text, &options, true));
-        if format != "parquet" {
-            all.extend(known("filesystem", &text, &options, false));
-        }
+        all.extend(known("filesystem", &text, &options, false));
     }
     for format in ["debezium-json", "canal-json", "maxwell-json"] {
         for write in [false, true] {

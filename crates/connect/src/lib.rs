@@ -1,6 +1,7 @@
 //! Connectors and formats: everything that brings bytes in or out, a folder or file per connector and per format.
 
 pub mod blackhole;
+mod blocking;
 pub mod datagen;
 pub mod dead_letter;
 #[cfg(test)]

@@ -658,7 +658,13 @@ impl AggregateCall {
         self.distinct
             || matches!(
                 self.function,
-                ListAgg { .. } | Collect | ArrayAgg { .. } | SingleValue | JsonObjectAgg { .. } | JsonArrayAgg { .. }
+                ListAgg { .. }
+                    | Collect
+                    | ArrayAgg { .. }
+                    | SingleValue
+                    | JsonObjectAgg { .. }
+                    | JsonArrayAgg { .. }
+                    | Percentile { .. }
             )
     }
 
@@ -696,7 +702,7 @@ impl AggregateCall {
 }
 
 /// Flink's aggregate functions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AggregateFunction {
     /// `COUNT(*)` (no argument) or `COUNT(x)`
     Count,
@@ -749,5 +755,11 @@ pub enum AggregateFunction {
         absent_on_null: bool,
         /// Whether the values are JSON already.
         is_json: bool,
+    },
+    /// `PERCENTILE` of a DOUBLE, and how often each counts (a BIGINT) if there is a second argument; exact, between
+    /// two values interpolated. One value, or an ARRAY if the result's type is one.
+    Percentile {
+        /// From 0 to 1.
+        percentages: Vec<f64>,
     },
 }

@@ -100,14 +100,14 @@ pub fn call(name: &str, args: Vec<ExprRef>, zone: &SessionZone) -> Result<ExprRe
         }
         ("NOT", [x]) => condition(x, zone).map(logic::not),
         ("IN", [_, _, ..]) => compare::is_in(&args, zone)?,
-        ("CASE", [_, _, _, ..]) if args.len() % 2 == 1 => case(&args, zone)?,
-        ("IF", [c, x, y]) => case(&[c.clone(), x.clone(), y.clone()], zone)?,
+        ("CASE", [_, _, _, ..]) if args.len() % 2 == 1 => case(&args, false, zone)?,
+        ("IF", [c, x, y]) => case(&[c.clone(), x.clone(), y.clone()], c.data_type().nullable, zone)?,
         ("COALESCE" | "IFNULL", [_, ..]) => coalesce(&args, zone)?,
         ("NULLIF", [x, y]) => match compare::compare("=", x, y, zone)? {
             None => None,
             Some(equal) => {
                 let null = literal(Value::Null, x.data_type().clone().with_nullable(true));
-                case(&[equal, null, x.clone()], zone)?
+                case(&[equal, null, x.clone()], false, zone)?
             }
         },
         _ => return functions::bind(name, &args, zone)?.ok_or_else(mismatch),
@@ -124,11 +124,13 @@ fn condition(x: &ExprRef, zone: &SessionZone) -> Option<ExprRef> {
     }
 }
 
-fn case(args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
+/// `nullable`: whether its type allows NULL even if no value's does.
+fn case(args: &[ExprRef], nullable: bool, zone: &SessionZone) -> Result<Option<ExprRef>> {
     let is_value = |i: usize| i % 2 == 1 || i + 1 == args.len();
     let values = args.iter().enumerate().filter(|(i, _)| is_value(*i));
     let types: Vec<DataType> = values.map(|(_, v)| v.data_type().clone()).collect();
-    let Some(data_type) = common_type(&types) else { return Ok(None) };
+    let Some(mut data_type) = common_type(&types) else { return Ok(None) };
+    data_type.nullable |= nullable;
     let mut children = Vec::with_capacity(args.len());
     for (i, arg) in args.iter().enumerate() {
         if is_value(i) {

@@ -12,6 +12,7 @@ mod fuse;
 pub mod memory;
 #[cfg(test)]
 mod model;
+mod node;
 pub mod operators;
 mod outputs;
 mod rendezvous;

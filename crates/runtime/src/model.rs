@@ -4,6 +4,7 @@ use crate::align::Alignment;
 use crate::credit::{Credit, ReceiverCredits};
 use crate::exchange::Frame;
 use crate::fuse::Route;
+use crate::node::{Kind, LocalNode, Target};
 use crate::outputs::{Output, Outputs};
 use crate::source::SourceDriver;
 use crate::task::*;

@@ -2,7 +2,7 @@
 
 use super::files::{Lines, Timed};
 use arrow::array::UInt8Array;
-use millstream_connect::formats::read_format;
+use millstream_connect::formats::{ReadContent, read_format};
 use millstream_core::connector::{Connector, ConnectorRegistry, SessionInfo, TableDef, WriteMode};
 use millstream_core::error::{Error, Result};
 use millstream_core::graph::ChangelogMode;
@@ -74,7 +74,10 @@ impl Tables {
             table.options.iter().filter(own).map(|(key, value)| (key.clone(), value.clone())).collect();
         options.insert("format".into(), format.into());
         let reading = read_format(table, &Options::new(&table.name, "test", &options), session)?;
-        let mut decoder = reading.decoders.decoder(&table.schema)?;
+        let ReadContent::Records { decoders, .. } = &reading.content else {
+            return Err(Error::internal(format!("files of the format '{format}' have no single records")));
+        };
+        let mut decoder = decoders.decoder(&table.schema)?;
         let is_plain = reading.changelog.is_insert_only();
         let Timed { batch, steps } = lines.timed(decoder.as_mut(), is_plain.then_some(&table.schema))?;
         self.known().steps.insert(table.name.clone(), steps);

@@ -53,6 +53,15 @@ fn fails(sql: &str, file: &str, content: &[u8], parts: &[&str]) {
 }
 
 #[test]
+fn a_percentage_that_is_none_is_told() {
+    refused("SELECT PERCENTILE(id, price) FROM t;", &["percentage must be a literal, from 0 to 1", "line 3, column 8"]);
+    refused("SELECT PERCENTILE(id, 50) FROM t;", &["percentage must be a literal, from 0 to 1"]);
+    refused("SELECT PERCENTILE(id, 'half') FROM t;", &["percentage must be a literal", "CHAR(4)"]);
+    refused("SELECT PERCENTILE(name, 0.5) FROM t;", &["PERCENTILE takes a number, but got STRING"]);
+    refused("SELECT PERCENTILE(id, 0.5, price) FROM t;", &["a frequency of an integer type"]);
+}
+
+#[test]
 fn syntax_errors_are_told_with_line_and_column() {
     refused("SELECT id FRM t;", &["found `t`", "line 3, column 15", "FROM"]);
     refused("SELECT (id + 1 FROM t;", &["expected `)`", "line 3, column 16", "the `(` at line 3, column 8"]);

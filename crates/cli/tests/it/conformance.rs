@@ -210,27 +210,37 @@ fn check_all(args: &[&str], skip_one_worker_only: bool) {
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), CASES.len(), failures.join("\n"));
 }
 
+/// The default, in so many words.
+const LARGE: &str = "millstream.batch.rows=8192";
+/// Each row is a batch of its own, from the source and over each exchange.
+const SINGLE: &str = "millstream.batch.rows=1";
+
 #[test]
 fn flinks_answers_at_parallelism_1() {
-    check_all(&["--parallelism", "1"], false);
+    check_all(&["--parallelism", "1", "--set", LARGE], false);
 }
 
 #[test]
 fn flinks_answers_at_parallelism_2() {
-    check_all(&["--parallelism", "2"], true);
-}
-
-#[test]
-fn flinks_answers_at_parallelism_3() {
-    check_all(&["--parallelism", "3"], true);
+    check_all(&["--parallelism", "2", "--set", LARGE], true);
 }
 
 #[test]
 fn flinks_answers_with_two_processes() {
-    check_all(&["--processes", "2", "--parallelism", "4"], true);
+    check_all(&["--processes", "2", "--parallelism", "4", "--set", LARGE], true);
 }
 
 #[test]
 fn flinks_answers_with_batches_of_one_row() {
-    check_all(&["--parallelism", "1", "--set", "millstream.batch.rows=1"], false);
+    check_all(&["--parallelism", "1", "--set", SINGLE], false);
+}
+
+#[test]
+fn flinks_answers_with_batches_of_one_row_at_parallelism_3() {
+    check_all(&["--parallelism", "3", "--set", SINGLE], true);
+}
+
+#[test]
+fn flinks_answers_with_batches_of_one_row_and_two_processes() {
+    check_all(&["--processes", "2", "--parallelism", "2", "--set", SINGLE], true);
 }

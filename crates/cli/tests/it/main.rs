@@ -5,10 +5,13 @@
 mod bad_input;
 mod bad_state;
 mod behaviour;
+mod bounded_state;
 mod changelogs;
 mod conformance;
 mod crash;
 mod exactly_once;
+mod formats;
+mod functions;
 mod lifecycle;
 mod live;
 mod lookup;
@@ -27,3 +30,6 @@ mod take_over;
 mod testing;
 mod updating;
 mod windows;
+
+#[global_allocator]
+static ALLOCATOR: bounded_state::Counting = bounded_state::Counting;

@@ -1,6 +1,8 @@
 //! Where files are: listing and reading them, locally or in an object store.
 
-use super::store::{Location, Objects, block_on};
+use super::store::{Location, Objects};
+use crate::blocking::block_on;
+use crate::formats::container::ReadAt;
 use millstream_core::{Error, ErrorKind, Place, Result};
 use object_store::ObjectStoreExt;
 use std::fs::File;
@@ -180,6 +182,15 @@ impl OpenFile {
             return Err(shorter(&self.path, self.size, start + found));
         }
         Ok(())
+    }
+}
+
+impl ReadAt for OpenFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+    fn read_at(&mut self, start: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
+        OpenFile::read_at(self, start, length, out)
     }
 }
 

@@ -6,11 +6,12 @@ use super::metadata::FileMetadata;
 use super::partition::{escaped, value_text};
 use super::source::Plan;
 use crate::dead_letter::DeadLetters;
-use crate::formats::Framing;
 use crate::formats::column::Column;
+use crate::formats::container::{Container, FileBytes};
 use crate::formats::temporal::TimestampStandard;
+use crate::formats::{Framing, ReadContent};
 use crate::throttle::Throttle;
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute;
 use flate2::read::MultiGzDecoder;
 use millstream_core::format::{Decoder, OnBadRecord};
@@ -32,17 +33,37 @@ const PART: u64 = 64 << 10;
 /// Bytes that are read first to find the end of a chunk's last record.
 const LINE_STEP: u64 = 8 << 10;
 
-/// Bytes of one chunk: whole records.
+/// Whole records of one chunk, or rows of a file.
 struct Piece {
     path: Arc<str>,
     id: ChunkId,
-    /// Where in the file `bytes` begins.
+    /// Where in the file `content` begins: bytes or rows.
     base: u64,
-    bytes: Vec<u8>,
-    /// Where in `bytes` the first record begins.
+    content: Content,
+    /// Where in `content` the first record begins.
     first: usize,
     /// Whether the chunk has nothing more.
     last: bool,
+}
+
+enum Content {
+    Bytes(Vec<u8>),
+    Rows(RecordBatch),
+}
+
+impl Piece {
+    fn size(&self) -> usize {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.len(),
+            Content::Rows(batch) => batch.num_rows(),
+        }
+    }
+    fn bytes(&self) -> &[u8] {
+        match &self.content {
+            Content::Bytes(bytes) => bytes,
+            Content::Rows(_) => &[],
+        }
+    }
 }
 
 /// A chunk to be read by the thread.
@@ -92,7 +113,7 @@ impl Here {
         let order = self.orders.pop_front()?;
         Some(self.read(plan, &order).map_err(|e| in_file(e, &order)).inspect(|piece| {
             if !piece.last {
-                let resume = Some(piece.base + piece.bytes.len() as u64);
+                let resume = Some(piece.base + piece.size() as u64);
                 self.orders.push_front(Order { resume, ..order });
             }
         }))
@@ -112,7 +133,7 @@ impl Here {
         let mut bytes = std::mem::take(&mut self.spare);
         bytes.clear();
         let (base, first, last) = read_range(file, order, PART, &mut bytes)?;
-        Ok(Piece { path: path.clone(), id: order.id, base, bytes, first, last })
+        Ok(Piece { path: path.clone(), id: order.id, base, content: Content::Bytes(bytes), first, last })
     }
 }
 
@@ -132,7 +153,10 @@ pub(super) struct FileReader {
     /// A piece that was taken from them too early.
     upcoming: Option<Result<Piece>>,
     current: Option<(Piece, usize)>,
-    decoder: Box<dyn Decoder>,
+    /// Of records.
+    decoder: Option<Box<dyn Decoder>>,
+    /// The columns of the files that are read.
+    in_files: Schema,
     projection: Vec<Target>,
     throttle: Option<Throttle>,
     dead_letters: Option<DeadLetters>,
@@ -161,7 +185,11 @@ impl FileReader {
                 decoded.push(field.clone());
             }
         }
-        let decoder = plan.format.decoders.decoder(&Schema::new(decoded))?;
+        let in_files = Schema::new(decoded);
+        let decoder = match &plan.format.content {
+            ReadContent::Records { decoders, .. } => Some(decoders.decoder(&in_files)?),
+            ReadContent::Container(_) => None,
+        };
         let (instance, instances) = (ctx.instance, sharing(&plan, ctx.instances));
         let layout = match (&ctx.restored, plan.monitor_interval) {
             (Some(positions), Some(_)) => {
@@ -192,6 +220,7 @@ impl FileReader {
             upcoming: None,
             current: None,
             decoder,
+            in_files,
             projection,
             lines: None,
             plan,
@@ -264,8 +293,9 @@ impl FileReader {
             return Ok(());
         }
         let (sender, receiver) = sync_channel(3);
-        let (plan, waker) = (self.plan.clone(), self.ctx.waker.clone());
-        std::thread::Builder::new().name("file-read".into()).spawn(move || prefetch(&plan, orders, &sender, &waker))?;
+        let (plan, waker, schema) = (self.plan.clone(), self.ctx.waker.clone(), self.in_files.clone());
+        let read = move || prefetch(&plan, &schema, orders, &sender, &waker);
+        std::thread::Builder::new().name("file-read".into()).spawn(read)?;
         self.pieces = Some(Pieces::Thread(receiver));
         Ok(())
     }
@@ -330,17 +360,18 @@ impl FileReader {
 
     /// Decodes from the current piece and at most `more` that follow it; the batch, if it has rows.
     fn decode(&mut self, max_rows: usize, more: usize) -> Result<Option<Batch>> {
+        let Some(decoder) = &mut self.decoder else { return self.rows(max_rows) };
         let Some((piece, at)) = &mut self.current else { return Ok(None) };
         let mut bad = Vec::new();
         let from = *at;
-        let rest = piece.bytes.get(from..).unwrap_or_default();
-        let outcome = self.decoder.decode(rest, max_rows, &mut bad);
+        let rest = piece.bytes().get(from..).unwrap_or_default();
+        let outcome = decoder.decode(rest, max_rows, &mut bad);
         let (path, id, base) = (piece.path.clone(), piece.id, piece.base);
         if let Ok(consumed) = &outcome {
             *at += (*consumed).max(usize::from(rest.is_empty()));
         }
         if !bad.is_empty() {
-            let before = memchr::memchr_iter(b'\n', piece.bytes.get(..from).unwrap_or_default()).count() as u64;
+            let before = memchr::memchr_iter(b'\n', piece.bytes().get(..from).unwrap_or_default()).count() as u64;
             if self.plan.format.on_bad != OnBadRecord::Skip {
                 let first = self.lines_before(id, base, &path)? + before + 1;
                 for record in &bad {
@@ -363,18 +394,8 @@ impl FileReader {
             add(&self.ctx.metrics.bad_records, bad.len() as u64);
         }
         outcome.map_err(|e| e.at(Place::File { path: path.to_string(), line: None }))?;
-        let done = self.current.as_ref().is_some_and(|(p, at)| *at >= p.bytes.len());
-        if done && let Some((piece, _)) = self.current.take() {
-            if piece.last {
-                self.layout.finish(id, self.plan.monitor_interval.is_some());
-            } else {
-                self.layout.advance(id, piece.base + piece.bytes.len() as u64);
-            }
-            if let Some(pieces) = &mut self.pieces {
-                pieces.recycle(piece.bytes);
-            }
-        }
-        let rows = self.decoder.num_rows();
+        let done = self.end_piece();
+        let rows = self.decoder.as_ref().map_or(0, |decoder| decoder.num_rows());
         if done
             && rows < max_rows
             && more > 0
@@ -386,8 +407,38 @@ impl FileReader {
         if rows == 0 {
             return Ok(None);
         }
-        let batch = self.decoder.take()?;
+        let Some(decoder) = &mut self.decoder else { return Err(Error::internal("records without a decoder")) };
+        let batch = decoder.take()?;
         self.finish(batch, id, &path).map(Some)
+    }
+
+    /// The next rows of the current piece, which has rows.
+    fn rows(&mut self, max_rows: usize) -> Result<Option<Batch>> {
+        let Some((piece, at)) = &mut self.current else { return Ok(None) };
+        let Content::Rows(batch) = &piece.content else { return Err(Error::internal("rows were to be read")) };
+        let rows = batch.slice(*at, (batch.num_rows() - *at).min(max_rows.max(1)));
+        *at += rows.num_rows();
+        let (path, id) = (piece.path.clone(), piece.id);
+        self.end_piece();
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        self.finish(Batch { rows, kinds: None }, id, &path).map(Some)
+    }
+
+    /// Notes how far the current chunk has been read if its piece is at its end; whether it is.
+    fn end_piece(&mut self) -> bool {
+        let is_over = |(piece, at): &mut (Piece, usize)| *at >= piece.size();
+        let Some((piece, _)) = self.current.take_if(is_over) else { return false };
+        if piece.last {
+            self.layout.finish(piece.id, self.plan.monitor_interval.is_some());
+        } else {
+            self.layout.advance(piece.id, piece.base + piece.size() as u64);
+        }
+        if let (Some(pieces), Content::Bytes(bytes)) = (&mut self.pieces, piece.content) {
+            pieces.recycle(bytes);
+        }
+        true
     }
 
     /// Adds the partition columns, whose values are in the path, and the metadata columns.
@@ -474,14 +525,18 @@ fn sharing(plan: &Plan, instances: usize) -> usize {
 }
 
 /// The reading thread: sends the pieces of all orders, then ends; also when nobody listens any more.
-fn prefetch(plan: &Plan, orders: Vec<Order>, sender: &SyncSender<Result<Piece>>, waker: &Waker) {
+fn prefetch(plan: &Plan, schema: &Schema, orders: Vec<Order>, sender: &SyncSender<Result<Piece>>, waker: &Waker) {
     for order in orders {
         let mut send = |piece: Result<Piece>| {
             let sent = sender.send(piece).is_ok();
             waker();
             sent
         };
-        match read_chunk(plan, &order, &mut send) {
+        let outcome = match &plan.format.content {
+            ReadContent::Records { framing, .. } => read_chunk(plan, *framing, &order, &mut send),
+            ReadContent::Container(container) => read_container(plan, container.as_ref(), schema, &order, &mut send),
+        };
+        match outcome {
             Ok(true) => {}
             Ok(false) => return,
             Err(e) => {
@@ -492,19 +547,48 @@ fn prefetch(plan: &Plan, orders: Vec<Order>, sender: &SyncSender<Result<Piece>>,
     }
 }
 
+/// Sends the rows of a file; false when nobody listens.
+fn read_container(
+    plan: &Plan,
+    container: &dyn Container,
+    schema: &Schema,
+    order: &Order,
+    send: &mut dyn FnMut(Result<Piece>) -> bool,
+) -> Result<bool> {
+    let path: Arc<str> = order.file.path.as_str().into();
+    let mut base = order.resume.unwrap_or(0);
+    let mut reader = container.reader(FileBytes::new(plan.input.open(&order.file)?), schema, base)?;
+    loop {
+        let batch = reader.next()?;
+        let last = batch.is_none();
+        let batch = batch.unwrap_or_else(|| RecordBatch::new_empty(schema.arrow().clone()));
+        let rows = batch.num_rows() as u64;
+        let piece = Piece { path: path.clone(), id: order.id, base, content: Content::Rows(batch), first: 0, last };
+        if !send(Ok(piece)) || last {
+            return Ok(last);
+        }
+        base += rows;
+    }
+}
+
 /// Sends one chunk; false when nobody listens.
-fn read_chunk(plan: &Plan, order: &Order, send: &mut dyn FnMut(Result<Piece>) -> bool) -> Result<bool> {
+fn read_chunk(
+    plan: &Plan,
+    framing: Framing,
+    order: &Order,
+    send: &mut dyn FnMut(Result<Piece>) -> bool,
+) -> Result<bool> {
     let path: Arc<str> = order.file.path.as_str().into();
     let mut file = plan.input.open(&order.file)?;
     if order.end == u64::MAX {
         let resume = order.resume.unwrap_or(0);
         let is_gzip = path.ends_with(".gz");
         let mut source: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        return read_stream(&mut *source, plan.format.framing, resume, is_gzip, &path, order.id, send);
+        return read_stream(&mut *source, framing, resume, is_gzip, &path, order.id, send);
     }
     let mut bytes = Vec::new();
     let (base, first, last) = read_range(&mut file, order, u64::MAX, &mut bytes)?;
-    Ok(send(Ok(Piece { path, id: order.id, base, bytes, first, last })))
+    Ok(send(Ok(Piece { path, id: order.id, base, content: Content::Bytes(bytes), first, last })))
 }
 
 /// Reads records whose first byte is in the chunk, from where it is to go on and about `part` bytes of them, into the
@@ -606,9 +690,9 @@ fn read_stream(
             continue;
         }
         let rest = bytes.split_off(end);
-        let piece =
-            Piece { path: path.clone(), id, base, bytes: std::mem::replace(&mut bytes, rest), first: 0, last: ended };
-        base += piece.bytes.len() as u64;
+        let content = Content::Bytes(std::mem::replace(&mut bytes, rest));
+        let piece = Piece { path: path.clone(), id, base, content, first: 0, last: ended };
+        base += piece.size() as u64;
         if !send(Ok(piece)) || ended {
             return Ok(ended);
         }

@@ -11,15 +11,14 @@ mod tests;
 mod writer;
 
 use super::store::{self, Location, Objects};
-use crate::formats::EncoderFactory;
+use crate::blocking::block_on;
+use crate::formats::WriteFormat;
 use millstream_core::connector::{SessionInfo, TableDef, WriteMode};
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
-use millstream_core::{Error, Place, Result, Schema, TypeKind};
-use parquet::basic::{Compression, ZstdLevel};
+use millstream_core::{Error, Place, Result, Schema};
 use partition_commit::PartitionCommit;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,8 +37,8 @@ struct Plan {
     target: Location,
     /// The format's name, and what files of it end in.
     format: String,
-    content: Content,
-    extension: &'static str,
+    content: WriteFormat,
+    extension: String,
     /// The columns within the files: all but the partition columns.
     file_columns: Vec<usize>,
     file_schema: Schema,
@@ -53,22 +52,6 @@ struct Plan {
     overwrite: bool,
     /// How partitions are marked that are complete.
     partition_commit: Option<PartitionCommit>,
-}
-
-/// What is in the files.
-#[derive(Clone)]
-enum Content {
-    Records(Arc<dyn EncoderFactory>),
-    Parquet(Compression),
-}
-
-impl fmt::Debug for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Content::Records(_) => f.write_str("records"),
-            Content::Parquet(compression) => write!(f, "parquet, {compression}"),
-        }
-    }
 }
 
 const DEFAULT_ROLLING_BYTES: u64 = 128 << 20;
@@ -109,21 +92,17 @@ impl Plan {
         let (partitions, file_columns) = split_columns(table, options)?;
         let partition_commit = PartitionCommit::read(options, &partitions)?;
         let file_schema = table.schema.project(&file_columns);
-        let (content, extension) = match options.required("format")? {
-            "parquet" => (Content::Parquet(parquet_compression(options)?), "parquet"),
-            _ => {
-                let encoders = crate::formats::encoder_factory(table, options, session)?;
-                let extension = encoders.extension();
-                (Content::Records(encoders), extension)
-            }
+        let format = options.required("format")?.to_string();
+        let in_files = TableDef { schema: file_schema.clone(), ..table.clone() };
+        let content = crate::formats::write_format(&in_files, options)?;
+        let extension = match &content {
+            WriteFormat::Records(encoders) => encoders.extension().to_string(),
+            WriteFormat::Container(_) => format.clone(),
         };
-        if extension == "parquet" {
-            check_parquet_types(&file_schema, options)?;
-        }
         Ok(Plan {
             path: path.to_string(),
             target,
-            format: options.required("format")?.to_string(),
+            format,
             content,
             extension,
             file_columns,
@@ -168,30 +147,11 @@ fn split_columns(table: &TableDef, options: &Options<'_>) -> Result<(Vec<(String
     Ok((partitions, file_columns))
 }
 
-fn parquet_compression(options: &Options<'_>) -> Result<Compression> {
-    let zstd = Compression::ZSTD(ZstdLevel::default());
-    let choices = [("SNAPPY", Compression::SNAPPY), ("ZSTD", zstd), ("UNCOMPRESSED", Compression::UNCOMPRESSED)];
-    Ok(options.choice("parquet.compression", &choices)?.unwrap_or(Compression::SNAPPY))
-}
-
-/// Refuses what Parquet has no type for, before anything runs.
-fn check_parquet_types(schema: &Schema, options: &Options<'_>) -> Result<()> {
-    for field in &schema.fields {
-        if matches!(field.data_type.kind, TypeKind::Null | TypeKind::IntervalDayTime | TypeKind::IntervalYearMonth) {
-            return Err(options.error(
-                "format",
-                format!("column '{}' of type {} can't be written to Parquet", field.name, field.data_type),
-            ));
-        }
-    }
-    Ok(())
-}
-
 impl Sink for FileSink {
     fn accepts(&self) -> ChangelogMode {
         match &self.0.content {
-            Content::Records(encoders) => encoders.accepts(),
-            Content::Parquet(_) => ChangelogMode::INSERT_ONLY,
+            WriteFormat::Records(encoders) => encoders.accepts(),
+            WriteFormat::Container(_) => ChangelogMode::INSERT_ONLY,
         }
     }
     fn describe(&self) -> String {
@@ -244,7 +204,7 @@ fn check_local(folder: &Path) -> Result<()> {
 fn check_objects(store: &dyn Objects, prefix: &object_store::path::Path, path: &str) -> Result<()> {
     use futures::TryStreamExt;
     let place = Place::File { path: path.to_string(), line: None };
-    let first = store::block_on(async { store.list(Some(prefix)).try_next().await })?;
+    let first = block_on(async { store.list(Some(prefix)).try_next().await })?;
     first.map(|_| ()).map_err(|e| {
         Error::data("the bucket can't be listed")
             .at(place)

@@ -5,7 +5,7 @@ use super::layout::{Layout, Setup};
 use super::metadata::{self, FileMetadata};
 use super::reader::FileReader;
 use super::store::{self, Location};
-use crate::formats::{self, Framing, ReadFormat};
+use crate::formats::{self, Framing, ReadContent, ReadFormat};
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
@@ -132,11 +132,11 @@ fn nearest_sibling(path: &Path) -> Option<String> {
 impl Plan {
     /// Whether one instance reads all files, one after the other: the order of their records counts.
     pub fn is_ordered(&self) -> bool {
-        self.format.framing == Framing::OrderedLines
+        matches!(self.format.content, ReadContent::Records { framing: Framing::OrderedLines, .. })
     }
     /// Whether files can't be cut.
     pub fn is_whole(&self) -> bool {
-        self.format.framing != Framing::Lines
+        !matches!(self.format.content, ReadContent::Records { framing: Framing::Lines, .. })
     }
     /// The position of a job that starts anew: all files that are there now.
     pub fn start(&self, setup: Setup) -> Result<Vec<u8>> {

@@ -7,9 +7,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
 /// An object store with multipart uploads whose parts survive the process.
 pub(super) trait Objects: ObjectStore + MultipartStore {}
@@ -69,23 +68,6 @@ pub(super) fn open(path: &str, session: &SessionInfo) -> Result<Location> {
     let url = url::Url::parse(path).map_err(|e| wrong(path, e))?;
     let prefix = Path::from_url_path(url.path()).map_err(|e| wrong(path, e))?;
     Ok(Location::Objects { store, prefix })
-}
-
-/// Waits for a request to an object store; not from within a runtime.
-///
-/// All requests share a runtime that never stands still: a store keeps connections for the requests to come, and one that
-/// was opened on a runtime which nobody drives would never answer.
-pub(super) fn block_on<F: Future>(request: F) -> Result<F::Output> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let runtime = match RUNTIME.get() {
-        Some(runtime) => runtime,
-        None => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-            let runtime = runtime.map_err(|e| Error::from(e).context("start the object stores' runtime"))?;
-            RUNTIME.get_or_init(|| runtime)
-        }
-    };
-    Ok(runtime.block_on(request))
 }
 
 fn wrong(path: &str, e: impl fmt::Display) -> Error {

@@ -3,7 +3,7 @@
 use super::column::{Column, Values};
 use super::json::JsonOptions;
 use super::temporal::TimestampStandard;
-use super::{EncoderFactory, Framing, ReadFormat};
+use super::{EncoderFactory, Framing, ReadContent, ReadFormat};
 use arrow::array::{Array, AsArray};
 use millstream_core::connector::TableDef;
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, Encoder, OnBadRecord};
@@ -91,7 +91,8 @@ pub(super) fn read_format(table: &TableDef, options: &Options, on_bad: OnBadReco
     };
     let on_bad = format.options.on_bad;
     let changelog = ChangelogMode::INSERT_ONLY;
-    Ok(ReadFormat { name: "csv", decoders: Arc::new(format), framing, on_bad, changelog })
+    let content = ReadContent::Records { decoders: Arc::new(format), framing };
+    Ok(ReadFormat { name: "csv", content, on_bad, changelog })
 }
 
 pub(super) fn write_format(table: &TableDef, options: &Options) -> Result<Arc<dyn EncoderFactory>> {

@@ -1,16 +1,21 @@
 //! The formats: bytes to batches and back; a file or folder per format.
 
+pub mod avro;
 mod cdc;
 pub mod column;
+mod conform;
+pub mod container;
 pub mod csv;
 pub mod json;
 #[cfg(test)]
 mod option_tests;
+mod parquet;
 pub mod raw;
 pub mod temporal;
 pub mod text;
 
 use cdc::Dialect;
+use container::Container;
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::format::{DecoderFactory, Encoder, OnBadRecord};
 use millstream_core::graph::ChangelogMode;
@@ -21,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The values of the option `format` that this crate knows.
-pub const FORMATS: [&str; 6] = ["canal-json", "csv", "debezium-json", "json", "maxwell-json", "raw"];
+pub const FORMATS: [&str; 8] = ["avro", "canal-json", "csv", "debezium-json", "json", "maxwell-json", "parquet", "raw"];
 
 /// How records are told apart in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +50,35 @@ pub enum Framing {
 pub struct ReadFormat {
     /// Its name.
     pub name: &'static str,
-    /// Makes its decoders.
-    pub decoders: Arc<dyn DecoderFactory>,
-    /// Where its records end.
-    pub framing: Framing,
+    /// What is in its files.
+    pub content: ReadContent,
     /// What it does with bad records.
     pub on_bad: OnBadRecord,
     /// Which kinds of rows its records are.
     pub changelog: ChangelogMode,
+}
+
+/// What is in a format's files.
+#[derive(Clone, Debug)]
+pub enum ReadContent {
+    /// Records, one after the other.
+    Records {
+        /// Makes their decoders.
+        decoders: Arc<dyn DecoderFactory>,
+        /// Where they end.
+        framing: Framing,
+    },
+    /// A schema, and rows in blocks.
+    Container(Arc<dyn Container>),
+}
+
+/// A format for writing, with its options applied.
+#[derive(Clone, Debug)]
+pub enum WriteFormat {
+    /// Records, one after the other.
+    Records(Arc<dyn EncoderFactory>),
+    /// A schema, and rows in blocks; its files are called by the name of the format.
+    Container(Arc<dyn Container>),
 }
 
 /// Makes encoders of one schema.
@@ -68,6 +94,10 @@ pub trait EncoderFactory: Send + Sync + fmt::Debug {
 }
 
 fn unknown_format(options: &Options, name: &str) -> millstream_core::Error {
+    if name == avro::confluent::NAME {
+        let error = options.error("format", format!("the format '{name}' is one of messages, not of files"));
+        return error.hint("files are read and written by the format 'avro'");
+    }
     let error = options
         .error("format", format!("there is no format '{name}'"))
         .detail(format!("known formats: {}", FORMATS.join(", ")));
@@ -84,7 +114,18 @@ pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) 
         Some(_) => OnBadRecord::DeadLetter,
         None => OnBadRecord::Fail,
     };
+    let container = |name, container| {
+        let content = ReadContent::Container(container);
+        if on_bad == OnBadRecord::DeadLetter {
+            return Err(
+                options.error("dead-letter.path", format!("files of the format '{name}' have no single records"))
+            );
+        }
+        Ok(ReadFormat { name, content, on_bad, changelog: ChangelogMode::INSERT_ONLY })
+    };
     match options.required("format")? {
+        "avro" => container("avro", avro::files(None, options)?),
+        "parquet" => container("parquet", parquet::format(&table.schema, options)?),
         "csv" => csv::read_format(table, options, on_bad),
         "json" => json::read_format(options, on_bad),
         "raw" => raw::read_format(&table.schema, options, on_bad),
@@ -100,20 +141,43 @@ pub fn metadata_keys(options: &Options) -> Vec<(&'static str, TypeKind)> {
     options.string("format").and_then(Dialect::of_format).map(Dialect::metadata_keys).unwrap_or_default()
 }
 
-/// The decoders of [`read_format`] alone.
-pub fn decoder_factory(table: &TableDef, options: &Options, session: &SessionInfo) -> Result<Arc<dyn DecoderFactory>> {
-    Ok(read_format(table, options, session)?.decoders)
+/// The decoders of [`read_format`], for records.
+#[cfg(test)]
+pub(crate) fn decoder_factory(
+    table: &TableDef,
+    options: &Options,
+    session: &SessionInfo,
+) -> Result<Arc<dyn DecoderFactory>> {
+    match read_format(table, options, session)?.content {
+        ReadContent::Records { decoders, .. } => Ok(decoders),
+        ReadContent::Container(_) => Err(options.error("format", "this format is one of whole files")),
+    }
 }
 
 /// The format that a table's options name, for writing. Reads the options `format` and `<format>.*`.
-pub fn encoder_factory(table: &TableDef, options: &Options, _session: &SessionInfo) -> Result<Arc<dyn EncoderFactory>> {
-    match options.required("format")? {
-        "csv" => csv::write_format(table, options),
-        "json" => json::write_format(options),
-        "raw" => raw::write_format(&table.schema, options),
+pub fn write_format(table: &TableDef, options: &Options) -> Result<WriteFormat> {
+    Ok(WriteFormat::Records(match options.required("format")? {
+        "avro" => return avro::files(Some(&table.schema), options).map(WriteFormat::Container),
+        "parquet" => return parquet::format(&table.schema, options).map(WriteFormat::Container),
+        "csv" => csv::write_format(table, options)?,
+        "json" => json::write_format(options)?,
+        "raw" => raw::write_format(&table.schema, options)?,
         other => match Dialect::of_format(other) {
-            Some(dialect) => cdc::write_format(dialect, options),
-            None => Err(unknown_format(options, other)),
+            Some(dialect) => cdc::write_format(dialect, options)?,
+            None => return Err(unknown_format(options, other)),
         },
+    }))
+}
+
+/// The encoders of [`write_format`], for records.
+#[cfg(test)]
+pub(crate) fn encoder_factory(
+    table: &TableDef,
+    options: &Options,
+    _session: &SessionInfo,
+) -> Result<Arc<dyn EncoderFactory>> {
+    match write_format(table, options)? {
+        WriteFormat::Records(encoders) => Ok(encoders),
+        WriteFormat::Container(_) => Err(options.error("format", "this format is one of whole files")),
     }
 }

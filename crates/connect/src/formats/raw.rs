@@ -1,7 +1,7 @@
 //! The `raw` format: each line is the value of the table's only column.
 
 use super::column::{Column, Values};
-use super::{EncoderFactory, Framing, ReadFormat};
+use super::{EncoderFactory, Framing, ReadContent, ReadFormat};
 use arrow::array::AsArray;
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, Encoder, OnBadRecord};
 use millstream_core::graph::ChangelogMode;
@@ -26,7 +26,8 @@ fn check(schema: &Schema, options: &Options) -> Result<()> {
 pub(super) fn read_format(schema: &Schema, options: &Options, on_bad: OnBadRecord) -> Result<ReadFormat> {
     check(schema, options)?;
     let changelog = ChangelogMode::INSERT_ONLY;
-    Ok(ReadFormat { name: "raw", decoders: Arc::new(RawFormat(on_bad)), framing: Framing::Lines, on_bad, changelog })
+    let content = ReadContent::Records { decoders: Arc::new(RawFormat(on_bad)), framing: Framing::Lines };
+    Ok(ReadFormat { name: "raw", content, on_bad, changelog })
 }
 
 pub(super) fn write_format(schema: &Schema, options: &Options) -> Result<Arc<dyn EncoderFactory>> {

@@ -123,7 +123,7 @@ fn extend(name: &str, args: &[ExprRef], zone: &SessionZone, at_front: bool) -> R
     let Some((item, args)) = with_element(args, zone)? else { return Ok(None) };
     let nullable = item.nullable || args.iter().skip(1).any(|x| x.data_type().nullable);
     let out = TypeKind::Array(Box::new(item.with_nullable(nullable))).nullable();
-    let out = out.with_nullable(args.iter().take(1).any(|a| a.data_type().nullable));
+    let out = out.with_nullable(args.iter().any(|a| a.data_type().nullable));
     let kernel: Kernel = Arc::new(move |a| {
         let l = list(a, 0)?;
         gather(a, &[l.values().clone(), a.columns[1].array().clone()], |i| {
@@ -281,7 +281,7 @@ pub(super) fn functions() -> Vec<Function> {
         special("ARRAY_SLICE", "(ARRAY, INT[, INT])", |n, a, z| reorder(n, a, z, "Aii?", slice)),
         special("ARRAY_MAX", "(ARRAY)", |n, a, _| Ok(extreme(n, a, Ordering::Greater))),
         special("ARRAY_MIN", "(ARRAY)", |n, a, _| Ok(extreme(n, a, Ordering::Less))),
-        plain("ARRAY_JOIN", &["Ass?"], "STRING?", |_| {
+        plain("ARRAY_JOIN", &["Ass?"], "STRING", |_| {
             text(|a, i, out| {
                 let (list, separator) = (a.list(0, i)?, a.str(1, i)?);
                 let null = if a.len() > 2 { Some(a.str(2, i)?) } else { None };

@@ -2,12 +2,13 @@
 
 use super::string::map;
 use super::{Function, plain};
-use crate::args::{Args, Kernel, bytes, text, try_bytes, try_text};
+use crate::args::{Args, Kernel, bytes, int, text, try_bytes, try_text};
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use millstream_core::Error;
 use sha2::Digest;
+use std::net::Ipv4Addr;
 
 /// As `java.util.Base64`: padding is written, and may be missing when read.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -185,8 +186,28 @@ fn encode(s: &str, charset: Charset) -> Vec<u8> {
     }
 }
 
+/// An IPv4 address; what is missing of four parts is 0, in front of the last one.
+fn address(text: &str) -> Option<u32> {
+    let mut parts = [0u8; 4];
+    let given: Vec<&str> = text.split('.').collect();
+    for (i, part) in given.iter().enumerate() {
+        if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        *parts.get_mut(if i + 1 == given.len() && i < 4 { 3 } else { i })? = part.parse().ok()?;
+    }
+    Some(u32::from_be_bytes(parts))
+}
+
 pub(super) fn functions() -> Vec<Function> {
     vec![
+        plain("INET_ATON", &["s"], "BIGINT?", |_| int(|a, i| address(a.str(0, i)?).map(i64::from))),
+        plain("INET_NTOA", &["l"], "STRING?", |_| {
+            text(|a, i, out| {
+                out.push_str(&Ipv4Addr::from(u32::try_from(a.int(0, i)?).ok()?).to_string());
+                Some(())
+            })
+        }),
         plain("DECODE", &["xs"], "STRING", |_| {
             try_text(|a, i, out| {
                 let (Some(data), Some(name)) = (a.bytes(0, i), a.str(1, i)) else { return Ok(None) };
@@ -255,7 +276,7 @@ pub(super) fn functions() -> Vec<Function> {
             })
         }),
         plain("PARSE_URL", &["sss?"], "STRING?", |_| text(parse_url)),
-        plain("URL_ENCODE", &["s"], "STRING", |_| {
+        plain("URL_ENCODE", &["s"], "STRING?", |_| {
             map(|s, out| {
                 out.extend(url::form_urlencoded::byte_serialize(s.as_bytes()));
                 Some(())

@@ -28,7 +28,7 @@ fn part(name: &str, args: &[ExprRef], part: Part) -> Option<ExprRef> {
         Part::Values => (**value).clone(),
         Part::Entries => {
             let fields = vec![Field::new("key", (**key).clone()), Field::new("value", (**value).clone())];
-            TypeKind::Row(fields).not_null()
+            TypeKind::Row(fields).nullable()
         }
     };
     let arrow = item.arrow();
@@ -189,6 +189,6 @@ pub(super) fn functions() -> Vec<Function> {
         special("MAP_ENTRIES", "(MAP)", |n, a, _| Ok(part(n, a, Part::Entries))),
         special("MAP_UNION", "(MAP, ...)", union),
         special("MAP_FROM_ARRAYS", "(ARRAY, ARRAY)", |n, a, _| Ok(from_arrays(n, a))),
-        plain("STR_TO_MAP", &["s", "sss"], "MAP", |_| Arc::new(str_to_map)),
+        plain("STR_TO_MAP", &["s", "sss"], "MAP?", |_| Arc::new(str_to_map)),
     ]
 }

@@ -19,7 +19,7 @@ mod unit;
 use crate::args::Kernel;
 use crate::cast::implicit;
 use crate::node::Call;
-use millstream_core::types::SessionZone;
+use millstream_core::types::{MAX_LENGTH, SessionZone};
 use millstream_core::{Error, ExprRef, Result, TypeKind};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,8 @@ enum How {
     ///
     /// Arguments are a letter each: `s` text, `y` bytes, `x` text or bytes, `b` BOOLEAN, `i` INT, `l` BIGINT, `d`
     /// DOUBLE, `n` any number, `t` any temporal, `A` array, `M` map, `a` anything; `?` follows an optional one, `*`
-    /// one to repeat. The result is a type's name: NULL if an argument is nullable, always with `?`, never with `!`.
+    /// one to repeat. The result is a type's name: NULL if an argument is nullable, always with `?`, never with `!`;
+    /// `=` is the type of the first argument, a text, `VARCHAR=` a VARCHAR of its length, `VARCHAR+` of that of both.
     Plain(&'static [&'static str], &'static str, fn(&SessionZone) -> Kernel),
     /// The accepted arguments in words, and the binding.
     Special(&'static str, Bind),
@@ -157,8 +158,10 @@ fn words(spec: &str) -> String {
 
 /// The call of a function of the table; `None` if the arguments don't fit.
 pub(crate) fn bind(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
-    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-        return Err(Error::unsupported(format!("the function {name}")).detail(*why));
+    let bitmap = name.starts_with("BITMAP_").then_some("there is no type BITMAP");
+    let refused = REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| *why);
+    if let Some(why) = refused.or(bitmap) {
+        return Err(Error::unsupported(format!("the function {name}")).detail(why));
     }
     let Some(function) = table().get(name) else {
         let error = Error::script(format!("there is no function '{name}'"));
@@ -180,12 +183,26 @@ pub(crate) fn bind(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<O
                     None => (*result, args.iter().any(|a| a.data_type().nullable)),
                 },
             };
-            let data_type = kind_of(kind).nullable().with_nullable(nullable);
+            let data_type = result_kind(kind, &args).nullable().with_nullable(nullable);
             let pure = !IMPURE.contains(&name);
             return Ok(Some(Arc::new(Call { name: name.into(), args, data_type, kernel: kernel(zone), pure })));
         }
     }
     Ok(None)
+}
+
+fn result_kind(name: &str, args: &[ExprRef]) -> TypeKind {
+    let length = |arg: &ExprRef| match arg.data_type().kind {
+        TypeKind::Char(n) | TypeKind::VarChar(n) => n,
+        _ => MAX_LENGTH,
+    };
+    let total = |args: &[ExprRef]| args.iter().map(length).fold(0u32, u32::saturating_add).min(MAX_LENGTH);
+    match (name, args) {
+        ("=", [first, ..]) if first.data_type().kind.is_character() => first.data_type().kind.clone(),
+        ("VARCHAR=", [first, ..]) => TypeKind::VarChar(length(first)),
+        ("VARCHAR+", [first, second, ..]) => TypeKind::VarChar(total(&[first.clone(), second.clone()])),
+        _ => kind_of(name),
+    }
 }
 
 fn kind_of(name: &str) -> TypeKind {

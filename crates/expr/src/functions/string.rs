@@ -9,6 +9,7 @@ use arrow::array::{Array, AsArray, StringArray, new_null_array};
 use arrow::buffer::OffsetBuffer;
 use fancy_regex::Regex;
 use millstream_core::TypeKind;
+use millstream_core::types::MAX_LENGTH;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -192,10 +193,10 @@ pub(super) fn functions() -> Vec<Function> {
                 last.get(pattern, |p| compiled(&similar(p, None)))?.is_match(s).ok()
             })
         }),
-        plain("UPPER", &["s"], "STRING", |_| recased(<[u8]>::make_ascii_uppercase, str::to_uppercase)),
-        plain("LOWER", &["s"], "STRING", |_| recased(<[u8]>::make_ascii_lowercase, str::to_lowercase)),
-        plain("INITCAP", &["s"], "STRING", |_| map(initcap)),
-        plain("REVERSE", &["s"], "STRING", |_| {
+        plain("UPPER", &["s"], "=", |_| recased(<[u8]>::make_ascii_uppercase, str::to_uppercase)),
+        plain("LOWER", &["s"], "=", |_| recased(<[u8]>::make_ascii_lowercase, str::to_lowercase)),
+        plain("INITCAP", &["s"], "=", |_| map(initcap)),
+        plain("REVERSE", &["s"], "STRING?", |_| {
             map(|s, out| {
                 out.extend(s.chars().rev());
                 Some(())
@@ -206,7 +207,14 @@ pub(super) fn functions() -> Vec<Function> {
             let (l, r) = (l.data_type(), r.data_type());
             if !(l.kind.is_binary() && r.kind.is_binary()) {
                 let Some(args) = super::fit("ss", args, zone)? else { return Ok(None) };
-                let out = TypeKind::STRING.nullable().with_nullable(l.nullable || r.nullable);
+                let kind = match (&args[0].data_type().kind, &args[1].data_type().kind) {
+                    (TypeKind::Char(a), TypeKind::Char(b)) => TypeKind::Char(a.saturating_add(*b).min(MAX_LENGTH)),
+                    (TypeKind::Char(a) | TypeKind::VarChar(a), TypeKind::Char(b) | TypeKind::VarChar(b)) => {
+                        TypeKind::VarChar(a.saturating_add(*b).min(MAX_LENGTH))
+                    }
+                    _ => TypeKind::STRING,
+                };
+                let out = kind.nullable().with_nullable(l.nullable || r.nullable);
                 return Ok(Some(call(n, args, out, concat())));
             }
             let out = TypeKind::BYTES.nullable().with_nullable(l.nullable || r.nullable);
@@ -228,14 +236,18 @@ pub(super) fn functions() -> Vec<Function> {
                 Some(())
             })
         }),
-        plain("TRIM", &["sss"], "STRING", |_| {
-            text(|a, i, out| {
+        special("TRIM", "(STRING, STRING, STRING)", |n, args, zone| {
+            let Some(args) = super::fit("sss", args, zone)? else { return Ok(None) };
+            let nullable = args.iter().any(|a| a.data_type().nullable);
+            let out = super::result_kind("VARCHAR=", &args[2..]).nullable().with_nullable(nullable);
+            let kernel = text(|a, i, out| {
                 trim(a.str(0, i)?, a.str(1, i)?, a.str(2, i)?, out);
                 Some(())
-            })
+            });
+            Ok(Some(call(n, args, out, kernel)))
         }),
-        plain("LTRIM", &["ss?"], "STRING", |_| trim_side("LEADING")),
-        plain("RTRIM", &["ss?"], "STRING", |_| trim_side("TRAILING")),
+        plain("LTRIM", &["ss?"], "VARCHAR=", |_| trim_side("LEADING")),
+        plain("RTRIM", &["ss?"], "VARCHAR=", |_| trim_side("TRAILING")),
         plain("BTRIM", &["ss?"], "STRING", |_| trim_side("BOTH")),
         plain("REPLACE", &["sss"], "STRING", |_| {
             text(|a, i, out| {
@@ -258,13 +270,13 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         plain("LPAD", &["sis"], "STRING?", |_| pad(true)),
         plain("RPAD", &["sis"], "STRING?", |_| pad(false)),
-        plain("LEFT", &["si"], "STRING", |_| {
+        plain("LEFT", &["si"], "VARCHAR=?", |_| {
             text(|a, i, out| {
                 out.push_str(chars(a.str(0, i)?, 0, a.int(1, i)?));
                 Some(())
             })
         }),
-        plain("RIGHT", &["si"], "STRING", |_| {
+        plain("RIGHT", &["si"], "VARCHAR=?", |_| {
             text(|a, i, out| {
                 let (s, n) = (a.str(0, i)?, a.int(1, i)?);
                 let length = char_count(s);
@@ -300,11 +312,11 @@ pub(super) fn functions() -> Vec<Function> {
             })
         }),
         plain("INSTR", &["ss"], "INT", |_| int(|a, i| Some(position(a.str(1, i)?, a.str(0, i)?, 1)))),
-        plain("OVERLAY", &["ssii?"], "STRING", |_| text(overlay)),
+        plain("OVERLAY", &["ssii?"], "VARCHAR+", |_| text(overlay)),
         plain("ASCII", &["s"], "INT", |_| {
             int(|a, i| Some(a.str(0, i)?.bytes().next().map_or(0, |b| i64::from(b as i8))))
         }),
-        plain("CHR", &["l"], "STRING", |_| {
+        plain("CHR", &["l"], "STRING?", |_| {
             text(|a, i, out| {
                 let n = a.int(0, i)?;
                 if n >= 0 {
@@ -391,7 +403,7 @@ pub(super) fn functions() -> Vec<Function> {
         all.push(plain(name, &["s"], "INT", |_| int(|a, i| Some(char_count(a.str(0, i)?)))));
     }
     for name in ["SUBSTRING", "SUBSTR"] {
-        all.push(plain(name, &["sii?"], "STRING?", |_| text(substring)));
+        all.push(plain(name, &["sii?"], "VARCHAR=?", |_| text(substring)));
     }
     for name in ["POSITION", "LOCATE"] {
         all.push(plain(name, &["ssi?"], "INT", |_| {

@@ -276,7 +276,7 @@ pub(super) fn functions() -> Vec<Function> {
             int_with(|format, a, i| read(format, a, i).and_then(|(ms, n)| pack(ms, n, 3)))
         }),
         special("TO_TIMESTAMP_LTZ", "(NUMERIC[, INT]) or (STRING[, STRING[, STRING]])", to_timestamp_ltz),
-        plain("FROM_UNIXTIME", &["ls?"], "STRING", |zone| {
+        plain("FROM_UNIXTIME", &["ls?"], "STRING?", |zone| {
             let zone = *zone;
             text_with(move |to: &mut Compiled<SimpleDate>, a, i, out| {
                 let format = if a.len() > 1 { a.str(1, i)? } else { TIMESTAMP };

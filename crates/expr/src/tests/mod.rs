@@ -194,6 +194,12 @@ fn text_functions_answer_as_flink() {
         ("URL_ENCODE", vec![s("http://a.b/c d?k=x")], "http%3A%2F%2Fa.b%2Fc+d%3Fk%3Dx"),
         ("POSITION", vec![s("l"), s("hello")], "3"),
         ("TRANSLATE", vec![s("www.x"), s("wx."), s("ab")], "aaab"),
+        ("INET_ATON", vec![s("127.0.0.1")], "2130706433"),
+        ("INET_ATON", vec![s("127.1")], "2130706433"),
+        ("INET_ATON", vec![s("1.2.3.256")], "NULL"),
+        ("INET_ATON", vec![s("1.2.3.4.5")], "NULL"),
+        ("INET_NTOA", vec![i(2130706433)], "127.0.0.1"),
+        ("INET_NTOA", vec![i(-1)], "NULL"),
     ] {
         check(c(name, args), expect);
     }

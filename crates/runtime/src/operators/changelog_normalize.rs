@@ -2,14 +2,13 @@
 //! (flink: `StreamExecChangelogNormalize`).
 
 use super::counted::Counted;
+use super::expiring::{Expiring, Expiry};
 use super::keyed_rows::{KeyedRows, Value};
 use arrow::array::{ArrayRef, UInt8Array};
 use arrow::datatypes::SchemaRef;
 use millstream_core::graph::{ChangelogNormalize as Spec, Connections, state_tables};
-use millstream_core::operator::{
-    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
-};
-use millstream_core::{Batch, Error, Result, RowKind, Watermark};
+use millstream_core::operator::{Context, Port, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec};
+use millstream_core::{Batch, Error, Result, RowKind};
 
 /// What comes of a row depends on the row that its key had:
 ///
@@ -28,13 +27,8 @@ pub(super) struct ChangelogNormalize {
     schema: SchemaRef,
     update_before: bool,
     rows: KeyedRows,
-    ttl_ms: Option<i64>,
-    expired_below: Option<i64>,
-    sweep_at: Option<i64>,
+    expiry: Expiry,
 }
-
-/// State that may expire is looked through no more often than this; milliseconds.
-const MIN_SWEEP_MS: i64 = 1000;
 
 fn rest(spec: &Spec, width: usize) -> Vec<usize> {
     (0..width).filter(|column| !spec.keys.contains(column)).collect()
@@ -62,9 +56,7 @@ impl ChangelogNormalize {
             schema: connections.output.schema.arrow().clone(),
             update_before: connections.output.changelog.update_before,
             rows: KeyedRows::new(&table(spec, connections)?)?,
-            ttl_ms: spec.ttl_ms,
-            expired_below: None,
-            sweep_at: None,
+            expiry: Expiry::new(spec.ttl_ms),
         })
     }
 
@@ -80,7 +72,7 @@ impl ChangelogNormalize {
     }
 }
 
-impl Operator for ChangelogNormalize {
+impl Expiring for ChangelogNormalize {
     fn restore(&mut self, part: Restored) -> Result<()> {
         match part {
             Restored::Instances(_) => {}
@@ -98,8 +90,7 @@ impl Operator for ChangelogNormalize {
         let of = |columns: &[usize]| columns.iter().map(|c| batch.column(*c).clone()).collect::<Vec<ArrayRef>>();
         let numbers = self.rows.find(&of(&self.keys), count)?;
         let values = self.rows.encode(&of(&self.rest), count)?;
-        let now = self.ttl_ms.map(|_| ctx.now_ms);
-        let expired = self.ttl_ms.map_or(i64::MIN, |ttl| ctx.now_ms.saturating_sub(ttl));
+        let now = self.expiry.stamp(ctx.now_ms);
         let mut out: Vec<(u32, Value, RowKind)> = vec![];
         for (row, (number, value)) in numbers.iter().copied().zip(values).enumerate() {
             let kind = batch.kind(row);
@@ -108,8 +99,7 @@ impl Operator for ChangelogNormalize {
             if kind == RowKind::UpdateBefore && next_is_its_update() {
                 continue;
             }
-            let touched = self.rows.touched(number);
-            if touched > 0 && touched < expired {
+            if self.expiry.has_passed(self.rows.touched(number), ctx.now_ms) {
                 self.rows.remove(number);
             }
             let old = self.rows.get(number).cloned();
@@ -136,46 +126,29 @@ impl Operator for ChangelogNormalize {
         }
         self.emit(&out, ctx)?;
         self.rows.done(numbers);
-        if let Some(ttl) = self.ttl_ms {
-            self.sweep_at.get_or_insert(ctx.now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
-        }
+        self.expiry.arm(ctx.now_ms);
         if self.rows.is_sparse() {
             self.rows.rebuild()?;
         }
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
-        ctx.emit_watermark(watermark)?;
-        Ok(Progress::Done)
+    fn expiry(&self) -> &Expiry {
+        &self.expiry
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        let Some(ttl) = self.ttl_ms else { return Ok(Progress::Done) };
-        let bound = ctx.now_ms.saturating_sub(ttl);
-        for number in self.rows.expired(bound, ctx.now_ms) {
+    fn expiry_mut(&mut self) -> &mut Expiry {
+        &mut self.expiry
+    }
+
+    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
+        for number in self.rows.expired(bound, now_ms) {
             self.rows.remove(number);
         }
-        let left = self.rows.rebuild()?;
-        self.expired_below = Some(bound);
-        self.sweep_at = (left > 0).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
-        Ok(Progress::Done)
+        Ok(self.rows.rebuild()? > 0)
     }
 
-    fn next_timer(&self) -> Option<i64> {
-        self.sweep_at
-    }
-
-    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn on_end(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
-        let expired = self.expired_below.take();
-        Ok(StateDelta { tables: vec![self.rows.take_delta(expired)?], instance: None })
+    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
+        Ok(StateDelta { tables: vec![self.rows.take_delta(expired_below)?], instance: None })
     }
 }

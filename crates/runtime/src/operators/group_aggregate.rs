@@ -2,15 +2,14 @@
 
 use super::aggregate::{Accumulator, accumulator, retractable, signs};
 use super::counted::{Counted, SAME};
+use super::expiring::{Expiring, Expiry};
 use super::value_counts::ValueCounts;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt8Array, make_comparator};
 use arrow::compute::{SortOptions, interleave};
 use arrow::datatypes::{Int32Type, SchemaRef};
 use millstream_core::graph::{AggregateFunction, Connections, GroupAggregate as Spec, state_tables};
-use millstream_core::operator::{
-    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
-};
-use millstream_core::{Batch, DataType, Error, Field, Result, RowKind, Schema, TypeKind, Watermark};
+use millstream_core::operator::{Context, Port, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec};
+use millstream_core::{Batch, DataType, Error, Field, Result, RowKind, Schema, TypeKind};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -39,12 +38,10 @@ pub(super) struct GroupAggregate {
     sets: Vec<ValueSet>,
     retracts: bool,
     update_before: bool,
-    ttl_ms: Option<i64>,
     schema: SchemaRef,
     /// The groups, each with the number of its rows.
     groups: Counted,
-    expired_below: Option<i64>,
-    sweep_at: Option<i64>,
+    expiry: Expiry,
     /// The batch that each group was last in.
     batch_of: Vec<u64>,
     batch: u64,
@@ -109,11 +106,9 @@ impl GroupAggregate {
             sets,
             retracts,
             update_before: connections.output.changelog.update_before,
-            ttl_ms: spec.ttl_ms,
             schema: connections.output.schema.arrow().clone(),
             groups: Counted::new(&tables[0])?,
-            expired_below: None,
-            sweep_at: None,
+            expiry: Expiry::new(spec.ttl_ms),
             batch_of: vec![],
             batch: 0,
         })
@@ -252,17 +247,16 @@ impl GroupAggregate {
     fn handle(&mut self, batch: &Batch, ctx: &mut Context<'_>) -> Result<()> {
         let keys = self.state_keys(batch);
         let numbers = self.find(&keys, batch.num_rows())?;
-        let expired = self.ttl_ms.map_or(i64::MIN, |ttl| ctx.now_ms.saturating_sub(ttl));
         let (mut touched, mut was, mut live) = (vec![], vec![], vec![]);
         self.batch += 1;
-        let now = self.ttl_ms.map(|_| ctx.now_ms);
+        let now = self.expiry.stamp(ctx.now_ms);
         for group in &numbers {
             let at = *group as usize;
             if std::mem::replace(&mut self.batch_of[at], self.batch) == self.batch {
                 continue;
             }
             let is_there = self.groups.count(*group) > 0;
-            if is_there && (1..expired).contains(&self.groups.touched(*group)) {
+            if is_there && self.expiry.has_passed(self.groups.touched(*group), ctx.now_ms) {
                 self.groups.set(*group, 0);
                 self.clear(*group);
             }
@@ -284,9 +278,7 @@ impl GroupAggregate {
             }
         }
         self.groups.done(numbers);
-        if let Some(ttl) = self.ttl_ms {
-            self.sweep_at.get_or_insert(ctx.now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
-        }
+        self.expiry.arm(ctx.now_ms);
         let is_sparse = self.groups.is_sparse() || self.sets.iter().any(|set| set.values.is_sparse());
         if is_sparse { self.rebuild() } else { Ok(()) }
     }
@@ -295,15 +287,13 @@ impl GroupAggregate {
     pub(super) fn running(&mut self, batch: &Batch, now_ms: i64) -> Result<Vec<ArrayRef>> {
         let keys = self.state_keys(batch);
         let numbers = self.find(&keys, batch.num_rows())?;
-        let now = self.ttl_ms.map(|_| now_ms);
+        let now = self.expiry.stamp(now_ms);
         numbers.iter().for_each(|group| self.groups.touch(*group, now));
         self.count(batch, &numbers);
         self.accumulate(batch, &numbers, None, now)?;
         let results = self.results(&numbers)?;
         self.groups.done(numbers);
-        if let Some(ttl) = self.ttl_ms {
-            self.sweep_at.get_or_insert(now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
-        }
+        self.expiry.arm(now_ms);
         Ok(results)
     }
 
@@ -369,9 +359,6 @@ fn with_keys(groups: &Counted, mut columns: Vec<ArrayRef>) -> Result<Vec<ArrayRe
     Ok(all)
 }
 
-/// State that may expire is looked through no more often than this; milliseconds.
-const MIN_SWEEP_MS: i64 = 1000;
-
 /// Whether a row of one array differs from a row of the other.
 pub(super) fn comparator<'a>(old: &'a ArrayRef, new: &'a ArrayRef) -> Result<Box<dyn Fn(usize, usize) -> bool + 'a>> {
     match make_comparator(old, new, SortOptions::default()) {
@@ -381,7 +368,7 @@ pub(super) fn comparator<'a>(old: &'a ArrayRef, new: &'a ArrayRef) -> Result<Box
     }
 }
 
-impl Operator for GroupAggregate {
+impl Expiring for GroupAggregate {
     fn restore(&mut self, part: Restored) -> Result<()> {
         match part {
             Restored::Instances(_) => Ok(()),
@@ -400,41 +387,27 @@ impl Operator for GroupAggregate {
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
-        ctx.emit_watermark(watermark)?;
-        Ok(Progress::Done)
+    fn expiry(&self) -> &Expiry {
+        &self.expiry
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        let Some(ttl) = self.ttl_ms else { return Ok(Progress::Done) };
-        let bound = ctx.now_ms.saturating_sub(ttl);
-        for group in self.groups.expired(bound, ctx.now_ms) {
+    fn expiry_mut(&mut self) -> &mut Expiry {
+        &mut self.expiry
+    }
+
+    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
+        for group in self.groups.expired(bound, now_ms) {
             self.groups.set(group, 0);
             self.clear(group);
         }
-        self.sets.iter_mut().for_each(|set| set.values.expire(bound, ctx.now_ms));
+        self.sets.iter_mut().for_each(|set| set.values.expire(bound, now_ms));
         self.rebuild()?;
-        self.expired_below = Some(bound);
-        self.sweep_at = (self.groups.len() > 0).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
-        Ok(Progress::Done)
+        Ok(self.groups.len() > 0)
     }
 
-    fn next_timer(&self) -> Option<i64> {
-        self.sweep_at
-    }
-
-    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn on_end(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
-        let expired = self.expired_below.take();
+    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
         let GroupAggregate { groups, calls, sets, .. } = self;
-        let delta = groups.take_delta(expired, SAME, |changed| {
+        let delta = groups.take_delta(expired_below, SAME, |changed| {
             let mut columns = vec![];
             for call in calls.iter().filter(|call| call.state_columns > 0) {
                 columns.extend(call.accumulator.state(changed)?);
@@ -443,7 +416,7 @@ impl Operator for GroupAggregate {
         })?;
         let mut tables = vec![delta];
         for set in sets {
-            tables.push(set.values.take_delta(expired, &|columns| with_keys(groups, columns))?);
+            tables.push(set.values.take_delta(expired_below, &|columns| with_keys(groups, columns))?);
         }
         Ok(StateDelta { tables, instance: None })
     }

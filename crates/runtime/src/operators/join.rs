@@ -1,6 +1,7 @@
 //! Joins of two streams whose rows are kept: regular joins, and those whose rows leave as event time passes.
 
 use super::counted::Counted;
+use super::expiring::{Expiring, Expiry};
 use super::groups::GroupTable;
 use super::join_side::Side;
 use super::watermark::{column_ms, encode_watermark, lowest_watermark};
@@ -8,9 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt32Arr
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use millstream_core::graph::{Connections, Join as Spec, JoinKind, state_tables};
-use millstream_core::operator::{
-    Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
-};
+use millstream_core::operator::{Context, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec};
 use millstream_core::types::SessionZone;
 use millstream_core::{Batch, Error, ExprRef, Field, Result, RowKind, TypeKind, Watermark, metrics};
 use std::sync::Arc;
@@ -27,17 +26,12 @@ pub(super) struct Join {
     sides: [Side; 2],
     /// The join keys of both sides.
     keys: GroupTable,
-    ttl_ms: Option<i64>,
-    expired_below: Option<i64>,
-    sweep_at: Option<i64>,
+    expiry: Expiry,
     /// Rows leave by event time, in this zone's local time: what is unmatched until then is told only then.
     zone: Option<SessionZone>,
     drops_late: bool,
     watermark: i64,
 }
-
-/// State that may expire is looked through no more often than this; milliseconds.
-const MIN_SWEEP_MS: i64 = 1000;
 
 const TABLES: [&str; 2] = [state_tables::LEFT, state_tables::RIGHT];
 
@@ -95,9 +89,7 @@ impl Join {
             schema: connections.output.schema.arrow().clone(),
             sides: [side(0)?, side(1)?],
             keys: GroupTable::new(spec.keys.iter().map(key_type).collect::<Result<_>>()?)?,
-            ttl_ms: spec.ttl_ms,
-            expired_below: None,
-            sweep_at: None,
+            expiry: Expiry::new(spec.ttl_ms),
             zone: spec.time.as_ref().map(|time| time.zone),
             drops_late: spec.time.as_ref().is_some_and(|time| time.drops_late),
             watermark: i64::MIN,
@@ -166,7 +158,7 @@ impl Join {
         let mut keys = vec![];
         let columns: Vec<ArrayRef> = self.sides[port].keys.iter().map(|c| batch.column(*c).clone()).collect();
         self.keys.lookup(&columns, rows, &mut keys)?;
-        let now = self.ttl_ms.map(|_| ctx.now_ms);
+        let now = self.expiry.stamp(ctx.now_ms);
         let numbers = self.sides[port].find(batch.rows.columns(), rows)?;
         let mut start = 0;
         while start < rows {
@@ -193,9 +185,7 @@ impl Join {
             start = end;
         }
         self.sides[port].rows.done(numbers);
-        if let Some(ttl) = self.ttl_ms {
-            self.sweep_at.get_or_insert(ctx.now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
-        }
+        self.expiry.arm(ctx.now_ms);
         if self.sides.iter().any(|side| side.rows.is_sparse()) { self.rebuild() } else { Ok(()) }
     }
 
@@ -378,7 +368,7 @@ impl Join {
     }
 }
 
-impl Operator for Join {
+impl Expiring for Join {
     fn restore(&mut self, part: Restored) -> Result<()> {
         match part {
             Restored::Instances(instances) => self.watermark = lowest_watermark(&instances)?,
@@ -415,36 +405,26 @@ impl Operator for Join {
         Ok(Progress::Done)
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        let Some(ttl) = self.ttl_ms else { return Ok(Progress::Done) };
-        let bound = ctx.now_ms.saturating_sub(ttl);
+    fn expiry(&self) -> &Expiry {
+        &self.expiry
+    }
+
+    fn expiry_mut(&mut self) -> &mut Expiry {
+        &mut self.expiry
+    }
+
+    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
         for side in &mut self.sides {
-            for number in side.rows.expired(bound, ctx.now_ms) {
+            for number in side.rows.expired(bound, now_ms) {
                 side.remove(number);
             }
         }
         self.rebuild()?;
-        self.expired_below = Some(bound);
-        let is_empty = self.sides.iter().all(|side| side.rows.len() == 0);
-        self.sweep_at = (!is_empty).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
-        Ok(Progress::Done)
+        Ok(self.sides.iter().any(|side| side.rows.len() > 0))
     }
 
-    fn next_timer(&self) -> Option<i64> {
-        self.sweep_at
-    }
-
-    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn on_end(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
-        let expired = self.expired_below.take();
-        let tables = self.sides.iter_mut().map(|side| side.take_delta(expired)).collect::<Result<_>>()?;
+    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
+        let tables = self.sides.iter_mut().map(|side| side.take_delta(expired_below)).collect::<Result<_>>()?;
         Ok(StateDelta { tables, instance: self.zone.map(|_| encode_watermark(self.watermark)) })
     }
 }

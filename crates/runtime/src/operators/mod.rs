@@ -7,6 +7,7 @@ mod changelog_normalize;
 mod changelog_tests;
 mod counted;
 mod expand;
+mod expiring;
 mod firing;
 mod group_aggregate;
 mod groups;
@@ -60,6 +61,7 @@ mod windows;
 
 pub use watermark::{WatermarkGenerator, WatermarkStatus};
 
+use expiring::Expires;
 use firing::Firing;
 use millstream_core::Result;
 use millstream_core::graph::{AggregatePhase, Connections, OperatorSpec, RankTiming, WindowShape};
@@ -100,20 +102,20 @@ pub fn create(
                 Box::new(Firing::new(window_aggregate::WindowAggregate::new(aggregate, connections)?))
             }
         },
-        OperatorSpec::Join(join) => Box::new(join::Join::new(join, connections)?),
+        OperatorSpec::Join(join) => Box::new(Expires(join::Join::new(join, connections)?)),
         OperatorSpec::TemporalJoin(join) => Box::new(temporal_join::TemporalJoin::new(join, connections)?),
         OperatorSpec::LookupJoin(join) => Box::new(lookup_join::LookupJoin::new(join, connections, waker.clone())?),
         OperatorSpec::ChangelogNormalize(normalize) => {
-            Box::new(changelog_normalize::ChangelogNormalize::new(normalize, connections)?)
+            Box::new(Expires(changelog_normalize::ChangelogNormalize::new(normalize, connections)?))
         }
         OperatorSpec::Rank(spec) => match spec.timing {
             RankTiming::Continuous | RankTiming::Window { .. } => rank::create(spec, connections)?,
-            RankTiming::Arrival => Box::new(rank_arrival::RankArrival::new(spec, connections)?),
+            RankTiming::Arrival => Box::new(Expires(rank_arrival::RankArrival::new(spec, connections)?)),
             RankTiming::RowTime { column } => Box::new(rank_row_time::RankRowTime::new(spec, column, connections)?),
         },
         OperatorSpec::Over(spec) => Box::new(over::Over::new(spec, connections)?),
         OperatorSpec::GroupAggregate(aggregate) => {
-            Box::new(group_aggregate::GroupAggregate::new(aggregate, connections)?)
+            Box::new(Expires(group_aggregate::GroupAggregate::new(aggregate, connections)?))
         }
         OperatorSpec::Match(search) => Box::new(pattern::PatternSearch::new(search, first()?, output)?),
         OperatorSpec::Custom(factory) => factory.create(instance, instances)?,

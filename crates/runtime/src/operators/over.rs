@@ -1,5 +1,6 @@
 //! OVER: functions over the rows of a partition up to each row. Rows wait for the watermark to pass their time.
 
+use super::expiring::Expires;
 use super::group_aggregate::{self, GroupAggregate};
 use super::groups::GroupTable;
 use super::over_frames::{Due, Frames, of_frames};
@@ -51,7 +52,7 @@ pub(super) struct Over {
 
 /// The aggregates of all rows so far.
 pub(super) struct Totals {
-    groups: GroupAggregate,
+    groups: Expires<GroupAggregate>,
     /// The columns that it is given, before the BOOLEAN that tells the first row of each time.
     columns: Vec<usize>,
     schema: SchemaRef,
@@ -383,7 +384,7 @@ impl Totals {
     /// None if no call needs them.
     pub(super) fn new(spec: &Spec, input: &Schema) -> Result<Option<Self>> {
         let Some((running, columns, schema)) = totals_spec(spec, input) else { return Ok(None) };
-        let groups = GroupAggregate::new(&running, &totals_connections(&running, &schema))?;
+        let groups = Expires(GroupAggregate::new(&running, &totals_connections(&running, &schema))?);
         let is_total =
             |call: &OverCall| call.frame.preceding.is_none() && !matches!(call.function, OverFunction::Lag { .. });
         let calls = spec.calls.iter().enumerate().filter(|(_, call)| is_total(call)).map(|(i, _)| i).collect();
@@ -401,7 +402,7 @@ impl Totals {
         let mut parts: Vec<Vec<ArrayRef>> = vec![];
         let mut offset = 0;
         for round in &order {
-            parts.push(self.groups.running(&batch.slice(offset, round.len()), now_ms)?);
+            parts.push(self.groups.0.running(&batch.slice(offset, round.len()), now_ms)?);
             offset += round.len();
         }
         let mut back = vec![0u32; rows];

@@ -1,23 +1,20 @@
 //! The first rows of each partition in the order of their arrival: what has come out stays.
 
 use super::counted::{Counted, SAME};
+use super::expiring::{Expiring, Expiry};
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::SchemaRef;
 use millstream_core::graph::{Connections, Rank as Spec, state_tables};
-use millstream_core::operator::{Context, Operator, Port, Progress, Restored, StateDelta, TableSpec};
-use millstream_core::{Batch, DataType, Error, Field, Result, Schema, TypeKind, Watermark};
+use millstream_core::operator::{Context, Port, Restored, StateDelta, TableSpec};
+use millstream_core::{Batch, DataType, Error, Field, Result, Schema, TypeKind};
 use std::sync::Arc;
-
-/// State that may expire is looked through no more often than this; milliseconds.
-const MIN_SWEEP_MS: i64 = 1000;
 
 /// Counts the rows of each partition, up to the last that comes out.
 pub(super) struct RankArrival {
     spec: Spec,
     schema: SchemaRef,
     taken: Counted,
-    expired_below: Option<i64>,
-    sweep_at: Option<i64>,
+    expiry: Expiry,
 }
 
 /// The state table: partitions with how many rows they had.
@@ -45,13 +42,12 @@ impl RankArrival {
             spec: spec.clone(),
             schema: connections.output.schema.arrow().clone(),
             taken: Counted::new(&table(spec, connections.input(0)?))?,
-            expired_below: None,
-            sweep_at: None,
+            expiry: Expiry::new(spec.ttl_ms),
         })
     }
 }
 
-impl Operator for RankArrival {
+impl Expiring for RankArrival {
     fn restore(&mut self, part: Restored) -> Result<()> {
         match part {
             Restored::Instances(_) => Ok(()),
@@ -67,12 +63,11 @@ impl Operator for RankArrival {
 
     fn process(&mut self, _port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
         let numbers = self.taken.find(&partition_columns(&self.spec, &batch), batch.num_rows())?;
-        let now = self.spec.ttl_ms.map(|_| ctx.now_ms);
-        let expired = self.spec.ttl_ms.map_or(i64::MIN, |ttl| ctx.now_ms.saturating_sub(ttl));
+        let now = self.expiry.stamp(ctx.now_ms);
         let (from, to) = (self.spec.from as i64, self.spec.to as i64);
         let (mut rows, mut ranks): (Vec<u32>, Vec<i64>) = (vec![], vec![]);
         for (row, part) in (0u32..).zip(&numbers) {
-            let is_expired = (1..expired).contains(&self.taken.touched(*part));
+            let is_expired = self.expiry.has_passed(self.taken.touched(*part), ctx.now_ms);
             let before = if is_expired { 0 } else { self.taken.count(*part) };
             if before < to {
                 self.taken.set(*part, before + 1);
@@ -84,9 +79,7 @@ impl Operator for RankArrival {
             }
         }
         self.taken.done(numbers);
-        if let Some(ttl) = self.spec.ttl_ms {
-            self.sweep_at.get_or_insert(ctx.now_ms.saturating_add(ttl.max(MIN_SWEEP_MS)));
-        }
+        self.expiry.arm(ctx.now_ms);
         if rows.is_empty() {
             return Ok(());
         }
@@ -101,37 +94,24 @@ impl Operator for RankArrival {
         ctx.emit(Batch::from_columns(self.schema.clone(), columns, count)?)
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
-        ctx.emit_watermark(watermark)?;
-        Ok(Progress::Done)
+    fn expiry(&self) -> &Expiry {
+        &self.expiry
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        let Some(ttl) = self.spec.ttl_ms else { return Ok(Progress::Done) };
-        let bound = ctx.now_ms.saturating_sub(ttl);
-        for part in self.taken.expired(bound, ctx.now_ms) {
+    fn expiry_mut(&mut self) -> &mut Expiry {
+        &mut self.expiry
+    }
+
+    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
+        for part in self.taken.expired(bound, now_ms) {
             self.taken.set(part, 0);
         }
         self.taken.rebuild(SAME)?;
-        self.expired_below = Some(bound);
-        self.sweep_at = (self.taken.len() > 0).then(|| ctx.now_ms.saturating_add((ttl / 2).max(MIN_SWEEP_MS)));
-        Ok(Progress::Done)
+        Ok(self.taken.len() > 0)
     }
 
-    fn next_timer(&self) -> Option<i64> {
-        self.sweep_at
-    }
-
-    fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn on_end(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
-        let delta = self.taken.take_delta(self.expired_below.take(), SAME, |_| Ok(vec![]))?;
+    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
+        let delta = self.taken.take_delta(expired_below, SAME, |_| Ok(vec![]))?;
         Ok(StateDelta { tables: vec![delta], instance: None })
     }
 }

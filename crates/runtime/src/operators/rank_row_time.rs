@@ -1,6 +1,7 @@
 //! The first row of each partition by event time, told once the watermark has reached it and nothing earlier can come.
 
 use super::counted::{Counted, SAME};
+use super::expiring::Expiry;
 use super::rank_arrival::{partition_columns, table as taken_table};
 use super::row_slots::RowSlots;
 use super::watermark::{column_ms, encode_watermark, lowest_watermark};
@@ -32,6 +33,8 @@ pub(super) struct RankRowTime {
     candidates: Vec<(u32, i64)>,
     by_time: BTreeMap<i64, Vec<u32>>,
     watermark: i64,
+    /// Of what has been told.
+    expiry: Expiry,
 }
 
 /// The shapes of the state tables.
@@ -51,6 +54,7 @@ impl RankRowTime {
             candidates: vec![],
             by_time: BTreeMap::new(),
             watermark: i64::MIN,
+            expiry: Expiry::new(spec.ttl_ms),
         })
     }
 
@@ -86,6 +90,7 @@ impl RankRowTime {
                 if slot != NONE && at == time {
                     self.candidates[part as usize] = (NONE, 0);
                     self.taken.set(part, TOLD);
+                    self.taken.touch(part, self.expiry.stamp(ctx.now_ms));
                     slots.push(slot);
                 }
             }
@@ -101,6 +106,26 @@ impl RankRowTime {
         ctx.emit(Batch::from_columns(self.schema.clone(), columns, slots.len())?)?;
         self.store.release(&slots)?;
         Ok(progress)
+    }
+
+    /// Forgets which partitions were told before `bound`; whether any partition is left.
+    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
+        for part in self.taken.expired(bound, now_ms) {
+            match self.candidates[part as usize] {
+                (NONE, _) => self.taken.set(part, 0),
+                // Its row waits for event time, however long that takes.
+                _ => self.taken.touch(part, Some(now_ms)),
+            }
+        }
+        let live = self.taken.rebuild(SAME)?;
+        self.candidates = live.iter().map(|part| self.candidates[*part as usize]).collect();
+        self.by_time.clear();
+        for (part, (slot, time)) in (0u32..).zip(&self.candidates) {
+            if *slot != NONE {
+                self.by_time.entry(*time).or_default().push(part);
+            }
+        }
+        Ok(!live.is_empty())
     }
 
     fn is_due(&self) -> bool {
@@ -143,11 +168,15 @@ impl Operator for RankRowTime {
                 continue;
             }
             let (slot, at) = self.candidates[*part as usize];
-            if self.taken.count(*part) == TOLD || slot != NONE && at <= time {
+            let is_over = self.expiry.has_passed(self.taken.touched(*part), ctx.now_ms);
+            if self.taken.count(*part) == TOLD && !is_over || slot != NONE && at <= time {
                 continue;
             }
             match slot {
-                NONE => self.taken.set(*part, WAITING),
+                NONE => {
+                    self.taken.set(*part, WAITING);
+                    self.taken.touch(*part, self.expiry.stamp(ctx.now_ms));
+                }
                 slot if self.store.is_filled(slot) => displaced.push(slot),
                 slot => drop(cancelled.insert(slot)),
             }
@@ -156,6 +185,7 @@ impl Operator for RankRowTime {
             self.wait(*part, slot, time);
         }
         self.taken.done(numbers);
+        self.expiry.arm(ctx.now_ms);
         metrics::add(&ctx.metrics.late_rows, late);
         entered.retain(|(_, slot)| !cancelled.contains(slot));
         let (rows, slots): (Vec<u32>, Vec<u32>) = entered.into_iter().unzip();
@@ -174,11 +204,17 @@ impl Operator for RankRowTime {
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
+        if self.expiry.next_sweep().is_some_and(|at| at <= ctx.now_ms)
+            && let Some(bound) = self.expiry.bound(ctx.now_ms)
+        {
+            let is_left = self.forget(bound, ctx.now_ms)?;
+            self.expiry.swept(bound, ctx.now_ms, is_left);
+        }
         self.tell(ctx)
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.is_due().then_some(i64::MIN)
+        if self.is_due() { Some(i64::MIN) } else { self.expiry.next_sweep() }
     }
 
     fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
@@ -190,7 +226,8 @@ impl Operator for RankRowTime {
     }
 
     fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
-        let tables = vec![self.taken.take_delta(None, SAME, |_| Ok(vec![]))?, self.store.take_delta()?];
+        let expired = self.expiry.take_expired_below();
+        let tables = vec![self.taken.take_delta(expired, SAME, |_| Ok(vec![]))?, self.store.take_delta()?];
         Ok(StateDelta { tables, instance: Some(encode_watermark(self.watermark)) })
     }
 }

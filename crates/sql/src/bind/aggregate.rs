@@ -1,5 +1,6 @@
 //! Grouped queries: what the aggregate computes, and what may stand in SELECT and HAVING after it.
 
+use super::aggregate_call::{PendingCall, bind_call};
 use super::build;
 use super::expr::{ExprBinder, Scope};
 use super::over::OVER_BASE;
@@ -12,12 +13,9 @@ use millstream_core::graph::{
     WindowTime,
 };
 use millstream_core::types::SessionZone;
-use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
+use millstream_core::{Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
-use sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    NullTreatment, Query, Visit, Visitor,
-};
+use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Visit, Visitor};
 use std::ops::ControlFlow;
 
 /// The names of the aggregates.
@@ -44,6 +42,7 @@ const AGGREGATES: &[&str] = &[
     "JSON_ARRAYAGG",
     "SINGLE_VALUE",
     "APPROX_COUNT_DISTINCT",
+    "PERCENTILE",
 ];
 
 /// Whether it is an aggregate's name, in capitals.
@@ -95,21 +94,6 @@ pub struct Grouping {
     /// The input's columns that the window function appended, if grouped by.
     attached: Option<(usize, usize, Vec<usize>)>,
     calls: Vec<PendingCall>,
-}
-
-/// A call of an aggregate, over what it stands on.
-#[derive(Debug)]
-pub struct PendingCall {
-    /// Which.
-    pub function: AggregateFunction,
-    /// Its arguments.
-    pub args: Vec<ExprRef>,
-    /// `f(DISTINCT x)`
-    pub distinct: bool,
-    /// `FILTER (WHERE ..)`
-    pub filter: Option<ExprRef>,
-    /// The result's type.
-    pub result: DataType,
 }
 
 /// Marks, while binding, a column of the aggregate's output: the number of keys and calls is not known yet, so these
@@ -564,101 +548,6 @@ impl Grouping {
     }
 }
 
-/// Binds an aggregate's arguments.
-pub fn bind_call(function: &Function, name: &str, binder: &mut ExprBinder<'_>) -> Result<PendingCall> {
-    let FunctionArguments::List(list) = &function.args else {
-        return Err(Error::script(format!("{name} needs an argument")));
-    };
-    let mut args = vec![];
-    let mut arg_asts = vec![];
-    for arg in &list.args {
-        match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if name == "COUNT" && list.args.len() == 1 => {}
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
-                args.push(binder.bind(expr)?);
-                arg_asts.push(expr);
-            }
-            other => return Err(Error::script(format!("{other} is no argument of {name}"))),
-        }
-    }
-    let mut ignore_nulls = matches!(function.null_treatment, Some(NullTreatment::IgnoreNulls));
-    let mut absent_on_null = false;
-    for clause in &list.clauses {
-        match clause {
-            FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => {
-                ignore_nulls = matches!(treatment, NullTreatment::IgnoreNulls);
-            }
-            other => return Err(Error::unsupported(format!("{other} in {name}"))),
-        }
-    }
-    if !function.within_group.is_empty() {
-        return Err(Error::unsupported(format!("WITHIN GROUP of {name}")));
-    }
-    if name.starts_with("JSON_") && !args.is_empty() {
-        // The parser puts the ON NULL clause first, as a word.
-        absent_on_null = text_of(&args.remove(0)).as_deref() == Some("ABSENT");
-    }
-    let filter = match &function.filter {
-        Some(filter) => Some(binder.bind_condition(filter, "FILTER")?),
-        None => None,
-    };
-    let mut distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
-    let takes: (usize, usize) = match name {
-        "COUNT" => (usize::from(distinct || !list.args.is_empty() && !arg_asts.is_empty()), 8),
-        "LISTAGG" => (1, 2),
-        "JSON_OBJECTAGG" => (2, 2),
-        _ => (1, 1),
-    };
-    if !(takes.0..=takes.1).contains(&args.len()) {
-        return Err(Error::script(format!("{name} takes {} argument(s), but got {}", takes.0, args.len())));
-    }
-    if name == "COUNT" && args.len() > 1 && !distinct {
-        return Err(Error::script("COUNT of several columns needs DISTINCT")
-            .hint("COUNT(DISTINCT a, b) counts the combinations in which none is NULL"));
-    }
-    let is_json = arg_asts.last().is_some_and(|value| makes_json(value));
-    let mut kind = match name {
-        "COUNT" => AggregateFunction::Count,
-        "APPROX_COUNT_DISTINCT" => {
-            distinct = true;
-            AggregateFunction::Count
-        }
-        "SUM" => AggregateFunction::Sum,
-        "SUM0" | "$SUM0" => AggregateFunction::Sum0,
-        "AVG" => AggregateFunction::Avg,
-        "MIN" => AggregateFunction::Min,
-        "MAX" => AggregateFunction::Max,
-        "FIRST_VALUE" => AggregateFunction::FirstValue,
-        "LAST_VALUE" => AggregateFunction::LastValue,
-        "STDDEV_POP" => AggregateFunction::StddevPop,
-        "STDDEV_SAMP" | "STDDEV" => AggregateFunction::StddevSamp,
-        "VAR_POP" => AggregateFunction::VarPop,
-        "VAR_SAMP" | "VARIANCE" => AggregateFunction::VarSamp,
-        "LISTAGG" => AggregateFunction::ListAgg { separator: ",".into() },
-        "COLLECT" => AggregateFunction::Collect,
-        "ARRAY_AGG" => AggregateFunction::ArrayAgg { ignore_nulls },
-        "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null, is_json },
-        "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null, is_json },
-        _ => AggregateFunction::SingleValue,
-    };
-    if let (AggregateFunction::ListAgg { separator }, Some(given)) = (&mut kind, args.get(1)) {
-        *separator = text_of(given).ok_or_else(|| Error::script("LISTAGG's separator must be a text literal"))?;
-        args.truncate(1);
-    }
-    let result = result_type(name, &kind, &args, filter.is_some())?;
-    Ok(PendingCall { function: kind, args, distinct, filter, result })
-}
-
-/// Whether it is a constructor of JSON, whose text JSON_OBJECTAGG and JSON_ARRAYAGG take as it is.
-fn makes_json(value: &Expr) -> bool {
-    match value {
-        Expr::Function(function) => {
-            matches!(parts(&function.name)[..], [name] if ["JSON_OBJECT", "JSON_ARRAY"].contains(&name.to_uppercase().as_str()))
-        }
-        _ => false,
-    }
-}
-
 /// The distinct rows; of each window, if the rows have their window's start and end.
 pub fn distinct(input: RelRef) -> RelRef {
     distinct_in_windows(&input).unwrap_or_else(|| {
@@ -716,20 +605,6 @@ fn distinct_in_windows(input: &RelRef) -> Option<RelRef> {
     Some(Rel::new(RelOp::Calc { input: rel, filter: None, project }, output))
 }
 
-impl PendingCall {
-    fn same(&self, other: &PendingCall) -> bool {
-        let filter = match (&self.filter, &other.filter) {
-            (Some(a), Some(b)) => build::same(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        filter
-            && self.function == other.function
-            && self.distinct == other.distinct
-            && self.args.len() == other.args.len()
-            && self.args.iter().zip(&other.args).all(|(a, b)| build::same(a, b))
-    }
-}
-
 /// By which two calls of group functions are told to be of the same window.
 fn call_signature(function: &Function, scope: &Scope, zone: SessionZone) -> Result<String> {
     let FunctionArguments::List(list) = &function.args else {
@@ -743,68 +618,4 @@ fn call_signature(function: &Function, scope: &Scope, zone: SessionZone) -> Resu
         }
     }
     Ok(signature)
-}
-
-fn text_of(expr: &ExprRef) -> Option<String> {
-    use arrow::array::{Array, AsArray};
-    let array = expr.as_literal()?;
-    let text = array.as_string_opt::<i32>()?;
-    (text.len() == 1 && !text.is_null(0)).then(|| text.value(0).to_string())
-}
-
-/// The result's type by Flink's rules.
-fn result_type(name: &str, function: &AggregateFunction, args: &[ExprRef], filtered: bool) -> Result<DataType> {
-    let arg = args.first().map(|a| a.data_type().clone());
-    let refused = |what: &str| {
-        let shown = arg.as_ref().map(|t| t.to_string()).unwrap_or_default();
-        Err(Error::script(format!("{name} takes {what}, but got {shown}")))
-    };
-    let kind = arg.as_ref().map(|t| t.kind.clone());
-    let nullable = filtered || arg.as_ref().is_some_and(|t| t.nullable);
-    let average = |kind: TypeKind| match kind {
-        TypeKind::Decimal(_, s) => TypeKind::Decimal(38, s.max(6)),
-        other => other,
-    };
-    let Some(kind) = kind else { return Ok(TypeKind::BigInt.not_null()) };
-    Ok(match function {
-        AggregateFunction::Count => TypeKind::BigInt.not_null(),
-        AggregateFunction::Sum | AggregateFunction::Sum0 => {
-            let nullable = nullable && *function == AggregateFunction::Sum;
-            match kind {
-                TypeKind::Decimal(_, s) => TypeKind::Decimal(38, s).nullable().with_nullable(nullable),
-                k if k.is_numeric() => k.nullable().with_nullable(nullable),
-                _ => return refused("a number"),
-            }
-        }
-        AggregateFunction::Avg
-        | AggregateFunction::StddevPop
-        | AggregateFunction::StddevSamp
-        | AggregateFunction::VarPop
-        | AggregateFunction::VarSamp => {
-            // One row has no sample deviation.
-            let sample = matches!(function, AggregateFunction::StddevSamp | AggregateFunction::VarSamp);
-            match kind {
-                k if k.is_numeric() => average(k).nullable().with_nullable(nullable || sample),
-                _ => return refused("a number"),
-            }
-        }
-        AggregateFunction::Min | AggregateFunction::Max => match kind {
-            TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_) => {
-                return refused("a value that has an order");
-            }
-            k => k.nullable().with_nullable(nullable),
-        },
-        AggregateFunction::FirstValue | AggregateFunction::LastValue | AggregateFunction::SingleValue => {
-            kind.nullable().with_nullable(nullable)
-        }
-        AggregateFunction::ListAgg { .. } => match kind {
-            k if k.is_character() => TypeKind::STRING.nullable(),
-            _ => return refused("a character string"),
-        },
-        AggregateFunction::Collect => TypeKind::Multiset(Box::new(kind.nullable().with_nullable(nullable))).not_null(),
-        AggregateFunction::ArrayAgg { .. } => {
-            TypeKind::Array(Box::new(kind.nullable().with_nullable(nullable))).nullable()
-        }
-        AggregateFunction::JsonObjectAgg { .. } | AggregateFunction::JsonArrayAgg { .. } => TypeKind::STRING.not_null(),
-    })
 }

@@ -3,7 +3,8 @@
 //! What reads rows of the match (`A.price`, `LAST(A.price, 1)`, `SUM(A.price)`) becomes a column of its own, so that
 //! what is left is an expression like any other.
 
-use super::aggregate::{bind_call, is_aggregate};
+use super::aggregate::is_aggregate;
+use super::aggregate_call::bind_call;
 use super::build;
 use super::expr::{ExprBinder, Scope};
 use super::place::{At, Placed, at_expr, at_ident, error, parts, unsupported, with_nearest};

@@ -1,6 +1,7 @@
 //! Binding: syntax trees to typed expressions and relations; every error has its place.
 
 pub mod aggregate;
+pub mod aggregate_call;
 pub mod build;
 pub mod expr;
 pub mod insert;

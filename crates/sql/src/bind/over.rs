@@ -1,6 +1,7 @@
 //! Functions OVER a window: what stands in SELECT, QUALIFY and ORDER BY, and the operators that compute it.
 
-use super::aggregate::{PendingCall, bind_call, is_aggregate};
+use super::aggregate::is_aggregate;
+use super::aggregate_call::{PendingCall, bind_call};
 use super::build;
 use super::expr::ExprBinder;
 use super::place::{At, Placed, at_expr, at_ident, error, parts, unsupported};

@@ -349,8 +349,8 @@ mod tests {
         check("BYTES", "BYTES");
         check("VARBINARY(2147483647)", "BYTES");
         check("DOUBLE PRECISION", "DOUBLE");
-        check("INTERVAL DAY TO SECOND(3)", "INTERVAL DAY TO SECOND(3)");
-        check("INTERVAL YEAR(4) TO MONTH", "INTERVAL YEAR TO MONTH");
+        check("INTERVAL DAY TO SECOND(3)", "INTERVAL SECOND(3)");
+        check("INTERVAL YEAR(4) TO MONTH", "INTERVAL MONTH");
     }
 
     #[test]

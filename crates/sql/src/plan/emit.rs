@@ -341,7 +341,8 @@ impl<'a> Emitter<'a> {
                     rank.timing = RankTiming::Continuous;
                 }
                 let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
-                let is_forgotten = matches!(rank.timing, RankTiming::Continuous | RankTiming::Arrival);
+                // Windows leave with event time.
+                let is_forgotten = !matches!(rank.timing, RankTiming::Window { .. });
                 rank.ttl_ms = (ttl > 0 && is_forgotten && !rank.partition.is_empty()).then_some(ttl);
                 let is_first = rank.to == 1 && !rank.outputs_rank && !rank.partition.is_empty();
                 let name = match rank.timing {

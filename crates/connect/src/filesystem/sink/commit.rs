@@ -2,7 +2,8 @@
 
 use super::Plan;
 use super::storage::{self, io_error, object_error, sync_folder};
-use crate::filesystem::store::{Location, Objects, block_on};
+use crate::blocking::block_on;
+use crate::filesystem::store::{Location, Objects};
 use millstream_core::sink::Committer;
 use millstream_core::{Error, Place, Result, fail_point};
 use object_store::ObjectStoreExt;

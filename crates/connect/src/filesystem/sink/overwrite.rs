@@ -6,7 +6,8 @@
 
 use super::commit::{COMMITTABLE_VERSION, Committable, FileCommitter, Published, decode, is_visible, list};
 use super::storage::{self, io_error, object_error, sync_folder};
-use crate::filesystem::store::{Location, Objects, block_on};
+use crate::blocking::block_on;
+use crate::filesystem::store::{Location, Objects};
 use millstream_core::{Error, Result, fail_point};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;

@@ -2,8 +2,9 @@
 
 use super::Plan;
 use super::storage::{io_error, object_error, sync_folder};
+use crate::blocking::block_on;
 use crate::filesystem::partition::values_of;
-use crate::filesystem::store::{Location, block_on};
+use crate::filesystem::store::Location;
 use crate::formats::temporal::{self, TimestampStandard};
 use futures::TryStreamExt;
 use millstream_core::options::Options;

@@ -38,7 +38,7 @@ fn rows(schema: &Schema, json: &str) -> Batch {
     let mut decoder = factory.decoder(schema).unwrap();
     let (mut bad, mut at) = (vec![], 0);
     while at < json.len() {
-        at += decoder.decode(&json.as_bytes()[at..], 1000, &mut bad).unwrap_or_else(|e| panic!("{e}"));
+        at += decoder.decode(&json.as_bytes()[at..], 1_000_000, &mut bad).unwrap_or_else(|e| panic!("{e}"));
     }
     decoder.take().unwrap()
 }
@@ -150,6 +150,62 @@ fn parquet_keeps_every_type_and_every_null() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].columns(), rows.rows.columns());
     assert_eq!(found[0].schema().fields(), rows.rows.schema().fields());
+    assert_eq!(read(&table), rows.rows);
+}
+
+#[test]
+fn avro_keeps_every_type_that_it_has_and_every_null() {
+    let has_more_digits = |kind: &TypeKind| matches!(kind, TypeKind::Timestamp(9) | TypeKind::TimestampLtz(9));
+    let fields: Vec<Field> =
+        every_type().fields.iter().filter(|f| !has_more_digits(&f.data_type.kind)).cloned().collect();
+    for codec in ["null", "deflate", "snappy", "zstandard"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = table(&Schema::new(fields.clone()), &folder.path().join("t"), "avro", &[]);
+        table.options.insert("avro.codec".into(), codec.into());
+        table.options.insert("avro.timestamp_mapping.legacy".into(), "false".into());
+        let rows = rows(&table.schema, &EVERY_TYPE.repeat(500));
+        write(&table, &rows);
+        assert_eq!(read(&table), rows.rows, "{codec}");
+    }
+}
+
+/// A reader that goes on from any position gives the rest of the rows.
+#[test]
+fn files_of_blocks_go_on_where_they_were_left() {
+    let schema = Schema::new(vec![Field::new("n", TypeKind::Int.nullable())]);
+    let json: String = (0..10_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    for format in ["avro", "parquet"] {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(&schema, &folder.path().join("t"), format, &[]);
+        let all = rows(&schema, &json).rows;
+        write(&table, &Batch { rows: all.clone(), kinds: None });
+        let source = FilesystemConnector.source(&table, &session()).unwrap();
+        let open = |restored: Option<Vec<Vec<u8>>>| {
+            source.open(SourceContext {
+                instance: 0,
+                instances: 1,
+                restored,
+                waker: Arc::new(|| {}),
+                metrics: Default::default(),
+                clock: Arc::new(ManualClock::at(0)),
+            })
+        };
+        let mut reader = open(None).unwrap();
+        let mut batches = vec![];
+        loop {
+            match reader.poll(700).unwrap() {
+                SourcePoll::Rows { batch, .. } => {
+                    batches.push(batch.rows);
+                    let position = reader.snapshot().unwrap();
+                    reader = open(Some(vec![position])).unwrap();
+                }
+                SourcePoll::Wait(_) | SourcePoll::Idle(_) => std::thread::yield_now(),
+                SourcePoll::SplitEnded(_) => {}
+                SourcePoll::End => break,
+            }
+        }
+        assert_eq!(concat_batches(schema.arrow(), &batches).unwrap(), all, "{format}");
+    }
 }
 
 #[test]

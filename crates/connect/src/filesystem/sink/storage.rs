@@ -2,7 +2,8 @@
 
 use super::Plan;
 use super::commit::{Committable, Published};
-use crate::filesystem::store::{Location, Objects, block_on};
+use crate::blocking::block_on;
+use crate::filesystem::store::{Location, Objects};
 use millstream_core::source::Waker;
 use millstream_core::{Error, ErrorKind, Place, Result, fail_point};
 use object_store::path::Path as ObjectPath;

@@ -4,15 +4,15 @@ use super::commit::{COMMITTABLE_VERSION, Committable};
 use super::partition_commit::Pending;
 use super::storage::{FileId, Storage, encode};
 
-use super::{Content, Plan, short_job};
+use super::{Plan, short_job};
 use crate::filesystem::partition::folders;
+use crate::formats::WriteFormat;
+use crate::formats::container::BatchWriter;
 use arrow::array::UInt32Array;
 use millstream_core::format::Encoder;
 use millstream_core::sink::{SinkContext, SinkWriter};
 use millstream_core::time::ClockRef;
-use millstream_core::{Batch, Error, Result, Watermark, fail_point};
-use parquet::arrow::ArrowWriter;
-use parquet::file::properties::WriterProperties;
+use millstream_core::{Batch, Result, Watermark, fail_point};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ struct Part {
 
 enum PartContent {
     Records { encoder: Box<dyn Encoder>, buffer: Vec<u8> },
-    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Container(Box<dyn BatchWriter>),
 }
 
 impl FileWriter {
@@ -89,10 +89,11 @@ impl FileWriter {
                 let size = part.written + buffer.len() as u64;
                 (if buffer.len() >= CHUNK_BYTES { std::mem::take(buffer) } else { Vec::new() }, size)
             }
-            PartContent::Parquet(writer) => {
-                writer.write(&batch.rows).map_err(parquet_error)?;
-                let size = (writer.bytes_written() + writer.in_progress_size()) as u64;
-                (std::mem::take(writer.inner_mut()), size)
+            PartContent::Container(writer) => {
+                writer.write(&batch.rows)?;
+                let bytes = writer.take();
+                let size = part.written + (bytes.len() + writer.pending_bytes()) as u64;
+                (bytes, size)
             }
         };
         part.written += bytes.len() as u64;
@@ -111,14 +112,10 @@ impl FileWriter {
         let name = format!("part-{}-{}-{}-{file}.{}", self.job, self.attempt, self.instance, self.plan.extension);
         self.storage.create(file, folder.to_string(), name);
         let content = match &self.plan.content {
-            Content::Records(encoders) => {
+            WriteFormat::Records(encoders) => {
                 PartContent::Records { encoder: encoders.encoder(&self.plan.file_schema)?, buffer: Vec::new() }
             }
-            Content::Parquet(compression) => {
-                let properties = WriterProperties::builder().set_compression(*compression).build();
-                let writer = ArrowWriter::try_new(Vec::new(), self.plan.file_schema.arrow().clone(), Some(properties));
-                PartContent::Parquet(Box::new(writer.map_err(parquet_error)?))
-            }
+            WriteFormat::Container(container) => PartContent::Container(container.writer(&self.plan.file_schema)?),
         };
         Ok(Part { file, written: 0, since_ms: self.clock.now_ms(), content })
     }
@@ -126,7 +123,7 @@ impl FileWriter {
     fn end_part(&mut self, part: Part) -> Result<()> {
         let rest = match part.content {
             PartContent::Records { buffer, .. } => buffer,
-            PartContent::Parquet(writer) => writer.into_inner().map_err(parquet_error)?,
+            PartContent::Container(writer) => writer.finish()?,
         };
         self.storage.append(part.file, rest);
         self.storage.finish(part.file);
@@ -198,8 +195,4 @@ impl SinkWriter for FileWriter {
         let committable = Committable { version, job, files: published, complete };
         Ok(vec![encode(&committable)?])
     }
-}
-
-fn parquet_error(e: parquet::errors::ParquetError) -> Error {
-    Error::internal(format!("Parquet can't be written: {e}"))
 }

@@ -9,7 +9,7 @@ mod tests;
 
 use super::json::{JsonOptions, MapNullKey};
 use super::temporal::TimestampStandard;
-use super::{EncoderFactory, Framing, ReadFormat};
+use super::{EncoderFactory, Framing, ReadContent, ReadFormat};
 use decode::ChangeDecoder;
 use encode::ChangeEncoder;
 use millstream_core::connector::TableDef;
@@ -183,8 +183,7 @@ pub(super) fn read_format(
     Ok(ReadFormat {
         name: dialect.format(),
         on_bad: change.json.on_bad,
-        decoders: Arc::new(change),
-        framing: Framing::OrderedLines,
+        content: ReadContent::Records { decoders: Arc::new(change), framing: Framing::OrderedLines },
         changelog: ChangelogMode::ALL,
     })
 }

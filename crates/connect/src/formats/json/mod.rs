@@ -16,7 +16,7 @@ pub(in crate::formats) use encode::{push_string, push_value};
 pub(in crate::formats) use marks::Marks;
 
 use super::temporal::TimestampStandard;
-use super::{EncoderFactory, Framing, ReadFormat};
+use super::{EncoderFactory, Framing, ReadContent, ReadFormat};
 use millstream_core::format::{Decoder, DecoderFactory, Encoder, OnBadRecord};
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
@@ -107,8 +107,7 @@ pub(super) fn read_format(options: &Options, on_bad: OnBadRecord) -> Result<Read
     let on_bad = json.on_bad;
     Ok(ReadFormat {
         name: "json",
-        decoders: Arc::new(JsonFormat(json)),
-        framing: Framing::Lines,
+        content: ReadContent::Records { decoders: Arc::new(JsonFormat(json)), framing: Framing::Lines },
         on_bad,
         changelog: ChangelogMode::INSERT_ONLY,
     })

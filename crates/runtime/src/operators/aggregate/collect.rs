@@ -1,6 +1,7 @@
-//! Aggregates that need all their rows: DISTINCT of any, LISTAGG, COLLECT, ARRAY_AGG, SINGLE_VALUE, JSON_*AGG.
+//! Aggregates that need all their rows: DISTINCT of any, LISTAGG, COLLECT, ARRAY_AGG, SINGLE_VALUE, PERCENTILE,
+//! JSON_*AGG.
 
-use super::{Accumulator, for_each, no_retraction, plain, state_column};
+use super::{Accumulator, for_each, no_retraction, percentile, plain, state_column};
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, MapArray, StringArray, StructArray, UInt32Array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute;
@@ -8,7 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 use millstream_core::graph::{AggregateCall, AggregateFunction};
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, TypeKind};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -93,7 +94,7 @@ fn quote(text: &str) -> Result<String> {
 }
 
 /// Row ranges of consecutive groups of these lengths.
-fn ranges(lengths: &[usize]) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+pub(super) fn ranges(lengths: &[usize]) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
     lengths.iter().scan(0, |start, length| {
         let from = *start;
         *start += length;
@@ -209,6 +210,10 @@ impl Accumulator for Collect {
                     texts.push(format!("[{}]", parts.join(",")));
                 }
                 Ok(Arc::new(StringArray::from(texts)))
+            }
+            Percentile { percentages } => {
+                let wants_array = matches!(self.call.result.kind, TypeKind::Array(_));
+                percentile::evaluate(&columns, &lengths, percentages, wants_array)
             }
             _ => {
                 let mut inner = plain(&self.call)?;

@@ -3,6 +3,7 @@
 mod collect;
 mod numeric;
 mod ordered;
+mod percentile;
 mod pick;
 
 use arrow::array::{Array, ArrayRef, AsArray};

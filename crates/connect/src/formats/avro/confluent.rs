@@ -1,0 +1,162 @@
+//! The `avro-confluent` format: a message is a zero byte, the number of its schema in a registry (4 bytes, the highest
+//! first), and one Avro value. For connectors of messages; files are of the format `avro`.
+
+use super::decode::Plan;
+use super::encode::Rows;
+use super::registry::Registry;
+use super::schema::{Schema as AvroSchema, TimestampMapping, derive};
+use crate::formats::column::Column;
+use millstream_core::format::{BadRecord, Decoder, DecoderFactory, OnBadRecord};
+use millstream_core::options::Options;
+use millstream_core::{Batch, Error, Result, Schema};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The format's name, by which its options begin.
+pub const NAME: &str = "avro-confluent";
+
+/// The format for reading: the options `avro-confluent.*` but for those of writing.
+///
+/// Its decoders take one message a call of [`Decoder::decode`], always whole.
+pub fn read_format(options: &Options<'_>, on_bad: OnBadRecord) -> Result<Arc<dyn DecoderFactory>> {
+    options.allow([format!("{NAME}.subject").as_str()]);
+    super::mapping(options, NAME)?;
+    Ok(Arc::new(ConfluentReading { registry: Arc::new(Registry::new(options, NAME)?), on_bad }))
+}
+
+/// The format for writing columns of `schema`. `subject`: under which the schema is registered if the option
+/// `avro-confluent.subject` doesn't tell, such as the topic's name and `-value`.
+pub fn write_format(schema: &Schema, options: &Options<'_>, subject: Option<&str>) -> Result<ConfluentWriting> {
+    let mapping = super::mapping(options, NAME)?;
+    derive(&schema.fields, mapping).map_err(|e| e.at(options.place("format")))?;
+    let subject = match (options.string(&format!("{NAME}.subject")), subject) {
+        (Some(subject), _) | (None, Some(subject)) => subject.to_string(),
+        (None, None) => options.required(&format!("{NAME}.subject"))?.to_string(),
+    };
+    Ok(ConfluentWriting { registry: Arc::new(Registry::new(options, NAME)?), subject, mapping })
+}
+
+#[derive(Debug)]
+struct ConfluentReading {
+    registry: Arc<Registry>,
+    on_bad: OnBadRecord,
+}
+
+impl DecoderFactory for ConfluentReading {
+    fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
+        Ok(Box::new(ConfluentDecoder {
+            registry: self.registry.clone(),
+            schema: schema.clone(),
+            columns: Column::of_fields(&schema.fields)?,
+            rows: 0,
+            plans: HashMap::new(),
+            on_bad: self.on_bad,
+        }))
+    }
+}
+
+struct ConfluentDecoder {
+    registry: Arc<Registry>,
+    schema: Schema,
+    columns: Vec<Column>,
+    rows: usize,
+    /// By the number of the schema.
+    plans: HashMap<u32, Plan>,
+    on_bad: OnBadRecord,
+}
+
+impl ConfluentDecoder {
+    /// Decodes a message. The outer error is the registry's, or that of a schema which doesn't fit the table: it is
+    /// that of all such messages. The inner one is the message's own.
+    fn message(&mut self, message: &[u8]) -> Result<Result<(), String>> {
+        let (magic, rest) = (message.first(), message.get(1..).unwrap_or_default());
+        let (Some(0), Some((id, mut value))) = (magic, rest.split_first_chunk::<4>()) else {
+            return Ok(Err("it doesn't begin with a zero byte and the number of a schema".into()));
+        };
+        let id = u32::from_be_bytes(*id);
+        if !self.plans.contains_key(&id) {
+            let text = self.registry.schema(id)?;
+            let plan = AvroSchema::parse(&text).and_then(|schema| Plan::new(schema, &self.schema.fields));
+            self.plans.insert(id, plan.map_err(|e| e.context(format!("read messages of the schema {id}")))?);
+        }
+        let Some(plan) = self.plans.get(&id) else { return Err(Error::internal("a plan is not there")) };
+        let outcome = plan.decode(&mut value, self.rows, &mut self.columns);
+        Ok(outcome.and_then(|()| match value.len() {
+            0 => Ok(()),
+            more => Err(format!("{more} bytes follow the value")),
+        }))
+    }
+}
+
+impl Decoder for ConfluentDecoder {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn decode(&mut self, bytes: &[u8], _max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
+        match self.message(bytes)? {
+            Ok(()) => self.rows += 1,
+            Err(reason) => {
+                let rows = self.rows;
+                self.columns.iter_mut().for_each(|column| column.truncate(rows));
+                let error = Error::data(format!("the record can't be decoded: {reason}"));
+                if self.on_bad != OnBadRecord::Skip {
+                    bad.push(BadRecord { record: bytes.to_vec(), line: 0, reason: error.clone() });
+                }
+                if self.on_bad == OnBadRecord::Fail {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn take(&mut self) -> Result<Batch> {
+        let rows = std::mem::take(&mut self.rows);
+        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
+        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+    }
+
+    fn num_rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// Makes encoders of messages.
+#[derive(Debug)]
+pub struct ConfluentWriting {
+    registry: Arc<Registry>,
+    subject: String,
+    mapping: TimestampMapping,
+}
+
+impl ConfluentWriting {
+    /// An encoder of rows of `schema`, which it registers.
+    pub fn encoder(&self, schema: &Schema) -> Result<ConfluentEncoder> {
+        let text = derive(&schema.fields, self.mapping)?.to_string();
+        let id = self.registry.register(&self.subject, &text)?;
+        Ok(ConfluentEncoder { schema: schema.clone(), id })
+    }
+}
+
+/// Makes messages of rows.
+#[derive(Debug)]
+pub struct ConfluentEncoder {
+    schema: Schema,
+    id: u32,
+}
+
+impl ConfluentEncoder {
+    /// One message for each row of `batch`.
+    pub fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<u8>>> {
+        let rows = Rows::new(&batch.rows, &self.schema.fields)?;
+        let mut messages = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let mut message = vec![0];
+            message.extend_from_slice(&self.id.to_be_bytes());
+            rows.encode(row, &mut message)?;
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+}
