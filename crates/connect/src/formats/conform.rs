@@ -61,7 +61,7 @@ pub(super) fn conform(array: &ArrayRef, to: &DataType, path: &str) -> Result<Arr
             let nulls = row.nulls().cloned();
             Ok(Arc::new(StructArray::try_new_with_length(arrow.clone(), columns, nulls, row.len())?))
         }
-        _ if is_lossless(array.data_type(), &wanted, &to.kind) => {
+        _ if is_lossless(array.data_type(), &wanted) => {
             cast(array, &wanted).map_err(|e| refused().detail(e.to_string()))
         }
         _ => Err(refused()),
@@ -74,7 +74,7 @@ fn cast(array: &ArrayRef, to: &ArrowType) -> Result<ArrayRef> {
 
 /// Whether any value of the one type is one of the other; only timestamps and times lose digits that the column's type
 /// doesn't have.
-fn is_lossless(from: &ArrowType, to: &ArrowType, kind: &TypeKind) -> bool {
+fn is_lossless(from: &ArrowType, to: &ArrowType) -> bool {
     use ArrowType::*;
     let size = |t: &ArrowType| t.primitive_width().unwrap_or(0);
     match (from, to) {
@@ -85,7 +85,7 @@ fn is_lossless(from: &ArrowType, to: &ArrowType, kind: &TypeKind) -> bool {
         (Float16 | Float32, Float64) => true,
         (Decimal32(_, s) | Decimal64(_, s) | Decimal128(_, s) | Decimal256(_, s), Decimal128(_, t)) => s == t,
         (LargeUtf8 | Utf8View, Utf8) => true,
-        (Dictionary(_, value), _) => value.as_ref() == to || is_lossless(value, to, kind),
+        (Dictionary(_, value), _) => value.as_ref() == to || is_lossless(value, to),
         (Binary | LargeBinary | BinaryView | FixedSizeBinary(_), Binary) => true,
         // Old programs don't mark their texts as such.
         (Binary, Utf8) => true,
