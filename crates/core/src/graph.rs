@@ -440,8 +440,8 @@ pub struct Join {
     /// Set if event time says when rows can't find a match any more: they leave then, and what has found none is told
     /// then, so that nothing needs to be taken back.
     pub time: Option<JoinTime>,
-    /// Rows that are not changed for this long are forgotten; milliseconds, `None`: never.
-    pub ttl_ms: Option<i64>,
+    /// Rows of each input that are not used for this long are forgotten; milliseconds, `None`: never.
+    pub ttl_ms: [Option<i64>; 2],
 }
 
 /// Which rows come out of a join.

@@ -147,6 +147,8 @@ pub enum RelOp {
         kind: JoinKind,
         /// What must be TRUE of a pair, over the columns of both.
         condition: Option<ExprRef>,
+        /// How long rows of each side live without use, if hints say so; milliseconds, 0: for ever.
+        ttl_ms: [Option<i64>; 2],
     },
     /// A join with the versions of a table: the columns of both.
     TemporalJoin {
@@ -217,6 +219,8 @@ pub enum RelOp {
         keys: Vec<usize>,
         /// What is computed.
         aggregates: Vec<AggregateCall>,
+        /// How long a group lives without use, if a hint says so; milliseconds, 0: for ever.
+        ttl_ms: Option<i64>,
     },
 }
 
@@ -290,6 +294,16 @@ impl Rel {
             }
         }
         Ok(Rel::new(op, self.columns.clone()))
+    }
+    /// A join or an aggregate whose rows live as long as hints say, of each input.
+    pub fn with_ttl(rel: &RelRef, hints: [Option<i64>; 2]) -> RelRef {
+        let mut op = rel.op.clone();
+        match &mut op {
+            RelOp::Join { ttl_ms, .. } => *ttl_ms = hints,
+            RelOp::GroupAggregate { ttl_ms, .. } => *ttl_ms = hints[0],
+            _ => return rel.clone(),
+        }
+        Rel::new(op, rel.columns.clone())
     }
     /// The columns as a schema.
     pub fn schema(&self) -> Schema {

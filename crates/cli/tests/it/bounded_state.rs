@@ -468,5 +468,7 @@ fn what_has_a_time_to_live_is_forgotten_after_it() {
             0,
         ),
         (&format!("{ttl}SELECT DISTINCT id / 50 FROM ev"), 0),
+        ("SELECT /*+ STATE_TTL('ev' = '5 min') */ id / 50, COUNT(*) FROM ev GROUP BY id / 50", 0),
+        ("SELECT /*+ STATE_TTL('a' = '5 min', 'b' = '1 min') */ a.id, b.v FROM ev a LEFT JOIN ev2 b ON a.id = b.id", 0),
     ]);
 }

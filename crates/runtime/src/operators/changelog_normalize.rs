@@ -133,22 +133,23 @@ impl Expiring for ChangelogNormalize {
         Ok(())
     }
 
-    fn expiry(&self) -> &Expiry {
-        &self.expiry
+    fn expiries(&self) -> &[Expiry] {
+        std::slice::from_ref(&self.expiry)
     }
 
-    fn expiry_mut(&mut self) -> &mut Expiry {
-        &mut self.expiry
+    fn expiries_mut(&mut self) -> &mut [Expiry] {
+        std::slice::from_mut(&mut self.expiry)
     }
 
-    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
+    fn forget(&mut self, _: usize, bound: i64, now_ms: i64) -> Result<bool> {
         for number in self.rows.expired(bound, now_ms) {
             self.rows.remove(number);
         }
         Ok(self.rows.rebuild()? > 0)
     }
 
-    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
+    fn snapshot(&mut self, expired_below: &[Option<i64>]) -> Result<StateDelta> {
+        let expired_below = expired_below[0];
         Ok(StateDelta { tables: vec![self.rows.take_delta(expired_below)?], instance: None })
     }
 }

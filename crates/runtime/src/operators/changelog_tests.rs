@@ -313,7 +313,7 @@ impl Expr for Less {
 const KINDS: [JoinKind; 6] =
     [JoinKind::Inner, JoinKind::Left, JoinKind::Right, JoinKind::Full, JoinKind::Semi, JoinKind::Anti];
 
-fn joined(kind: JoinKind, null_safe: bool, keyed: bool, time: Option<JoinTime>) -> Job {
+fn joined(kind: JoinKind, null_safe: bool, keyed: bool, time: Option<JoinTime>, ttl_ms: [Option<i64>; 2]) -> Job {
     let mut fields: Vec<Field> = schema().fields.to_vec();
     if !matches!(kind, JoinKind::Semi | JoinKind::Anti) {
         fields.extend(schema().fields);
@@ -327,7 +327,7 @@ fn joined(kind: JoinKind, null_safe: bool, keyed: bool, time: Option<JoinTime>) 
     let keys = if keyed { vec![JoinKey { left: 0, right: 0, null_safe }] } else { vec![] };
     let columns: Vec<usize> = keys.iter().map(|k| k.left).collect();
     let condition: ExprRef = Arc::new(Less(TypeKind::Boolean.nullable()));
-    let spec = OperatorSpec::Join(Join { kind, keys, condition: Some(condition), time, ttl_ms: None });
+    let spec = OperatorSpec::Join(Join { kind, keys, condition: Some(condition), time, ttl_ms });
     Job::new(spec, connections, vec![columns.clone(), columns])
 }
 
@@ -391,7 +391,7 @@ proptest! {
         keyed in any::<bool>(),
     ) {
         let kind = KINDS[kind];
-        let mut job = joined(kind, null_safe, keyed, None);
+        let mut job = joined(kind, null_safe, keyed, None, [None; 2]);
         let live = run(&mut job, &steps);
         let matches = |l: &Row, r: &Row| {
             let key = !keyed || l.0 == r.0 && (null_safe || l.0.is_some());
@@ -412,7 +412,7 @@ proptest! {
         let kind = KINDS[kind];
         // The right row is from 2 before to 3 after the left one.
         let time = JoinTime { left: (2, 4), right: (2, 3), drops_late: false, zone: SessionZone::UTC };
-        let mut job = joined(kind, false, true, Some(time));
+        let mut job = joined(kind, false, true, Some(time), [None; 2]);
         let mut live: [Vec<Row>; 2] = Default::default();
         let mut clock = 100;
         for (port, k, v, behind, then) in steps {
@@ -474,6 +474,29 @@ fn a_group_without_use_is_forgotten_and_begins_anew() {
     job.each(|o, ctx| o.on_timer(ctx));
     job.restart(1);
     assert_eq!(job.stored_rows(), 0);
+}
+
+#[test]
+fn rows_of_each_side_of_a_join_live_as_long_as_that_side_says() {
+    let mut job = joined(JoinKind::Inner, false, true, None, [Some(10_000), None]);
+    job.now_ms = 1_000_000;
+    let (left, right) = (|v: i32| (Some(1), Some(v), 0), |v: i32| (Some(1), Some(v), 1));
+    job.send(0, &[(RowKind::Insert, left(1))]);
+    job.send(1, &[(RowKind::Insert, right(5))]);
+    job.restart(2);
+    job.now_ms += 9_000;
+    job.send(0, &[(RowKind::Insert, left(2))]);
+    job.now_ms += 9_000;
+    // The first left row has expired, though nothing has looked for such rows yet; the first right one lives on.
+    job.send(1, &[(RowKind::Insert, right(6))]);
+    let pairs = ["1,1,0,1,5,1", "1,2,0,1,5,1", "1,2,0,1,6,1"].map(|row| (row.to_string(), 1));
+    assert_eq!(job.out.0, BTreeMap::from(pairs));
+    job.now_ms += 60_000;
+    job.each(|o, ctx| o.on_timer(ctx));
+    job.restart(1);
+    assert_eq!(job.stored_rows(), 2);
+    job.send(0, &[(RowKind::Insert, left(3))]);
+    assert_eq!(job.out.0.len(), 5);
 }
 
 #[test]

@@ -56,21 +56,21 @@ impl Expiry {
 pub(super) trait Expiring: Send {
     /// As [`Operator::restore`].
     fn restore(&mut self, part: Restored) -> Result<()>;
-    /// As [`Operator::process`]; arms [`Expiring::expiry`] if there are rows that may expire.
+    /// As [`Operator::process`]; arms [`Expiring::expiries`] if there are rows that may expire.
     fn process(&mut self, port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()>;
     /// As [`Operator::on_watermark`].
     fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {
         ctx.emit_watermark(watermark)?;
         Ok(Progress::Done)
     }
-    /// Its time to live.
-    fn expiry(&self) -> &Expiry;
+    /// Its times to live: one, or one for the rows of each input.
+    fn expiries(&self) -> &[Expiry];
     /// The same, to be changed.
-    fn expiry_mut(&mut self) -> &mut Expiry;
-    /// Forgets rows that were last used before `bound`; whether any row is left.
-    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool>;
-    /// As [`Operator::snapshot`]; rows that were last used before `expired_below` are gone.
-    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta>;
+    fn expiries_mut(&mut self) -> &mut [Expiry];
+    /// Forgets rows under the time to live of that number that were last used before `bound`; whether any is left.
+    fn forget(&mut self, number: usize, bound: i64, now_ms: i64) -> Result<bool>;
+    /// As [`Operator::snapshot`]; rows that were last used before `expired_below`, by time to live, are gone.
+    fn snapshot(&mut self, expired_below: &[Option<i64>]) -> Result<StateDelta>;
 }
 
 /// The driver of such operators.
@@ -87,14 +87,18 @@ impl<O: Expiring> Operator for Expires<O> {
         self.0.on_watermark(watermark, ctx)
     }
     fn on_timer(&mut self, ctx: &mut Context<'_>) -> Result<Progress> {
-        if let Some(bound) = self.0.expiry().bound(ctx.now_ms) {
-            let is_left = self.0.forget(bound, ctx.now_ms)?;
-            self.0.expiry_mut().swept(bound, ctx.now_ms, is_left);
+        for number in 0..self.0.expiries().len() {
+            let expiry = &self.0.expiries()[number];
+            let is_due = expiry.next_sweep().is_some_and(|at| at <= ctx.now_ms);
+            if let Some(bound) = expiry.bound(ctx.now_ms).filter(|_| is_due) {
+                let is_left = self.0.forget(number, bound, ctx.now_ms)?;
+                self.0.expiries_mut()[number].swept(bound, ctx.now_ms, is_left);
+            }
         }
         Ok(Progress::Done)
     }
     fn next_timer(&self) -> Option<i64> {
-        self.0.expiry().next_sweep()
+        self.0.expiries().iter().filter_map(Expiry::next_sweep).min()
     }
     fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<Progress> {
         Ok(Progress::Done)
@@ -103,7 +107,7 @@ impl<O: Expiring> Operator for Expires<O> {
         Ok(Progress::Done)
     }
     fn snapshot(&mut self, _epoch: u64) -> Result<StateDelta> {
-        let expired_below = self.0.expiry_mut().take_expired_below();
-        self.0.snapshot(expired_below)
+        let expired_below: Vec<_> = self.0.expiries_mut().iter_mut().map(Expiry::take_expired_below).collect();
+        self.0.snapshot(&expired_below)
     }
 }

@@ -387,15 +387,15 @@ impl Expiring for GroupAggregate {
         Ok(())
     }
 
-    fn expiry(&self) -> &Expiry {
-        &self.expiry
+    fn expiries(&self) -> &[Expiry] {
+        std::slice::from_ref(&self.expiry)
     }
 
-    fn expiry_mut(&mut self) -> &mut Expiry {
-        &mut self.expiry
+    fn expiries_mut(&mut self) -> &mut [Expiry] {
+        std::slice::from_mut(&mut self.expiry)
     }
 
-    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
+    fn forget(&mut self, _: usize, bound: i64, now_ms: i64) -> Result<bool> {
         for group in self.groups.expired(bound, now_ms) {
             self.groups.set(group, 0);
             self.clear(group);
@@ -405,7 +405,8 @@ impl Expiring for GroupAggregate {
         Ok(self.groups.len() > 0)
     }
 
-    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
+    fn snapshot(&mut self, expired_below: &[Option<i64>]) -> Result<StateDelta> {
+        let expired_below = expired_below[0];
         let GroupAggregate { groups, calls, sets, .. } = self;
         let delta = groups.take_delta(expired_below, SAME, |changed| {
             let mut columns = vec![];

@@ -26,7 +26,8 @@ pub(super) struct Join {
     sides: [Side; 2],
     /// The join keys of both sides.
     keys: GroupTable,
-    expiry: Expiry,
+    /// How long rows of each side live.
+    expiries: [Expiry; 2],
     /// Rows leave by event time, in this zone's local time: what is unmatched until then is told only then.
     zone: Option<SessionZone>,
     drops_late: bool,
@@ -89,7 +90,7 @@ impl Join {
             schema: connections.output.schema.arrow().clone(),
             sides: [side(0)?, side(1)?],
             keys: GroupTable::new(spec.keys.iter().map(key_type).collect::<Result<_>>()?)?,
-            expiry: Expiry::new(spec.ttl_ms),
+            expiries: spec.ttl_ms.map(Expiry::new),
             zone: spec.time.as_ref().map(|time| time.zone),
             drops_late: spec.time.as_ref().is_some_and(|time| time.drops_late),
             watermark: i64::MIN,
@@ -158,7 +159,7 @@ impl Join {
         let mut keys = vec![];
         let columns: Vec<ArrayRef> = self.sides[port].keys.iter().map(|c| batch.column(*c).clone()).collect();
         self.keys.lookup(&columns, rows, &mut keys)?;
-        let now = self.expiry.stamp(ctx.now_ms);
+        let now = [0, 1].map(|side| self.expiries[side].stamp(ctx.now_ms));
         let numbers = self.sides[port].find(batch.rows.columns(), rows)?;
         let mut start = 0;
         while start < rows {
@@ -166,26 +167,34 @@ impl Join {
             let mut end = start;
             while end < rows && (end == start || pairs.len() < TARGET_BATCH_ROWS) {
                 let row = end as u32;
-                self.sides[1 - port].each_of(keys[end], |other| pairs.push((row, other)));
+                let (other_side, expiry) = (&self.sides[1 - port], &self.expiries[1 - port]);
+                other_side.each_of(keys[end], |other| {
+                    if !expiry.has_passed(other_side.rows.touched(other), ctx.now_ms) {
+                        pairs.push((row, other));
+                    }
+                });
                 end += 1;
             }
             let range = start..end;
-            let matches = self.join(port, batch, range.clone(), pairs, now, ctx)?;
+            let matches = self.join(port, batch, range.clone(), pairs, now[1 - port], ctx)?;
             for (row, count) in range.zip(matches) {
                 let (kind, leaves) = (batch.kind(row), self.bound());
                 let side = &mut self.sides[port];
+                if self.expiries[port].has_passed(side.rows.touched(numbers[row]), ctx.now_ms) {
+                    side.remove(numbers[row]);
+                }
                 match kind.is_addition() {
                     true => {
-                        let stays = side.add(numbers[row], keys[row], count, leaves, now);
+                        let stays = side.add(numbers[row], keys[row], count, leaves, now[port]);
                         debug_assert!(stays || self.zone.is_some());
                     }
-                    false => side.take_back(numbers[row], now),
+                    false => side.take_back(numbers[row], now[port]),
                 }
             }
             start = end;
         }
         self.sides[port].rows.done(numbers);
-        self.expiry.arm(ctx.now_ms);
+        self.expiries.iter_mut().for_each(|expiry| expiry.arm(ctx.now_ms));
         if self.sides.iter().any(|side| side.rows.is_sparse()) { self.rebuild() } else { Ok(()) }
     }
 
@@ -405,26 +414,26 @@ impl Expiring for Join {
         Ok(Progress::Done)
     }
 
-    fn expiry(&self) -> &Expiry {
-        &self.expiry
+    fn expiries(&self) -> &[Expiry] {
+        &self.expiries
     }
 
-    fn expiry_mut(&mut self) -> &mut Expiry {
-        &mut self.expiry
+    fn expiries_mut(&mut self) -> &mut [Expiry] {
+        &mut self.expiries
     }
 
-    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
-        for side in &mut self.sides {
-            for number in side.rows.expired(bound, now_ms) {
-                side.remove(number);
-            }
+    fn forget(&mut self, port: usize, bound: i64, now_ms: i64) -> Result<bool> {
+        let side = &mut self.sides[port];
+        for number in side.rows.expired(bound, now_ms) {
+            side.remove(number);
         }
         self.rebuild()?;
-        Ok(self.sides.iter().any(|side| side.rows.len() > 0))
+        Ok(self.sides[port].rows.len() > 0)
     }
 
-    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
-        let tables = self.sides.iter_mut().map(|side| side.take_delta(expired_below)).collect::<Result<_>>()?;
+    fn snapshot(&mut self, expired_below: &[Option<i64>]) -> Result<StateDelta> {
+        let sides = self.sides.iter_mut().zip(expired_below);
+        let tables = sides.map(|(side, below)| side.take_delta(*below)).collect::<Result<_>>()?;
         Ok(StateDelta { tables, instance: self.zone.map(|_| encode_watermark(self.watermark)) })
     }
 }

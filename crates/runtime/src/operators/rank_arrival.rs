@@ -94,15 +94,15 @@ impl Expiring for RankArrival {
         ctx.emit(Batch::from_columns(self.schema.clone(), columns, count)?)
     }
 
-    fn expiry(&self) -> &Expiry {
-        &self.expiry
+    fn expiries(&self) -> &[Expiry] {
+        std::slice::from_ref(&self.expiry)
     }
 
-    fn expiry_mut(&mut self) -> &mut Expiry {
-        &mut self.expiry
+    fn expiries_mut(&mut self) -> &mut [Expiry] {
+        std::slice::from_mut(&mut self.expiry)
     }
 
-    fn forget(&mut self, bound: i64, now_ms: i64) -> Result<bool> {
+    fn forget(&mut self, _: usize, bound: i64, now_ms: i64) -> Result<bool> {
         for part in self.taken.expired(bound, now_ms) {
             self.taken.set(part, 0);
         }
@@ -110,7 +110,8 @@ impl Expiring for RankArrival {
         Ok(self.taken.len() > 0)
     }
 
-    fn snapshot(&mut self, expired_below: Option<i64>) -> Result<StateDelta> {
+    fn snapshot(&mut self, expired_below: &[Option<i64>]) -> Result<StateDelta> {
+        let expired_below = expired_below[0];
         let delta = self.taken.take_delta(expired_below, SAME, |_| Ok(vec![]))?;
         Ok(StateDelta { tables: vec![delta], instance: None })
     }

@@ -503,7 +503,7 @@ impl Grouping {
             output.push(Column::plain(format!("$agg{number}"), call.result.clone()));
         }
         let rel = match window {
-            None => Rel::new(RelOp::GroupAggregate { input, keys, aggregates: calls }, output),
+            None => Rel::new(RelOp::GroupAggregate { input, keys, aggregates: calls, ttl_ms: None }, output),
             Some((window, info)) => {
                 let time = if info.local_time_zone { TypeKind::TimestampLtz(3) } else { TypeKind::Timestamp(3) };
                 for (name, kind, role) in [
@@ -553,7 +553,7 @@ pub fn distinct(input: RelRef) -> RelRef {
     distinct_in_windows(&input).unwrap_or_else(|| {
         let columns = input.columns.iter().map(|c| Column { role: Role::Plain, ..c.clone() }).collect();
         let keys = (0..input.columns.len()).collect();
-        Rel::new(RelOp::GroupAggregate { input, keys, aggregates: vec![] }, columns)
+        Rel::new(RelOp::GroupAggregate { input, keys, aggregates: vec![], ttl_ms: None }, columns)
     })
 }
 

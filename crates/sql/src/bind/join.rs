@@ -39,8 +39,10 @@ impl QueryBinder<'_> {
             return self.lateral(left, &join.relation, kind, constraint, at);
         }
         let right = self.factor(&join.relation, at)?;
-        let zone = self.zone();
-        self.joined(left, right, (kind, constraint), at, |l, r, condition| joins::join(l, r, kind, condition, &zone))
+        let (zone, ttl) = (self.zone(), self.hints.ttl_of_sides(&left.1, &right.1));
+        self.joined(left, right, (kind, constraint), at, |l, r, condition| {
+            Ok(Rel::with_ttl(&joins::join(l, r, kind, condition, &zone)?, ttl))
+        })
     }
 
     /// Joins two relations: what `make` makes of them and the condition has the columns of both.

@@ -1,5 +1,5 @@
 //! Joins with a table as it is now: `JOIN d FOR SYSTEM_TIME AS OF o.proc_time ON o.k = d.k` (flink docs: "Joins", lookup
-//! join), and the hint LOOKUP.
+//! join), and what the hint LOOKUP says.
 
 use super::expr::Scope;
 use super::place::{At, Placed, at_expr, at_name, error, with_nearest};
@@ -13,43 +13,19 @@ use crate::rel::{Rel, RelOp, RelRef};
 use millstream_core::graph::{JoinKind, RetryMissing};
 use millstream_core::options::parse_duration;
 use millstream_core::{Error, Result};
-use sqlparser::ast::{Expr, JoinConstraint, Select, TableFactor};
+use sqlparser::ast::{Expr, JoinConstraint, TableFactor};
 
-/// A LOOKUP hint of the SELECT that is being bound.
+/// A LOOKUP hint.
 #[derive(Debug)]
 pub(super) struct TableHint {
     /// The table's name or alias.
-    table: String,
+    pub(super) table: String,
     hints: LookupHints,
-    at: At,
-    is_used: bool,
+    pub(super) at: At,
+    pub(super) is_used: bool,
 }
 
 impl QueryBinder<'_> {
-    /// Takes the LOOKUP hints of a SELECT; gives those of the one around it, for [`QueryBinder::leave_hints`].
-    pub(super) fn enter_hints(&mut self, select: &Select) -> Result<Vec<TableHint>> {
-        let mut own = vec![];
-        for hint in decode::select_hints(select)?.iter().filter(|hint| hint.name == "LOOKUP") {
-            own.push(table_hint(hint)?);
-        }
-        Ok(std::mem::replace(&mut self.lookup_hints, own))
-    }
-
-    /// Refuses hints for tables that are not looked up.
-    pub(super) fn leave_hints(&mut self, around: Vec<TableHint>) -> Result<()> {
-        let own = std::mem::replace(&mut self.lookup_hints, around);
-        match own.iter().find(|hint| !hint.is_used) {
-            None => Ok(()),
-            Some(unused) => {
-                Err(Error::script(format!("the hint LOOKUP names '{}', which isn't looked up", unused.table))
-                    .hint(
-                        "'table' is the name or alias of a table that is joined FOR SYSTEM_TIME AS OF processing time",
-                    )
-                    .at_place(unused.at))
-            }
-        }
-    }
-
     /// Joins what is bound so far with a table as it is when rows arrive.
     pub(super) fn lookup_join(
         &mut self,
@@ -95,7 +71,7 @@ impl QueryBinder<'_> {
                 connector.name()
             )));
         };
-        let hints = match self.lookup_hints.iter_mut().find(|hint| hint.table == name || hint.table == table.name) {
+        let hints = match self.hints.lookups.iter_mut().find(|hint| hint.table == name || hint.table == table.name) {
             Some(hint) => {
                 hint.is_used = true;
                 hint.hints
@@ -147,7 +123,8 @@ const KEYS: [(&str, &str); 9] = [
 /// Those that a retry needs, all of them.
 const RETRY: &[(&str, &str)] = KEYS.split_at(5).1;
 
-fn table_hint(hint: &Hint) -> Result<TableHint> {
+/// Reads a LOOKUP hint.
+pub(super) fn table_hint(hint: &Hint) -> Result<TableHint> {
     let at = (hint.line, hint.column);
     if let Some(arg) = hint.args.first() {
         return Err(Error::script(format!("the hint LOOKUP takes 'key' = 'value', not `{arg}`"))

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod aggregate_call;
 pub mod build;
 pub mod expr;
+mod hints;
 pub mod insert;
 pub mod join;
 pub mod lateral;

@@ -368,7 +368,8 @@ fn aggregated(rel: RelRef, keys: usize, function: AggregateFunction) -> RelRef {
     columns[keys].data_type = result.clone();
     let call =
         AggregateCall { function, args: vec![keys], arg_types: vec![argument], distinct: false, filter: None, result };
-    Rel::new(RelOp::GroupAggregate { input: rel, keys: (0..keys).collect(), aggregates: vec![call] }, columns)
+    let (keys, aggregates) = ((0..keys).collect(), vec![call]);
+    Rel::new(RelOp::GroupAggregate { input: rel, keys, aggregates, ttl_ms: None }, columns)
 }
 
 /// The relation with one more column, which is TRUE.

@@ -3,8 +3,8 @@
 use super::aggregate::{Grouping, contains_aggregate, distinct};
 use super::build;
 use super::expr::{ExprBinder, Outer, Scope, known_type};
+use super::hints::Hints;
 use super::lateral::{is_lateral, rename_columns};
-use super::lookup::TableHint;
 use super::match_recognize::Clauses;
 use super::order::{Body, output_column, sort_key};
 use super::over::{Ordering, Overs};
@@ -47,8 +47,8 @@ pub struct QueryBinder<'a> {
     pub(super) outer: Option<Arc<Outer>>,
     /// What the query that was bound last has to do with the query around it.
     pub(super) correlation: Correlation,
-    /// The LOOKUP hints of the SELECT that is being bound.
-    pub(super) lookup_hints: Vec<TableHint>,
+    /// The hints of the SELECT that is being bound.
+    pub(super) hints: Hints,
     /// How many queries are being bound, one within the other.
     depth: usize,
 }
@@ -58,8 +58,8 @@ impl<'a> QueryBinder<'a> {
     pub fn new(catalog: &'a Catalog, registry: &'a dyn ConnectorRegistry, session: &'a SessionInfo) -> Result<Self> {
         let zone = session.time_zone.parse()?;
         let (outer, correlation) = (None, Correlation::default());
-        let (ctes, views, lookup_hints) = (vec![], vec![], vec![]);
-        Ok(QueryBinder { catalog, registry, session, zone, ctes, views, outer, correlation, lookup_hints, depth: 0 })
+        let (ctes, views, hints) = (vec![], vec![], Hints::default());
+        Ok(QueryBinder { catalog, registry, session, zone, ctes, views, outer, correlation, hints, depth: 0 })
     }
 
     /// The session's time zone.
@@ -170,8 +170,10 @@ impl<'a> QueryBinder<'a> {
                         continue;
                     }
                     let (rel, scope) = self.table_with_joins(other, at)?;
+                    let ttl = self.hints.ttl_of_sides(&bound.1, &scope);
                     let both = bound.1.joined(scope, other_at)?;
-                    bound = (joins::join(bound.0, rel, JoinKind::Inner, None, &self.zone)?, both);
+                    let joined = joins::join(bound.0, rel, JoinKind::Inner, None, &self.zone)?;
+                    bound = (Rel::with_ttl(&joined, ttl), both);
                 }
                 Ok(bound)
             }
@@ -377,11 +379,12 @@ impl<'a> QueryBinder<'a> {
         if let Some(Distinct::On(_)) = &select.distinct {
             return unsupported(at, "DISTINCT ON");
         }
-        let hints_around = self.enter_hints(select)?;
+        let hints_around = std::mem::replace(&mut self.hints, Hints::of(select)?);
         let from = self.from(&select.from, at);
-        let hints = self.leave_hints(hints_around);
+        let mut hints = std::mem::replace(&mut self.hints, hints_around);
         let (mut input, mut scope) = from?;
-        hints?;
+        hints.check(&scope)?;
+        let ttl = hints.ttl_of(&scope);
         scope.outer.clone_from(&self.outer);
         let mut correlated = std::mem::take(&mut scope.correlated);
         if let Some(condition) = &select.selection {
@@ -411,6 +414,7 @@ impl<'a> QueryBinder<'a> {
                 Some(Grouping::bind(&resolved, &scope, self.zone, group_by.first().map_or(at, at_expr))?)
             }
         };
+        let is_grouped = grouping.is_some();
         let mut names = vec![];
         let mut bound = vec![];
         let mut overs = Overs::new(&select.named_window);
@@ -524,6 +528,7 @@ impl<'a> QueryBinder<'a> {
             let of_overs = bound.len();
             bound.extend(overs.expressions());
             (input, bound) = grouping.finish(input, bound).at_place(at)?;
+            input = Rel::with_ttl(&input, [ttl, None]);
             overs.replace(bound.split_off(of_overs));
             let conditions = bound.split_off(outputs);
             pending.conditions_mut().zip(conditions).for_each(|(condition, bound)| *condition = bound);
@@ -556,7 +561,12 @@ impl<'a> QueryBinder<'a> {
             })
             .collect();
         let rel = Rel::new(RelOp::Calc { input, filter, project: bound }, columns);
-        Ok(Body { rel: if is_distinct { distinct(rel) } else { rel }, visible, order })
+        let rel = match (is_distinct, is_grouped) {
+            (false, _) => rel,
+            (true, true) => distinct(rel),
+            (true, false) => Rel::with_ttl(&distinct(rel), [ttl, None]),
+        };
+        Ok(Body { rel, visible, order })
     }
 
     /// GROUP BY's expressions, with aliases of SELECT put in (where no column has that name).
@@ -599,13 +609,13 @@ fn with_aliases(expr: &Expr, select: &Select, scope: &Scope) -> Expr {
 /// The rows for which a condition holds. One over a join is part of the join's, which may then be one of intervals of
 /// time, whose columns mean something for time.
 pub(super) fn filtered(input: RelRef, filter: ExprRef, scope: &mut Scope, zone: &SessionZone) -> Result<RelRef> {
-    let RelOp::Join { left, right, kind: JoinKind::Inner, condition } = &input.op else {
+    let RelOp::Join { left, right, kind: JoinKind::Inner, condition, ttl_ms } = &input.op else {
         return Ok(Rel::filter(input, filter));
     };
     let condition = build::and(condition.clone(), Some(filter), zone)?;
     let joined = joins::join(left.clone(), right.clone(), JoinKind::Inner, condition, zone)?;
     scope.columns.clone_from(&joined.columns);
-    Ok(joined)
+    Ok(Rel::with_ttl(&joined, *ttl_ms))
 }
 
 /// Where a query starts. (A span of all its parts would start at what the parser has rewritten.)

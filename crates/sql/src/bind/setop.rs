@@ -98,7 +98,7 @@ impl QueryBinder<'_> {
         };
         let aggregates = vec![sum(width), sum(width + 1)];
         let keys = (0..width).collect();
-        let grouped = Rel::new(RelOp::GroupAggregate { input: union, keys, aggregates }, marked);
+        let grouped = Rel::new(RelOp::GroupAggregate { input: union, keys, aggregates, ttl_ms: None }, marked);
         let (left, right) =
             (build::column(width, &grouped.columns[width]), build::column(width + 1, &grouped.columns[width + 1]));
         let call = |name: &str, args: Vec<ExprRef>| exprs::call(name, args, &zone);

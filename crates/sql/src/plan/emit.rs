@@ -94,12 +94,11 @@ impl<'a> Emitter<'a> {
 
     /// The row of each key that came last, of those that are there.
     fn materialize(&mut self, from: NodeIndex, primary_key: &[usize], rel: &RelRef) -> Result<NodeIndex> {
-        let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
         let last = Rank {
             partition: primary_key.to_vec(),
             latest_first: true,
             timing: RankTiming::Continuous,
-            ttl_ms: (ttl > 0).then_some(ttl),
+            ttl_ms: self.ttl_ms(None),
             ..first_rows(&[], &[], 1, 1)
         };
         let edge = Edge { from, partitioning: Partitioning::Hash(primary_key.to_vec()) };
@@ -107,6 +106,12 @@ impl<'a> Emitter<'a> {
         let node = self.operator("materialize", "SinkMaterialize", spec, vec![edge], rel.schema())?;
         self.nodes[node].upsert_keys = vec![primary_key.to_vec()];
         Ok(node)
+    }
+
+    /// How long state lives without use; milliseconds, `None`: for ever. A hint counts more than the setting.
+    fn ttl_ms(&self, hint: Option<i64>) -> Option<i64> {
+        let ttl = hint.unwrap_or_else(|| self.settings.duration(STATE_TTL).as_millis() as i64);
+        (ttl > 0).then_some(ttl)
     }
 
     /// A source without an end that feeds a node: its name.
@@ -255,13 +260,12 @@ impl<'a> Emitter<'a> {
                 let spec = OperatorSpec::WindowAssign { window: window.clone(), session_keys: session_keys.clone() };
                 self.operator("window", "WindowAssign", spec, inputs, schema)
             }
-            RelOp::Join { left, right, kind, condition } => {
+            RelOp::Join { left, right, kind, condition, ttl_ms } => {
                 let zone = self.settings.text(TIME_ZONE).parse()?;
                 let analysis = joins::analyze(&left.columns, &right.columns, *kind, condition.as_ref(), &zone)?;
                 let (from_left, from_right) = (self.rel(left)?, self.rel(right)?);
                 let appends = |node: NodeIndex| self.nodes[node].changelog.is_insert_only();
                 let time = analysis.time.filter(|_| appends(from_left) && appends(from_right));
-                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
                 let name = match &time {
                     None => "Join",
                     Some(time) if time.drops_late => "WindowJoin",
@@ -276,7 +280,7 @@ impl<'a> Emitter<'a> {
                     kind: *kind,
                     keys: analysis.keys,
                     condition: analysis.rest,
-                    ttl_ms: (ttl > 0 && time.is_none()).then_some(ttl),
+                    ttl_ms: ttl_ms.map(|hint| self.ttl_ms(hint).filter(|_| time.is_none())),
                     time,
                 });
                 self.operator("join", name, spec, inputs, schema)
@@ -328,8 +332,7 @@ impl<'a> Emitter<'a> {
             }
             RelOp::Normalize { input, keys } => {
                 let from = self.rel(input)?;
-                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
-                let ttl_ms = (ttl > 0).then_some(ttl);
+                let ttl_ms = self.ttl_ms(None);
                 let spec = OperatorSpec::ChangelogNormalize(ChangelogNormalize { keys: keys.clone(), ttl_ms });
                 let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
                 self.operator("normalize", "ChangelogNormalize", spec, vec![edge], schema)
@@ -340,10 +343,9 @@ impl<'a> Emitter<'a> {
                 if !self.nodes[from].changelog.is_insert_only() {
                     rank.timing = RankTiming::Continuous;
                 }
-                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
                 // Windows leave with event time.
                 let is_forgotten = !matches!(rank.timing, RankTiming::Window { .. });
-                rank.ttl_ms = (ttl > 0 && is_forgotten && !rank.partition.is_empty()).then_some(ttl);
+                rank.ttl_ms = self.ttl_ms(None).filter(|_| is_forgotten && !rank.partition.is_empty());
                 let is_first = rank.to == 1 && !rank.outputs_rank && !rank.partition.is_empty();
                 let name = match rank.timing {
                     RankTiming::Window { .. } if is_first => "WindowDeduplicate",
@@ -361,8 +363,7 @@ impl<'a> Emitter<'a> {
                     (Some(role), Some(key)) if role.is_event_time() => WindowTime::Event { column: key.column },
                     _ => WindowTime::Processing,
                 };
-                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
-                let ttl_ms = (ttl > 0 && !partition.is_empty()).then_some(ttl);
+                let ttl_ms = self.ttl_ms(None).filter(|_| !partition.is_empty());
                 let edge = Edge { from, partitioning: Partitioning::Hash(partition.clone()) };
                 let is_time = roles.first().is_some_and(|role| role.is_event_time() || role.is_proctime());
                 if !(calls.is_empty() || is_time && self.nodes[from].changelog.is_insert_only()) {
@@ -382,13 +383,12 @@ impl<'a> Emitter<'a> {
                 let name = if calls.is_empty() { "TemporalSort" } else { "OverAggregate" };
                 self.operator("over", name, spec, vec![edge], schema).at_place(*at)
             }
-            RelOp::GroupAggregate { input, keys, aggregates } => {
+            RelOp::GroupAggregate { input, keys, aggregates, ttl_ms } => {
                 let from = self.rel(input)?;
-                let ttl = self.settings.duration(STATE_TTL).as_millis() as i64;
                 let spec = OperatorSpec::GroupAggregate(GroupAggregate {
                     keys: keys.clone(),
                     aggregates: aggregates.clone(),
-                    ttl_ms: (ttl > 0).then_some(ttl),
+                    ttl_ms: self.ttl_ms(*ttl_ms),
                 });
                 let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
                 self.operator("aggregate", "GroupAggregate", spec, vec![edge], schema)

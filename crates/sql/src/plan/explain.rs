@@ -154,7 +154,15 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                         time.right.1
                     ));
                 }
-                lines.extend(join.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
+                lines.extend(match join.ttl_ms {
+                    [left, right] if left == right => left.map(forgotten),
+                    [left, right] => {
+                        let side = |ttl: Option<i64>| {
+                            ttl.map_or("never".to_string(), |ttl| format!("after {ttl} ms without use"))
+                        };
+                        Some(format!("state is forgotten: left {}, right {}", side(left), side(right)))
+                    }
+                });
                 lines
             }
             OperatorSpec::TemporalJoin(join) => {
@@ -170,7 +178,7 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
             OperatorSpec::LookupJoin(join) => show_lookup(join),
             OperatorSpec::ChangelogNormalize(normalize) => {
                 let mut lines = vec![format!("key: {}", names(&normalize.keys, input))];
-                lines.extend(normalize.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
+                lines.extend(normalize.ttl_ms.map(forgotten));
                 lines
             }
             OperatorSpec::Rank(rank) => {
@@ -200,7 +208,7 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                     }
                     RankTiming::Window { end, .. } => Some(format!("comes out: clock at {}", names(&[end], input))),
                 });
-                lines.extend(rank.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
+                lines.extend(rank.ttl_ms.map(forgotten));
                 lines
             }
             OperatorSpec::Over(over) => {
@@ -215,7 +223,7 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 let order = std::iter::once(time).chain(over.then.iter().map(|key| show_order(key, input)));
                 lines.push(format!("order: {}", order.collect::<Vec<_>>().join(", ")));
                 lines.extend(over.calls.iter().map(|call| show_over(call, input)));
-                lines.extend(over.ttl_ms.map(|ttl| format!("state is forgotten after {ttl} ms without use")));
+                lines.extend(over.ttl_ms.map(forgotten));
                 lines
             }
             OperatorSpec::GroupAggregate(aggregate) => {
@@ -227,9 +235,7 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                     let calls = aggregate.aggregates.iter().map(|c| show_call(c, Some(input)));
                     lines.push(format!("aggregates: {}", calls.collect::<Vec<_>>().join(", ")));
                 }
-                if let Some(ttl) = aggregate.ttl_ms {
-                    lines.push(format!("state is forgotten after {ttl} ms without use"));
-                }
+                lines.extend(aggregate.ttl_ms.map(forgotten));
                 lines
             }
             OperatorSpec::Match(search) => show_match(search, input, &node.schema),
@@ -368,4 +374,9 @@ fn show_window(window: &WindowSpec, input: Option<&Schema>) -> String {
         SessionZone::Fixed(seconds) => format!(" at UTC{:+} s", seconds),
     };
     format!("window: {shape} on {time}{zone}")
+}
+
+/// How long state lives without use.
+fn forgotten(ttl_ms: i64) -> String {
+    format!("state is forgotten after {ttl_ms} ms without use")
 }

@@ -252,12 +252,15 @@ pub fn join(
         })
     };
     let (left, right) = (filtered(left, to_left)?, filtered(right, to_right)?);
-    Ok(Rel::new(RelOp::Join { left, right, kind, condition: all_of(rest, zone)? }, columns))
+    let condition = all_of(rest, zone)?;
+    Ok(Rel::new(RelOp::Join { left, right, kind, condition, ttl_ms: [None; 2] }, columns))
 }
 
 /// A join under a filter: parts that may go into the join or below it do; what is left of the filter comes back.
 pub fn push_filter(rel: &RelRef, filter: &ExprRef, zone: &SessionZone) -> Result<(RelRef, Option<ExprRef>)> {
-    let RelOp::Join { left, right, kind, condition } = &rel.op else { return Ok((rel.clone(), Some(filter.clone()))) };
+    let RelOp::Join { left, right, kind, condition, ttl_ms } = &rel.op else {
+        return Ok((rel.clone(), Some(filter.clone())));
+    };
     let width = left.columns.len();
     let (mut to_left, mut to_right, mut inside, mut above) = (vec![], vec![], vec![], vec![]);
     for part in conjuncts(filter) {
@@ -282,7 +285,8 @@ pub fn push_filter(rel: &RelRef, filter: &ExprRef, zone: &SessionZone) -> Result
     };
     let (left, right) = (filtered(left, to_left)?, filtered(right, to_right)?);
     let condition = and(condition.clone(), all_of(inside, zone)?, zone)?;
-    Ok((Rel::new(RelOp::Join { left, right, kind: *kind, condition }, rel.columns.clone()), above))
+    let op = RelOp::Join { left, right, kind: *kind, condition, ttl_ms: *ttl_ms };
+    Ok((Rel::new(op, rel.columns.clone()), above))
 }
 
 /// Where a key is among the columns of its input: where it was, or behind them.
@@ -294,7 +298,7 @@ enum Place {
 /// The plan in which joins compare plain columns only: what else they compare becomes columns of their inputs.
 pub fn with_plain_keys(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
     let rel = rel.map_inputs(|input| with_plain_keys(input, zone))?;
-    let RelOp::Join { left, right, kind, condition: Some(condition) } = &rel.op else { return Ok(rel) };
+    let RelOp::Join { left, right, kind, condition: Some(condition), ttl_ms } = &rel.op else { return Ok(rel) };
     let width = left.columns.len();
     let (mut left_more, mut right_more): (Vec<ExprRef>, Vec<ExprRef>) = (vec![], vec![]);
     // A part with, if it compares what has to become a column, the operator and where both will be.
@@ -355,7 +359,8 @@ pub fn with_plain_keys(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
     }
     let missing = columns(&new_left.columns, &new_right.columns, *kind, true);
     let condition = all_of(new_parts, zone)?;
-    let joined = Rel::new(RelOp::Join { left: new_left, right: new_right, kind: *kind, condition }, missing);
+    let op = RelOp::Join { left: new_left, right: new_right, kind: *kind, condition, ttl_ms: *ttl_ms };
+    let joined = Rel::new(op, missing);
     let project = (0..rel.columns.len()).map(|index| column(shifted(index), &joined.columns[shifted(index)])).collect();
     Ok(Rel::new(RelOp::Calc { input: joined, filter: None, project }, rel.columns.clone()))
 }

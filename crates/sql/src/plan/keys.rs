@@ -115,7 +115,7 @@ fn found(rel: &Rel) -> Vec<Key> {
             }
         }
         RelOp::GroupAggregate { keys, .. } => vec![(0..keys.len()).collect()],
-        RelOp::Join { left, right, kind, condition } => {
+        RelOp::Join { left, right, kind, condition, .. } => {
             let left_keys = unique_keys(left);
             if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
                 return left_keys;
@@ -218,7 +218,7 @@ mod tests {
             millstream_expr::build::call("=", sides, &SessionZone::UTC).unwrap()
         };
         let condition = joins::all_of(pairs.iter().map(equal), &SessionZone::UTC).unwrap();
-        Rel::new(RelOp::Join { left, right, kind, condition }, both)
+        Rel::new(RelOp::Join { left, right, kind, condition, ttl_ms: [None; 2] }, both)
     }
 
     fn check(rel: &Rel, expected: &[&[usize]]) {
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn groups_are_unique_by_their_keys_and_a_group_of_all_rows_is_one() {
         let grouped = |keys: &[usize]| {
-            let op = RelOp::GroupAggregate { input: rows(3), keys: keys.to_vec(), aggregates: vec![] };
+            let op = RelOp::GroupAggregate { input: rows(3), keys: keys.to_vec(), aggregates: vec![], ttl_ms: None };
             Rel::new(op, columns(keys.len()))
         };
         check(&grouped(&[2, 1]), &[&[0, 1]]);

@@ -311,7 +311,7 @@ impl Pruner {
                 let op = RelOp::Window { input: input.rel, window, session_keys };
                 Ok(Pruned { rel: Rel::new(op, columns), map })
             }
-            RelOp::Join { left, right, kind, condition } => {
+            RelOp::Join { left, right, kind, condition, ttl_ms } => {
                 let width = left.columns.len();
                 let (mut left_needs, mut right_needs) = (Needs::new(), Needs::new());
                 let mut both = needs.clone();
@@ -357,8 +357,8 @@ impl Pruner {
                     })
                     .collect();
                 map.truncate(rel.columns.len());
-                let op =
-                    RelOp::Join { left: left.rel, right: right.rel, kind: *kind, condition: condition.transpose()? };
+                let (condition, ttl_ms) = (condition.transpose()?, *ttl_ms);
+                let op = RelOp::Join { left: left.rel, right: right.rel, kind: *kind, condition, ttl_ms };
                 Ok(Pruned { rel: Rel::new(op, columns), map })
             }
             RelOp::TemporalJoin { left, right, outer, left_time, right_time, condition } => {
@@ -510,7 +510,7 @@ impl Pruner {
                 }
                 Ok(Pruned { rel: Rel::new(RelOp::Rank { input: input.rel, rank }, columns), map })
             }
-            RelOp::GroupAggregate { input, keys, aggregates } => {
+            RelOp::GroupAggregate { input, keys, aggregates, ttl_ms } => {
                 let (mut keys, mut aggregates) = (keys.clone(), aggregates.clone());
                 let num_keys = keys.len();
                 let keep = |i: usize| i < num_keys || needs.contains_key(&i);
@@ -529,7 +529,7 @@ impl Pruner {
                 let input = self.walk(input, &below)?;
                 used.into_iter().for_each(|i| *i = input.at(*i));
                 let columns = kept.iter().map(|i| rel.columns[*i].clone()).collect();
-                let op = RelOp::GroupAggregate { input: input.rel, keys, aggregates };
+                let op = RelOp::GroupAggregate { input: input.rel, keys, aggregates, ttl_ms: *ttl_ms };
                 Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
             }
             RelOp::Match { input, search } => self.walk_match(rel, needs, input, search),

@@ -1,6 +1,7 @@
 //! Scripts planned against a connector that exists only here: plans, derived types and errors.
 
 mod changelogs;
+mod hints;
 mod match_recognize;
 mod ranks;
 
