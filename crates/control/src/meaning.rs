@@ -86,6 +86,7 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             | OperatorSpec::Unnest(_)
             | OperatorSpec::ChangelogNormalize(_)
             | OperatorSpec::LookupJoin(_)
+            | OperatorSpec::LateRows(_)
             | OperatorSpec::Custom(_),
             _,
         ) => String::new(),
@@ -209,7 +210,7 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
             None => column(graph, below, index),
             Some(number) => over.calls.get(number).map_or_else(name, |call| over_call(graph, below, call)),
         },
-        OperatorSpec::Custom(_) => name(),
+        OperatorSpec::LateRows(_) | OperatorSpec::Custom(_) => name(),
     }
 }
 

@@ -188,6 +188,9 @@ impl Connections {
 impl JobGraph {
     /// What a node is connected to.
     pub fn connections(&self, node: &Node) -> Connections {
+        if let NodeKind::Operator(OperatorSpec::LateRows(late)) = &node.kind {
+            return Connections::insert_only(std::slice::from_ref(&late.input), &node.schema);
+        }
         let stream = |node: &Node| Stream { schema: node.schema.clone(), changelog: node.changelog };
         Connections { inputs: node.inputs.iter().map(|e| stream(&self.nodes[e.from])).collect(), output: stream(node) }
     }
@@ -245,6 +248,8 @@ pub enum OperatorSpec {
     Rank(Rank),
     /// Functions over the rows before each row, in the order of time.
     Over(Over),
+    /// Takes not what its input's node emits, but what that drops as late.
+    LateRows(LateRows),
     /// An operator that the graph's author brings along.
     Custom(Arc<dyn OperatorFactory>),
 }
@@ -286,6 +291,7 @@ impl OperatorSpec {
             | OperatorSpec::Union
             | OperatorSpec::Replicate { .. }
             | OperatorSpec::LookupJoin(_)
+            | OperatorSpec::LateRows(_)
             | OperatorSpec::Unnest(_) => vec![],
             OperatorSpec::WindowAssign { window, .. } if is_session(window) => with_due(state_tables::ROWS),
             OperatorSpec::WindowAssign { .. } => vec![],
@@ -317,6 +323,17 @@ impl OperatorSpec {
             OperatorSpec::Custom(factory) => factory.tables().into_iter().map(|table| table.name).collect(),
         }
     }
+}
+
+/// The rows that a node drops as late, made rows of another table: `+I`, whatever they were.
+#[derive(Clone, Debug)]
+pub struct LateRows {
+    /// Of which of the node's ports.
+    pub port: usize,
+    /// That port's columns, then the watermark behind which a row came (TIMESTAMP_LTZ(3)) and its kind (STRING).
+    pub input: Schema,
+    /// The output's columns, over `input`.
+    pub project: Vec<ExprRef>,
 }
 
 /// A row for each element of a collection: output columns are the kept ones, the element's (of a ROW: its fields; of a

@@ -1,9 +1,9 @@
 //! The operator's contract: batches and watermarks in, batches, watermarks and state deltas out.
 
 use crate::expr::EvalContext;
-use crate::metrics::OperatorMetrics;
+use crate::metrics::{self, OperatorMetrics};
 use crate::{Batch, Result, Schema, Watermark};
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
 
 /// Which input a batch arrives on, from 0.
 pub type Port = usize;
@@ -42,7 +42,7 @@ pub enum InFlight {
 /// # Contract
 ///
 /// - Watermarks only rise, and every instance of an operator has seen the same watermark when
-///   `snapshot` is called. A row that an operator drops as *late* is counted in `late_rows`.
+///   `snapshot` is called. A row that an operator drops as *late* goes through [`Context::drop_late`].
 /// - What is emitted before `snapshot` returns belongs to that epoch, what follows to the next.
 ///   Exactly-once inside a job rests on this alone. `flush` is called, until `Done`, right before.
 /// - A call that has much to emit emits a batch or so (about [`TARGET_BATCH_ROWS`] rows) and returns
@@ -103,6 +103,14 @@ pub trait Collector {
     fn has_room(&self) -> bool {
         true
     }
+    /// Whether someone takes the late rows of a port.
+    fn wants_late(&self, _port: Port) -> bool {
+        false
+    }
+    /// Takes rows that arrived on a port behind the watermark.
+    fn emit_late(&mut self, _port: Port, _rows: Batch, _watermark: Watermark) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What an operator may use while it handles a call.
@@ -128,6 +136,18 @@ impl Context<'_> {
     /// before its end are still handed over.
     pub fn has_room(&self) -> bool {
         self.out.has_room()
+    }
+    /// Drops rows of a batch that arrived on `port`, since event time, which has reached `watermark`, has passed what
+    /// they belong to: they are counted, and go where late rows are wanted.
+    pub fn drop_late(&mut self, port: Port, batch: &Batch, rows: Vec<u32>, watermark: Watermark) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        metrics::add(&self.metrics.late_rows, rows.len() as u64);
+        match self.out.wants_late(port) {
+            true => self.out.emit_late(port, batch.take(&UInt32Array::from(rows))?, watermark),
+            false => Ok(()),
+        }
     }
     /// For evaluating expressions.
     pub fn eval(&self) -> EvalContext {

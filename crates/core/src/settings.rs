@@ -69,6 +69,8 @@ settings! {
         "Taken, without effect: a batch is what has arrived.";
     SPLIT_DISTINCT: "table.optimizer.distinct-agg.split.enabled", Boolean, "false",
         "Taken, without effect: the distinct values of a group are kept apart from it in any case.";
+    LATE_ROWS_SINK: "table.exec.late-rows.sink", Text, "",
+        "The table that rows go to which operators of the statements that follow drop as late; empty: none.";
     CHECKPOINT_INTERVAL: "execution.checkpointing.interval", SettingKind::Duration, "1 s",
         "Time between the starts of two checkpoints; `0` turns periodic checkpoints off.";
     CHECKPOINT_MIN_PAUSE: "execution.checkpointing.min-pause", SettingKind::Duration, "0 ms",

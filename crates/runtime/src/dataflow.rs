@@ -11,7 +11,7 @@ use crate::rendezvous;
 use crate::source::SourceDriver;
 use crate::task::{Head, Input, Moment, Outcome, Place, Steer, StepOutput, Task};
 use crate::worker::{LOST_PEER_EXIT_CODE, WorkerEvent, WorkerPlan};
-use millstream_core::graph::NodeKind;
+use millstream_core::graph::{NodeKind, OperatorSpec};
 use millstream_core::key::HashRange;
 use millstream_core::operator::{Operator, Restored, TableSpec};
 use millstream_core::sink::{SinkContext, id_in_job};
@@ -474,7 +474,10 @@ fn targets_of(plan: &WorkerPlan, jobs: &JobPlan, task: &TaskPlan, node: usize) -
     for (local, &index) in task.nodes.iter().enumerate().skip(1) {
         for (port, edge) in plan.graph.nodes[index].inputs.iter().enumerate() {
             if edge.from == node {
-                targets.push(Target::Node { local, port });
+                targets.push(match &plan.graph.nodes[index].kind {
+                    NodeKind::Operator(OperatorSpec::LateRows(late)) => Target::Late { local, port: late.port },
+                    _ => Target::Node { local, port },
+                });
             }
         }
     }

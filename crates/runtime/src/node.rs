@@ -1,6 +1,8 @@
 //! The nodes of a task, and how rows and calls go from each to those behind it.
 
 use crate::outputs::Outputs;
+use arrow::array::{Array, ArrayRef, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema};
 use millstream_core::graph::NodeIndex;
 use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::operator::{Collector, Context, Operator, Port, Progress, TableSpec};
@@ -11,7 +13,15 @@ use std::sync::Arc;
 /// Where a node's results go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    Node { local: usize, port: Port },
+    Node {
+        local: usize,
+        port: Port,
+    },
+    /// A node that takes what is late of the rows on a port, in place of the results.
+    Late {
+        local: usize,
+        port: Port,
+    },
     Output(usize),
 }
 
@@ -103,6 +113,8 @@ pub(crate) struct Downstream<'a> {
     outputs: &'a mut Outputs,
     emitted: &'a mut i64,
     metrics: &'a MetricsRef,
+    /// The watermark that the node itself has been told.
+    watermark: i64,
     pass: Pass,
 }
 
@@ -113,8 +125,8 @@ pub(crate) fn downstream<'a>(
     outputs: &'a mut Outputs,
     pass: Pass,
 ) -> (&'a mut Kind, Downstream<'a>) {
-    let LocalNode { kind, targets, emitted, metrics, .. } = node;
-    (kind, Downstream { rest, base, targets, outputs, emitted, metrics, pass })
+    let LocalNode { kind, targets, emitted, metrics, watermark, .. } = node;
+    (kind, Downstream { rest, base, targets, outputs, emitted, metrics, watermark: *watermark, pass })
 }
 
 impl Collector for Downstream<'_> {
@@ -133,6 +145,26 @@ impl Collector for Downstream<'_> {
                     process(&mut rest[at..], local, port, batch.clone(), self.outputs, self.pass)?;
                 }
                 Target::Output(output) => self.outputs.push(output, batch.clone())?,
+                Target::Late { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn wants_late(&self, of: Port) -> bool {
+        self.targets.iter().any(|target| matches!(target, Target::Late { port, .. } if *port == of))
+    }
+
+    fn emit_late(&mut self, of: Port, rows: Batch, watermark: Watermark) -> Result<()> {
+        // After a restore rows may come before the first watermark, behind the one of the snapshot.
+        let watermark = if self.watermark == i64::MIN { watermark.0 } else { self.watermark };
+        let batch = marked_late(&rows, watermark)?;
+        for target in self.targets {
+            if let Target::Late { local, port } = *target
+                && port == of
+            {
+                let at = local - self.base;
+                process(&mut self.rest[at..], local, 0, batch.clone(), self.outputs, self.pass)?;
             }
         }
         Ok(())
@@ -144,21 +176,38 @@ impl Collector for Downstream<'_> {
         }
         *self.emitted = watermark.0;
         for target in self.targets {
-            match *target {
-                Target::Node { local, port } => {
-                    let nodes = &mut self.rest[local - self.base..];
-                    nodes[0].ports[port] = watermark.0;
-                    let lowest = nodes[0].ports.iter().copied().min().unwrap_or(i64::MIN);
-                    if lowest > nodes[0].watermark {
-                        nodes[0].watermark = lowest;
-                        invoke(nodes, local, Call::Watermark(Watermark(lowest)), self.outputs, self.pass)?;
-                    }
+            let (local, port) = match *target {
+                Target::Node { local, port } => (local, port),
+                Target::Late { local, .. } => (local, 0),
+                Target::Output(output) => {
+                    self.outputs.set_watermark(output, watermark.0);
+                    continue;
                 }
-                Target::Output(output) => self.outputs.set_watermark(output, watermark.0),
+            };
+            let nodes = &mut self.rest[local - self.base..];
+            nodes[0].ports[port] = watermark.0;
+            let lowest = nodes[0].ports.iter().copied().min().unwrap_or(i64::MIN);
+            if lowest > nodes[0].watermark {
+                nodes[0].watermark = lowest;
+                invoke(nodes, local, Call::Watermark(Watermark(lowest)), self.outputs, self.pass)?;
             }
         }
         Ok(())
     }
+}
+
+/// Rows with what a [`millstream_core::graph::LateRows`] is told of them: the watermark, and their kind.
+fn marked_late(rows: &Batch, watermark: i64) -> Result<Batch> {
+    let count = rows.num_rows();
+    let kinds = (0..count).map(|row| Some(rows.kind(row).symbol()));
+    let more: [ArrayRef; 2] = [
+        Arc::new(TimestampMillisecondArray::from_value(watermark, count).with_timezone("UTC")),
+        Arc::new(StringArray::from_iter(kinds)),
+    ];
+    let mut fields: Vec<_> = rows.rows.schema_ref().fields().iter().cloned().collect();
+    fields.extend(more.iter().map(|column| Arc::new(ArrowField::new("", column.data_type().clone(), true))));
+    let columns = rows.rows.columns().iter().cloned().chain(more).collect();
+    Batch::from_columns(Arc::new(ArrowSchema::new(fields)), columns, count)
 }
 
 /// Tells each node what is behind it.
@@ -167,9 +216,11 @@ pub(crate) fn look_behind(nodes: &mut [LocalNode]) {
         let keeps_state = |n: &LocalNode| !n.tables.is_empty();
         let mut behind = Behind { reaches_sink: matches!(nodes[node].kind, Kind::Sink(_)), has_state: false };
         for target in nodes[node].targets.iter() {
-            if let Target::Node { local, .. } = target {
+            if let Target::Node { local, .. } | Target::Late { local, .. } = target {
                 behind.has_state |= keeps_state(&nodes[*local]) || nodes[*local].behind.has_state;
-                behind.reaches_sink |= !nodes[node].holds_rows && nodes[*local].behind.reaches_sink;
+                // What is late is not held.
+                let passes = !nodes[node].holds_rows || matches!(target, Target::Late { .. });
+                behind.reaches_sink |= passes && nodes[*local].behind.reaches_sink;
             }
         }
         nodes[node].behind = behind;

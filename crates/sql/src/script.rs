@@ -8,17 +8,19 @@ use crate::parser::parse_script;
 use crate::plan::emit::Emitter;
 use crate::plan::fuse::fuse;
 use crate::plan::joins::with_plain_keys;
+use crate::plan::late::LateTable;
 use crate::plan::normalize::normalize;
 use crate::plan::not_null::NotNull;
 use crate::plan::prune::Pruner;
 use crate::plan::ranks::ranks;
 use crate::plan::simplify::{identity, simplify};
 use crate::rel::{Rel, RelOp, RelRef};
-use millstream_core::connector::{ConnectorRegistry, SessionInfo};
+use millstream_core::connector::{ConnectorRegistry, SessionInfo, WriteMode};
 use millstream_core::graph::JobGraph;
-use millstream_core::settings::{CDC_DUPLICATES, Settings, TIME_ZONE};
+use millstream_core::settings::{CDC_DUPLICATES, LATE_ROWS_SINK, Settings, TIME_ZONE};
 use millstream_core::sink::Sink;
 use millstream_core::{Error, Result, Schema};
+use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use std::sync::Arc;
 
 /// What planning is given.
@@ -77,8 +79,15 @@ pub enum Output {
 pub fn plan_script(text: &str, options: PlanOptions) -> Result<Planned> {
     let statements = parse_script(text)?;
     let settings = options.settings.clone();
-    let mut planner =
-        Planner { options: &options, settings, catalog: Catalog::default(), messages: vec![], roots: vec![] };
+    let mut planner = Planner {
+        options: &options,
+        settings,
+        catalog: Catalog::default(),
+        messages: vec![],
+        roots: vec![],
+        late_tables: vec![],
+        late_at: (0, 0),
+    };
     let last = statements.len().saturating_sub(1);
     for (number, statement) in statements.iter().enumerate() {
         let at = (statement.span.line, statement.span.column);
@@ -109,6 +118,8 @@ struct Root {
     primary_key: Vec<usize>,
     /// Of an INSERT OVERWRITE: where its table is named.
     overwrite: Option<At>,
+    /// Where rows go that its operators drop as late.
+    late: Option<Arc<LateTable>>,
 }
 
 struct Planner<'a> {
@@ -117,6 +128,10 @@ struct Planner<'a> {
     catalog: Catalog,
     messages: Vec<String>,
     roots: Vec<Root>,
+    /// The tables that late rows go to.
+    late_tables: Vec<Arc<LateTable>>,
+    /// Where the script says which.
+    late_at: At,
 }
 
 impl Planner<'_> {
@@ -133,6 +148,9 @@ impl Planner<'_> {
         match &statement.kind {
             StatementKind::Set { key: Some(key), value: Some(value) } => {
                 let place = (key.line, key.column);
+                if key.value == LATE_ROWS_SINK {
+                    self.late_at = place;
+                }
                 // The innermost place wins, so the script's goes first.
                 self.settings.set(&key.value, value).map_err(|e| replaced(e, place))
             }
@@ -185,8 +203,8 @@ impl Planner<'_> {
                     return Err(Error::unsupported("a SELECT here").hint("write INSERT INTO a table"));
                 };
                 let (role, name) = ("select".into(), "select".into());
-                let primary_key = vec![];
-                self.roots.push(Root { role, name, rel, sink, is_select: true, primary_key, overwrite: None });
+                let (primary_key, late) = (vec![], self.late_table(&session)?);
+                self.roots.push(Root { role, name, rel, sink, is_select: true, primary_key, overwrite: None, late });
                 Ok(())
             }
             StatementKind::Explain { statement, .. } => {
@@ -196,6 +214,8 @@ impl Planner<'_> {
                     catalog: self.catalog.clone(),
                     messages: vec![],
                     roots: vec![],
+                    late_tables: vec![],
+                    late_at: self.late_at,
                 };
                 inner.statement(statement, true).at_place((statement.span.line, statement.span.column))?;
                 self.messages.push(crate::plan::explain::explain_graph(&inner.graph()?.0));
@@ -255,8 +275,32 @@ impl Planner<'_> {
         let name = bound.table.name.clone();
         let place = |key: &String| bound.table.physical.index_of(key);
         let primary_key = bound.table.primary_key.iter().filter_map(place).collect();
-        self.roots.push(Root { role, name, rel, sink: bound.sink, is_select: false, primary_key, overwrite });
+        let late = self.late_table(session)?;
+        self.roots.push(Root { role, name, rel, sink: bound.sink, is_select: false, primary_key, overwrite, late });
         Ok(())
+    }
+
+    /// The table that late rows go to now.
+    fn late_table(&mut self, session: &SessionInfo) -> Result<Option<Arc<LateTable>>> {
+        let (name, at) = (self.settings.text(LATE_ROWS_SINK), self.late_at);
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let parts = name.split('.').map(|part| ObjectNamePart::Identifier(Ident::new(part))).collect();
+        let table = match self.catalog.find(&ObjectName(parts)).at_place(at)? {
+            Relation::Table(table) => table,
+            Relation::View(_) => {
+                return Err(Error::script(format!("'{name}' is a view; late rows go to a table")).at_place(at));
+            }
+        };
+        if let Some(known) = self.late_tables.iter().find(|known| known.name == table.name) {
+            return Ok(Some(known.clone()));
+        }
+        let binder = QueryBinder::new(&self.catalog, self.options.registry.as_ref(), session)?;
+        let sink = binder.sink(&table, &[], WriteMode::Append).at_place(at)?;
+        let late = LateTable { name: table.name.clone(), columns: table.physical.clone(), sink, at };
+        self.late_tables.push(Arc::new(late));
+        Ok(self.late_tables.last().cloned())
     }
 
     fn graph(&self) -> Result<(JobGraph, Output)> {
@@ -276,6 +320,7 @@ impl Planner<'_> {
             let rel = simplify(&with_plain_keys(&simplify(&pruner.prune(plan)?, &zone)?, &zone)?, &zone)?;
             let rel = Arc::new(Rel { op: rel.op.clone(), columns: root.rel.columns.clone() });
             let (sink, key) = (root.sink.clone(), &root.primary_key);
+            emitter.late.clone_from(&root.late);
             let node = emitter.sink(&root.role, &root.name, &rel, sink, root.is_select, key)?;
             if let (Some(at), Some(source)) = (root.overwrite, emitter.endless(node)) {
                 return Err(Error::script(

@@ -3,7 +3,6 @@
 use super::watermark::{encode_watermark, lowest_watermark};
 use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
 use millstream_core::graph::{WindowProperty, WindowTime};
-use millstream_core::metrics;
 use millstream_core::operator::{
     Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableDelta,
 };
@@ -23,10 +22,12 @@ pub(super) trait Windowed: Send {
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()>;
     /// Windows that end by `closed` have left, or come as rows of the state table of what is due.
     fn start_after(&mut self, closed: i64);
-    /// Takes in rows; returns how many were late: all windows that they are in end by `closed`.
-    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<u64>;
+    /// Takes in rows; returns which were late: all windows that they are in end by `closed`.
+    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<Vec<u32>>;
     /// Up to which end windows are closed once event time has reached the watermark.
     fn closed_by(&self, watermark: Watermark) -> i64;
+    /// A watermark that closes the windows that end by `closed`: the one that did, but where clocks go back.
+    fn watermark_of(&self, closed: i64) -> Watermark;
     /// Up to which end windows are closed by the clock.
     fn closed_at(&self, now_ms: i64) -> i64;
     /// When the clock closes the next window, milliseconds since 1970 UTC; may be too early.
@@ -97,11 +98,11 @@ impl<W: Windowed> Operator for Firing<W> {
 
     fn process(&mut self, _port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
         self.set_due_apart()?;
-        let late = self.windows.add(batch, ctx.now_ms, self.closed)?;
-        if late > 0 {
-            metrics::add(&ctx.metrics.late_rows, late);
+        let late = self.windows.add(batch.clone(), ctx.now_ms, self.closed)?;
+        match late.is_empty() {
+            true => Ok(()),
+            false => ctx.drop_late(0, &batch, late, self.windows.watermark_of(self.closed)),
         }
-        Ok(())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, ctx: &mut Context<'_>) -> Result<Progress> {

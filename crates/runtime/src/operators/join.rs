@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_core::graph::{Connections, Join as Spec, JoinKind, state_tables};
 use millstream_core::operator::{Context, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec};
 use millstream_core::types::SessionZone;
-use millstream_core::{Batch, Error, ExprRef, Field, Result, RowKind, TypeKind, Watermark, metrics};
+use millstream_core::{Batch, Error, ExprRef, Field, Result, RowKind, TypeKind, Watermark};
 use std::sync::Arc;
 
 /// Matches each row with those of the other side that have its key, and takes back what no longer holds.
@@ -116,16 +116,16 @@ impl Join {
     }
 
     /// Drops rows whose time is over, if such rows are late.
-    fn drop_late(&self, port: Port, batch: Batch, ctx: &Context<'_>) -> Result<Batch> {
+    fn drop_late(&self, port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<Batch> {
         let Some((column, delay)) = self.sides[port].leaves.filter(|_| self.drops_late) else { return Ok(batch) };
         let times = column_ms(batch.column(column), "the time of a join")?;
         let bound = self.bound();
-        let kept: Vec<u32> =
-            (0..times.len() as u32).filter(|row| times[*row as usize].saturating_add(delay) > bound).collect();
-        if kept.len() == times.len() {
+        let in_time = |row: &u32| times[*row as usize].saturating_add(delay) > bound;
+        let (kept, late): (Vec<u32>, Vec<u32>) = (0..times.len() as u32).partition(in_time);
+        if late.is_empty() {
             return Ok(batch);
         }
-        metrics::add(&ctx.metrics.late_rows, (times.len() - kept.len()) as u64);
+        ctx.drop_late(port, &batch, late, Watermark(self.watermark))?;
         batch.take(&kept.into())
     }
 

@@ -83,6 +83,7 @@ pub fn create(
         OperatorSpec::Calc { filter, project } => {
             Box::new(Stateless(calc::Calc::new(filter.clone(), project.clone(), output)))
         }
+        OperatorSpec::LateRows(late) => Box::new(Stateless(calc::Calc::new(None, late.project.clone(), output))),
         OperatorSpec::Expand { projections } => Box::new(Stateless(expand::Expand::new(projections.clone(), output))),
         OperatorSpec::Union => Box::new(Stateless(union::Union::new(output))),
         OperatorSpec::Replicate { count } => Box::new(Stateless(replicate::Replicate::new(*count, output))),
@@ -140,6 +141,7 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
         | OperatorSpec::Union
         | OperatorSpec::Replicate { .. }
         | OperatorSpec::LookupJoin(_)
+        | OperatorSpec::LateRows(_)
         | OperatorSpec::Unnest(_) => vec![],
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
             WindowShape::Session { .. } => {

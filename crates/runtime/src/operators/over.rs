@@ -15,7 +15,6 @@ use millstream_core::graph::{
     Connections, Frame, GroupAggregate as Running, Over as Spec, OverCall, OverFunction, RankFunction, WindowTime,
     state_tables,
 };
-use millstream_core::metrics;
 use millstream_core::operator::{
     Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
 };
@@ -306,14 +305,14 @@ impl Over {
     }
 
     /// Puts rows aside until the watermark passes them; late ones are dropped.
-    fn wait(&mut self, batch: Batch, column: usize, ctx: &Context<'_>) -> Result<()> {
+    fn wait(&mut self, batch: Batch, column: usize, ctx: &mut Context<'_>) -> Result<()> {
         let mut times = column_ms(batch.column(column), "the time attribute of OVER or ORDER BY")?;
-        let kept: Vec<u32> = (0..times.len() as u32).filter(|row| times[*row as usize] > self.watermark).collect();
-        let late = times.len() - kept.len();
-        let batch = match late {
-            0 => batch,
-            _ => {
-                metrics::add(&ctx.metrics.late_rows, late as u64);
+        let in_time = |row: &u32| times[*row as usize] > self.watermark;
+        let (kept, late): (Vec<u32>, Vec<u32>) = (0..times.len() as u32).partition(in_time);
+        let batch = match late.is_empty() {
+            true => batch,
+            false => {
+                ctx.drop_late(0, &batch, late, Watermark(self.watermark))?;
                 times = kept.iter().map(|row| times[*row as usize]).collect();
                 batch.take(&kept.into())?
             }

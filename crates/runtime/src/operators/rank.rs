@@ -11,7 +11,6 @@ use arrow::datatypes::{DataType as ArrowType, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use millstream_core::graph::{Connections, OverCall, Rank as Spec, RankFunction, RankTiming, SortKey, state_tables};
 use millstream_core::key::hash_columns;
-use millstream_core::metrics;
 use millstream_core::operator::{
     Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
 };
@@ -398,15 +397,14 @@ impl<K: OrderKey> Rank<K> {
     }
 
     /// Drops rows whose window is over, and notes when the windows of the others end.
-    fn await_windows(&mut self, batch: Batch, ctx: &Context<'_>) -> Result<Batch> {
+    fn await_windows(&mut self, batch: Batch, ctx: &mut Context<'_>) -> Result<Batch> {
         let Some(window) = &self.window else { return Ok(batch) };
         let (closed, ends) = (window.closed, column_ms(batch.column(window.end), "the end of a window")?);
-        let kept: Vec<u32> = (0..ends.len() as u32).filter(|row| ends[*row as usize] > closed).collect();
-        let late = ends.len() - kept.len();
-        if late == 0 {
+        let (kept, late): (Vec<u32>, Vec<u32>) = (0..ends.len() as u32).partition(|row| ends[*row as usize] > closed);
+        if late.is_empty() {
             return Ok(batch);
         }
-        metrics::add(&ctx.metrics.late_rows, late as u64);
+        ctx.drop_late(0, &batch, late, Watermark(window.zone.to_utc_ms(closed).saturating_sub(1)))?;
         batch.take(&kept.into())
     }
 

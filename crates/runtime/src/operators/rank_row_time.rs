@@ -8,7 +8,6 @@ use super::watermark::{column_ms, encode_watermark, lowest_watermark};
 use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use millstream_core::graph::{Connections, Rank as Spec, state_tables};
-use millstream_core::metrics;
 use millstream_core::operator::{
     Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableSpec,
 };
@@ -160,11 +159,11 @@ impl Operator for RankRowTime {
     fn process(&mut self, _port: Port, batch: Batch, ctx: &mut Context<'_>) -> Result<()> {
         let times = column_ms(batch.column(self.time), "the time attribute of a deduplication")?;
         let numbers = self.find(&partition_columns(&self.spec, &batch), batch.num_rows())?;
-        let (mut late, mut displaced, mut cancelled) = (0, vec![], HashSet::new());
+        let (mut late, mut displaced, mut cancelled) = (vec![], vec![], HashSet::new());
         let mut entered: Vec<(u32, u32)> = vec![];
         for ((row, part), time) in (0u32..).zip(&numbers).zip(times) {
             if time < self.watermark {
-                late += 1;
+                late.push(row);
                 continue;
             }
             let (slot, at) = self.candidates[*part as usize];
@@ -186,7 +185,7 @@ impl Operator for RankRowTime {
         }
         self.taken.done(numbers);
         self.expiry.arm(ctx.now_ms);
-        metrics::add(&ctx.metrics.late_rows, late);
+        ctx.drop_late(0, &batch, late, Watermark(self.watermark))?;
         entered.retain(|(_, slot)| !cancelled.contains(slot));
         let (rows, slots): (Vec<u32>, Vec<u32>) = entered.into_iter().unzip();
         self.store.fill(batch.take(&UInt32Array::from(rows))?.rows, slots)?;

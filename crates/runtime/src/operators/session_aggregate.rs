@@ -303,17 +303,17 @@ impl Windowed for SessionAggregate {
 
     fn start_after(&mut self, _closed: i64) {}
 
-    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<u64> {
+    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<Vec<u32>> {
         let times = instants(self.spec.window.time, &batch, now_ms, closed)?;
         let keys: Vec<ArrayRef> = self.spec.keys.iter().map(|c| batch.column(*c).clone()).collect();
         let keys = self.sessions.find_keys(&keys, batch.num_rows())?;
-        let (mut late, mut first) = (0, 0);
+        let (mut late, mut first) = (vec![], 0);
         let mut slots: Vec<u32> = Vec::with_capacity(times.len());
         for (row, (key, time)) in keys.into_iter().zip(times).enumerate() {
             match self.sessions.place(key, time, closed) {
                 Placed::In(slot) => slots.push(slot),
                 Placed::Late => {
-                    late += 1;
+                    late.push(row as u32);
                     self.update(&batch.slice(first, slots.len()), &slots)?;
                     slots.clear();
                     first = row + 1;
@@ -335,6 +335,10 @@ impl Windowed for SessionAggregate {
 
     fn closed_by(&self, watermark: Watermark) -> i64 {
         closed_by(watermark)
+    }
+
+    fn watermark_of(&self, closed: i64) -> Watermark {
+        Watermark(closed.saturating_sub(1))
     }
 
     fn closed_at(&self, now_ms: i64) -> i64 {

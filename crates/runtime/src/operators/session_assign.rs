@@ -121,8 +121,8 @@ impl SessionAssign {
         self.keys.iter().map(|k| rows.column(*k).clone()).collect()
     }
 
-    /// Puts rows into their sessions; returns how many were late.
-    fn place(&mut self, rows: RecordBatch, numbers: Vec<i64>, times: Vec<i64>, closed: i64) -> Result<u64> {
+    /// Puts rows into their sessions; returns which were late.
+    fn place(&mut self, rows: RecordBatch, numbers: Vec<i64>, times: Vec<i64>, closed: i64) -> Result<Vec<u32>> {
         let keys = self.sessions.find_keys(&self.keys_of(&rows), rows.num_rows())?;
         let block = self.next_block;
         let mut is_alive = vec![true; numbers.len()];
@@ -145,9 +145,9 @@ impl SessionAssign {
             };
             self.members[slot as usize].push(RowRef { block, row: row as u32 });
         }
-        let late = is_alive.iter().filter(|alive| !**alive).count();
-        self.keep(Block { rows, numbers, times, alive: is_alive.len() - late, is_alive });
-        Ok(late as u64)
+        let late: Vec<u32> = (0u32..).zip(&is_alive).filter(|(_, alive)| !**alive).map(|(row, _)| row).collect();
+        self.keep(Block { rows, numbers, times, alive: is_alive.len() - late.len(), is_alive });
+        Ok(late)
     }
 
     /// Takes in a block that rows refer to by `next_block`.
@@ -334,7 +334,7 @@ impl Windowed for SessionAssign {
 
     fn start_after(&mut self, _closed: i64) {}
 
-    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<u64> {
+    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<Vec<u32>> {
         if batch.kinds.is_some() {
             return Err(Error::internal("a SESSION window function over updating rows"));
         }
@@ -346,6 +346,10 @@ impl Windowed for SessionAssign {
 
     fn closed_by(&self, watermark: Watermark) -> i64 {
         closed_by(watermark)
+    }
+
+    fn watermark_of(&self, closed: i64) -> Watermark {
+        Watermark(closed.saturating_sub(1))
     }
 
     fn closed_at(&self, now_ms: i64) -> i64 {

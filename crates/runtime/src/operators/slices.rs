@@ -346,19 +346,20 @@ impl Slices {
         }
     }
 
-    /// Takes in partial results whose slice is wanted; returns how many rows were not.
-    pub(super) fn merge(&mut self, plan: &Plan, rows: RecordBatch, wanted: impl Fn(i64) -> bool) -> Result<u64> {
+    /// Takes in partial results whose slice is wanted; returns which rows were not.
+    pub(super) fn merge(&mut self, plan: &Plan, rows: RecordBatch, wanted: impl Fn(i64) -> bool) -> Result<Vec<u32>> {
         let at = plan.keys.len();
         if rows.num_columns() != plan.partial.len() {
             return Err(Error::state("partial results have an unexpected number of columns"));
         }
         let mut known: HashMap<i64, bool> = HashMap::new();
-        let mut unwanted = 0;
+        let mut unwanted = vec![];
         let ends = rows.column(at).as_primitive::<Int64Type>().values().iter();
-        let ends: Vec<Option<i64>> = ends
-            .map(|end| {
+        let ends: Vec<Option<i64>> = (0u32..)
+            .zip(ends)
+            .map(|(row, end)| {
                 let is_wanted = *known.entry(*end).or_insert_with(|| wanted(*end));
-                unwanted += u64::from(!is_wanted);
+                unwanted.extend((!is_wanted).then_some(row));
                 is_wanted.then_some(*end)
             })
             .collect();

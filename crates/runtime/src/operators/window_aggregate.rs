@@ -189,7 +189,7 @@ impl Windowed for WindowAggregate {
         self.gathered = closed;
     }
 
-    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<u64> {
+    fn add(&mut self, batch: Batch, now_ms: i64, closed: i64) -> Result<Vec<u32>> {
         if self.takes_partials {
             let plan = &self.plan;
             let wanted = |end: i64| plan.last_window(end).is_some_and(|last| last > closed);
@@ -203,15 +203,17 @@ impl Windowed for WindowAggregate {
             }
             _ => self.plan.slice_ends(&batch, 0)?,
         };
-        let (mut late, mut last) = (0, (i64::MIN, None));
+        let (mut late, mut last) = (vec![], (i64::MIN, None));
         let mut wanted = Vec::with_capacity(ends.len());
-        for end in ends {
+        for (row, end) in (0u32..).zip(ends) {
             if last.0 != end {
                 let is_late = self.is_late(end, closed);
                 let is_wanted = !is_late && self.plan.last_window(end).is_some();
                 last = (end, is_wanted.then_some(end));
             }
-            late += u64::from(last.1.is_none() && self.is_late(end, closed));
+            if last.1.is_none() && self.is_late(end, closed) {
+                late.push(row);
+            }
             wanted.push(last.1);
         }
         for (end, part) in parts(&self.plan.project(&batch)?, &wanted)? {
@@ -222,6 +224,10 @@ impl Windowed for WindowAggregate {
 
     fn closed_by(&self, watermark: Watermark) -> i64 {
         self.plan.closed_by(watermark.0)
+    }
+
+    fn watermark_of(&self, closed: i64) -> Watermark {
+        Watermark(self.plan.zone().to_utc_ms(closed).saturating_sub(1))
     }
 
     fn closed_at(&self, now_ms: i64) -> i64 {

@@ -127,17 +127,17 @@ impl QueryBinder<'_> {
             exprs_out.push(expr);
         }
         let rel = Rel::new(RelOp::Calc { input: source, filter: None, project: exprs_out }, columns);
-        let definition = table.sink_definition(&hints);
-        let connector = definition.options.get("connector").map_or("", String::as_str);
         let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
-        let sink = self
-            .registry
-            .connector(connector)
-            .at_place(table.at)
-            .and_then(|c| c.sink(&definition, mode, self.session))
-            .map_err(|e| table.place_of_option(e))
-            .at_place(at)?;
+        let sink = self.sink(&table, &hints, mode).at_place(at)?;
         Ok(BoundInsert { table, sink, rel, enforced })
+    }
+
+    /// What writes a table.
+    pub fn sink(&self, table: &Table, hints: &[(String, String)], mode: WriteMode) -> Result<Arc<dyn Sink>> {
+        let definition = table.sink_definition(hints);
+        let connector = definition.options.get("connector").map_or("", String::as_str);
+        let connector = self.registry.connector(connector).at_place(table.at)?;
+        connector.sink(&definition, mode, self.session).map_err(|e| table.place_of_option(e))
     }
 }
 

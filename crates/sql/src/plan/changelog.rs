@@ -33,7 +33,7 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             WindowShape::Session { .. } => append_only("a SESSION window function"),
             _ => Ok(all),
         },
-        OperatorSpec::WindowAggregate(_) => Ok(ChangelogMode::INSERT_ONLY),
+        OperatorSpec::WindowAggregate(_) | OperatorSpec::LateRows(_) => Ok(ChangelogMode::INSERT_ONLY),
         OperatorSpec::Join(join) => Ok(match (join.kind, &join.time) {
             (_, Some(_)) => ChangelogMode::INSERT_ONLY,
             (JoinKind::Inner, None) => all,
@@ -83,6 +83,7 @@ fn makes_updates(kind: &NodeKind) -> bool {
             OperatorSpec::Join(_)
             | OperatorSpec::TemporalJoin(_)
             | OperatorSpec::LookupJoin(_)
+            | OperatorSpec::LateRows(_)
             | OperatorSpec::Over(_)
             | OperatorSpec::Calc { .. }
             | OperatorSpec::Expand { .. }
@@ -113,7 +114,7 @@ fn needs_update_before(kind: &NodeKind, port: usize, wanted: bool) -> bool {
             OperatorSpec::TemporalJoin(_) => port == 0 && wanted,
             // The new version of a row may have other matches than the old one, or none.
             OperatorSpec::LookupJoin(join) => wanted || !join.outer || !join.is_unique || join.condition.is_some(),
-            OperatorSpec::ChangelogNormalize(_) => false,
+            OperatorSpec::ChangelogNormalize(_) | OperatorSpec::LateRows(_) => false,
             OperatorSpec::WindowAggregate(_)
             | OperatorSpec::GroupAggregate(_)
             | OperatorSpec::Join(_)

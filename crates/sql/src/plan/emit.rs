@@ -2,6 +2,7 @@
 
 use super::changelog::{emitted, settle};
 use super::keys::unique_keys;
+use super::late::{LateTable, late_ports, names_of, with_read_columns};
 use super::prune::{project_source, scan_key};
 use super::ranks::first_rows;
 use super::values::ValuesSource;
@@ -31,13 +32,27 @@ pub struct Emitter<'a> {
     ids: BTreeMap<String, usize>,
     /// The statement whose plan is being emitted: its sink's id.
     statement: String,
+    /// Where rows go that its operators drop as late.
+    pub late: Option<Arc<LateTable>>,
+    /// All such tables.
+    late_tables: Vec<LateInput>,
+}
+
+/// What goes to a table of late rows.
+struct LateInput {
+    table: Arc<LateTable>,
+    /// The nodes that it gets rows from.
+    from: Vec<NodeIndex>,
+    /// The table's columns that those have, and the columns that late rows have.
+    found: BTreeSet<String>,
+    names: BTreeSet<String>,
 }
 
 impl<'a> Emitter<'a> {
     /// No nodes yet.
     pub fn new(settings: &'a Settings, parallelism: usize) -> Self {
-        let (nodes, known, ids) = (vec![], BTreeMap::new(), BTreeMap::new());
-        Emitter { settings, parallelism, nodes, known, ids, statement: String::new() }
+        let (nodes, known, ids, late_tables) = (vec![], BTreeMap::new(), BTreeMap::new(), vec![]);
+        Emitter { settings, parallelism, nodes, known, ids, statement: String::new(), late: None, late_tables }
     }
 
     /// Emits a plan that ends in a sink, and gives the sink's node; `gathered`: all rows go to worker 0, else rows that
@@ -125,6 +140,27 @@ impl<'a> Emitter<'a> {
 
     /// The job.
     pub fn finish(mut self, name: String) -> Result<JobGraph> {
+        for LateInput { table, from, found, names } in std::mem::take(&mut self.late_tables) {
+            table.check(&found, &names)?;
+            let id = format!("late-rows:{}", table.name);
+            let from = match from.as_slice() {
+                [one] => *one,
+                several => {
+                    let edges = several.iter().flat_map(|from| forward(*from)).collect();
+                    let union = NodeKind::Operator(OperatorSpec::Union);
+                    self.node(&format!("{id}/union"), "Union".into(), union, edges, table.columns.clone())?
+                }
+            };
+            self.nodes.push(Node {
+                id,
+                name: format!("Sink({})", table.name),
+                kind: NodeKind::Sink(table.sink.clone()),
+                inputs: forward(from),
+                schema: table.columns.clone(),
+                changelog: ChangelogMode::INSERT_ONLY,
+                upsert_keys: vec![],
+            });
+        }
         settle(&mut self.nodes)?;
         Ok(JobGraph { name, nodes: self.nodes })
     }
@@ -164,7 +200,41 @@ impl<'a> Emitter<'a> {
         schema: Schema,
     ) -> Result<NodeIndex> {
         let id = format!("{}/{role}", self.statement);
-        self.node(&id, name.to_string(), NodeKind::Operator(spec), inputs, schema)
+        let made = self.node(&id, name.to_string(), NodeKind::Operator(spec), inputs, schema)?;
+        if let Some(table) = self.late.clone() {
+            self.keep_late(made, &table)?;
+        }
+        Ok(made)
+    }
+
+    /// Has a table told what a node drops as late, if it does.
+    fn keep_late(&mut self, node: NodeIndex, table: &Arc<LateTable>) -> Result<()> {
+        let NodeKind::Operator(spec) = &self.nodes[node].kind else { return Ok(()) };
+        let zone = self.settings.text(TIME_ZONE).parse()?;
+        for (port, by) in late_ports(spec) {
+            let place = match self.late_tables.iter().position(|input| input.table.name == table.name) {
+                Some(place) => place,
+                None => {
+                    let (found, names) = (BTreeSet::new(), BTreeSet::new());
+                    self.late_tables.push(LateInput { table: table.clone(), from: vec![], found, names });
+                    self.late_tables.len() - 1
+                }
+            };
+            let input = self.nodes[self.nodes[node].inputs[port].from].schema.clone();
+            let told = &mut self.late_tables[place];
+            told.names.extend(names_of(&input));
+            let id = self.nodes[node].id.clone();
+            let rows = table.rows_of(&id, (port, by), &input, &zone, &mut told.found)?;
+            let side = if port == 0 { "late" } else { "late-right" };
+            let kind = NodeKind::Operator(OperatorSpec::LateRows(rows));
+            let from =
+                self.node(&format!("{id}/{side}"), "LateRows".into(), kind, forward(node), table.columns.clone())?;
+            let told = &mut self.late_tables[place];
+            if !told.from.contains(&from) {
+                told.from.push(from);
+            }
+        }
+        Ok(())
     }
 
     fn rel(&mut self, rel: &RelRef) -> Result<NodeIndex> {
@@ -400,7 +470,10 @@ impl<'a> Emitter<'a> {
                 self.operator("match", "Match", spec, vec![edge], schema)
             }
             RelOp::Aggregate { input, aggregate } => {
-                let from = self.rel(input)?;
+                let from = match &self.late {
+                    Some(_) => self.rel(&with_read_columns(input))?,
+                    None => self.rel(input)?,
+                };
                 if !self.is_two_phase(aggregate, self.nodes[from].changelog.is_insert_only()) {
                     let edge = Edge { from, partitioning: Partitioning::Hash(aggregate.keys.clone()) };
                     let spec = OperatorSpec::WindowAggregate(aggregate.clone());
@@ -433,7 +506,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// Whether rows are combined before the exchange: only where the result doesn't depend on their order and
-    /// windows are cut from event time; `appends`: no row is taken back.
+    /// windows are cut from event time, and late rows are not to be told apart; `appends`: no row is taken back.
     fn is_two_phase(&self, aggregate: &WindowAggregate, appends: bool) -> bool {
         use AggregateFunction::*;
         let wanted = match self.settings.text(TWO_PHASE).to_ascii_uppercase().as_str() {
@@ -452,7 +525,7 @@ impl<'a> Emitter<'a> {
             );
             function && !call.distinct && (appends || !matches!(call.function, Min | Max))
         });
-        wanted && shape && mergeable && matches!(aggregate.window.time, WindowTime::Event { .. })
+        wanted && self.late.is_none() && shape && mergeable && matches!(aggregate.window.time, WindowTime::Event { .. })
     }
 }
 

@@ -239,6 +239,14 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 lines
             }
             OperatorSpec::Match(search) => show_match(search, input, &node.schema),
+            OperatorSpec::LateRows(late) => {
+                let columns = late.project.iter().zip(&node.schema.fields);
+                let columns = columns.map(|(expr, field)| format!("{}: {expr}", field.name));
+                vec![
+                    format!("late on input {}", late.port + 1),
+                    format!("select: {}", columns.collect::<Vec<_>>().join(", ")),
+                ]
+            }
             OperatorSpec::Custom(factory) => vec![factory.describe()],
         },
     };

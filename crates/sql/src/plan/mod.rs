@@ -6,6 +6,7 @@ pub mod explain;
 pub mod fuse;
 pub mod joins;
 pub mod keys;
+pub mod late;
 pub mod lookup;
 pub mod normalize;
 pub mod not_null;

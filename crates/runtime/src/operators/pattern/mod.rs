@@ -16,7 +16,6 @@ use arrow::row::{RowConverter, SortField};
 use columns::{Computed, View};
 use keys::{Found, KeyRows, NEVER, Note, WAITING};
 use millstream_core::graph::{WindowTime, state_tables};
-use millstream_core::metrics;
 use millstream_core::operator::{
     Context, Operator, Port, Progress, Restored, StateDelta, TARGET_BATCH_ROWS, TableDelta, TableSpec,
 };
@@ -538,20 +537,18 @@ impl Operator for PatternSearch {
         };
         let notes: Vec<Option<Note>> = times.iter().zip(numbers).map(note).collect();
         self.next_number += count as i64;
-        let added: Vec<Option<RowRef>> = self.store.add(batch.rows, notes).collect();
-        let mut late = 0;
-        for ((row, key), time) in added.into_iter().zip(keys).zip(times) {
+        let added: Vec<Option<RowRef>> = self.store.add(batch.rows.clone(), notes).collect();
+        let mut late = vec![];
+        for (at, ((row, key), time)) in (0u32..).zip(added.into_iter().zip(keys).zip(times)) {
             let Some(row) = row else {
-                late += 1;
+                late.push(at);
                 continue;
             };
             self.keys[key as usize].pending.push(row);
             self.touch(key);
             self.wake_at(key, time);
         }
-        if late > 0 {
-            metrics::add(&ctx.metrics.late_rows, late);
-        }
+        ctx.drop_late(0, &batch, late, Watermark(self.watermark))?;
         if self.is_immediate() { self.advance_all(self.watermark, ctx) } else { Ok(()) }
     }
 
