@@ -2,6 +2,7 @@
 
 mod course;
 mod files;
+mod lookup;
 mod result;
 mod tables;
 
@@ -131,7 +132,9 @@ impl Case<'_> {
         let tables = Tables::new(self.folder.join("input"));
         let (trial, written) = self.plan(&tables)?;
         let inputs: Vec<String> = tables.stage.inputs().into_iter().map(|(name, _)| name).collect();
-        self.refuse_strangers("input", "reads", &inputs)?;
+        let looked_up = tables.looked_up().into_iter().filter(|name| !inputs.contains(name));
+        let read: Vec<String> = inputs.iter().cloned().chain(looked_up).collect();
+        self.refuse_strangers("input", "reads", &read)?;
         self.refuse_strangers("expected", "writes", &written.keys().cloned().collect::<Vec<_>>())?;
         let epochs = course::epochs(&inputs, &tables.steps());
         let straight = |workers| Course { workers, epochs: epochs.clone(), crashes: vec![] };

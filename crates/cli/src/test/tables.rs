@@ -1,17 +1,19 @@
 //! The script's tables in a test: files in place of what their connectors would read and write.
 
 use super::files::{Lines, Timed};
+use super::lookup::FileTable;
 use arrow::array::UInt8Array;
 use millstream_connect::formats::{ReadContent, read_format};
 use millstream_core::connector::{Connector, ConnectorRegistry, SessionInfo, TableDef, WriteMode};
-use millstream_core::error::{Error, Result};
+use millstream_core::error::{Error, Place, Result};
 use millstream_core::graph::ChangelogMode;
+use millstream_core::lookup::LookupSource;
 use millstream_core::options::Options;
 use millstream_core::sink::Sink;
 use millstream_core::source::Source;
 use millstream_core::{Batch, Schema};
 use millstream_trial::{Rows, Stage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +43,7 @@ pub type Steps = Vec<(Option<i64>, usize)>;
 struct Known {
     steps: BTreeMap<String, Steps>,
     written: BTreeMap<String, Written>,
+    looked_up: BTreeSet<String>,
 }
 
 impl Tables {
@@ -60,8 +63,36 @@ impl Tables {
         self.known().written.clone()
     }
 
+    /// The tables that rows are looked up in, once the script is planned.
+    pub fn looked_up(&self) -> BTreeSet<String> {
+        self.known().looked_up.clone()
+    }
+
+    /// A table of rows that come at their times.
     fn read(&self, table: &TableDef, session: &SessionInfo) -> Result<Rows> {
-        let path = self.inputs.join(format!("{}.jsonl", table.name));
+        let (rows, steps) = self.rows(table, session)?;
+        self.known().steps.insert(table.name.clone(), steps);
+        Ok(rows)
+    }
+
+    /// A table that is the same at all times.
+    fn look_up(&self, table: &TableDef, session: &SessionInfo) -> Result<FileTable> {
+        let (rows, steps) = self.rows(table, session)?;
+        if steps.len() > 1 {
+            let message = format!("rows are looked up in table '{}', whose rows have no times", table.name);
+            let place = Place::File { path: self.path_of(&table.name).display().to_string(), line: None };
+            return Err(Error::script(message).hint("remove the lines with '@at'").at(place));
+        }
+        self.known().looked_up.insert(table.name.clone());
+        Ok(FileTable { name: table.name.clone(), schema: rows.schema, rows: rows.batch })
+    }
+
+    fn path_of(&self, table: &str) -> PathBuf {
+        self.inputs.join(format!("{table}.jsonl"))
+    }
+
+    fn rows(&self, table: &TableDef, session: &SessionInfo) -> Result<(Rows, Steps)> {
+        let path = self.path_of(&table.name);
         let lines = Lines::read(&path, || {
             Error::script(format!("there is no input for table '{}'", table.name))
                 .hint("write its rows there, one JSON object a line; an empty file is a table without rows")
@@ -80,13 +111,13 @@ impl Tables {
         let mut decoder = decoders.decoder(&table.schema)?;
         let is_plain = reading.changelog.is_insert_only();
         let Timed { batch, steps } = lines.timed(decoder.as_mut(), is_plain.then_some(&table.schema))?;
-        self.known().steps.insert(table.name.clone(), steps);
         let kinds = match (is_plain, &batch.kinds) {
             (false, None) => Some(UInt8Array::from(vec![0; batch.num_rows()])),
             (_, kinds) => kinds.clone(),
         };
         let batch = Batch::insert_only(batch.rows).with_kinds(kinds);
-        Ok(Rows { schema: table.schema.clone(), batch, changelog: reading.changelog, is_bounded: true })
+        let (schema, changelog) = (table.schema.clone(), reading.changelog);
+        Ok((Rows { schema, batch, changelog, is_bounded: true }, steps))
     }
 }
 
@@ -116,6 +147,12 @@ impl Connector for StandIn {
     }
     fn source(&self, table: &TableDef, session: &SessionInfo) -> Result<Arc<dyn Source>> {
         self.tables.stage.source(&table.name, || self.tables.read(table, session))
+    }
+    fn lookup(&self, table: &TableDef, session: &SessionInfo) -> Result<Option<Arc<dyn LookupSource>>> {
+        match self.real.lookup(table, session)? {
+            Some(_) => Ok(Some(Arc::new(self.tables.look_up(table, session)?))),
+            None => Ok(None),
+        }
     }
     fn sink(&self, table: &TableDef, mode: WriteMode, session: &SessionInfo) -> Result<Arc<dyn Sink>> {
         let accepts = self.real.sink(table, mode, session)?.accepts();

@@ -64,6 +64,19 @@ fn a_script_that_gives_the_expected_rows_passes() {
 }
 
 #[test]
+fn late_rows_are_a_table_like_any_other() {
+    let late = "CREATE TABLE late (operator STRING, shop STRING, price DECIMAL(10, 2), `row` STRING) \
+                WITH ('connector' = 'print');\nSET 'table.exec.late-rows.sink' = 'late';\n";
+    let row = r#"{"operator":"sink:minutes/aggregate","shop":"b","price":100,
+                  "row":"{\"price\":100.00,\"shop\":\"b\",\"ts\":\"2026-01-01 00:00:30.000\"}"}"#;
+    let row = row.replace('\n', " ");
+    let files =
+        [("input/orders.jsonl", ROWS), ("expected/minutes.jsonl", TOTALS), ("expected/late.jsonl", row.as_str())];
+    let script = script(&format!("{ORDERS}{late}{MINUTES}"), &files);
+    assert_eq!(stdout_of(&test(&script, &[])), "job  ok       5 rows, 7 runs\n");
+}
+
+#[test]
 fn order_and_the_way_that_values_are_written_do_not_matter() {
     let expected = r#"{"since": "2026-01-01 00:01:00", "total": 4, "shop": "a"}
 
@@ -98,6 +111,34 @@ fn update_writes_what_comes_out() {
     let written = std::fs::read_to_string(script.path("job.test/expected/minutes.jsonl")).unwrap();
     assert_eq!(written.lines().collect::<Vec<_>>(), expected);
     assert!(test(&script, &[]).status.success());
+}
+
+const LOOKUP: &str = "CREATE TABLE orders (id BIGINT, currency STRING, proc_time AS PROCTIME())
+    WITH ('connector' = 'filesystem', 'path' = '/nowhere/orders', 'format' = 'json');
+  CREATE TABLE rates (currency STRING, rate BIGINT, place STRING)
+    WITH ('connector' = 'jdbc', 'url' = 'jdbc:postgresql://nowhere/db', 'table-name' = 'rates');
+  SELECT o.id, r.place FROM orders o
+  LEFT JOIN rates FOR SYSTEM_TIME AS OF o.proc_time AS r ON o.currency = r.currency AND r.rate > 2;";
+const LOOKED_UP: &str = r#"{"currency": "EUR", "rate": 2, "place": "paris"}
+{"currency": "EUR", "rate": 5, "place": "rome"}
+{"currency": "EUR", "rate": 7, "place": "bonn"}
+{"currency": null, "rate": 9, "place": "nowhere"}
+"#;
+
+#[test]
+fn rows_are_looked_up_in_a_file_in_place_of_their_table() {
+    let orders = "{\"id\": 1, \"currency\": \"EUR\"}\n{\"id\": 2, \"currency\": \"USD\"}\n{\"id\": 3}\n";
+    let expected = "{\"id\": 1, \"place\": \"rome\"}\n{\"id\": 1, \"place\": \"bonn\"}\n{\"id\": 2}\n{\"id\": 3}\n";
+    let files = [("input/orders.jsonl", orders), ("input/rates.jsonl", LOOKED_UP), ("expected/select.jsonl", expected)];
+    assert_eq!(stdout_of(&test(&script(LOOKUP, &files), &[])), "job  ok       7 rows, 7 runs\n");
+    let without = [files[0], files[2]];
+    refused(&script(LOOKUP, &without), &[], &["there is no input for table 'rates'", "input/rates.jsonl"]);
+    let timed = format!("{{\"@at\": \"2026-01-01 00:00:00\"}}\n{LOOKED_UP}");
+    let files = [files[0], ("input/rates.jsonl", timed.as_str()), files[2]];
+    refused(&script(LOOKUP, &files), &[], &["rows are looked up in table 'rates'", "remove the lines with '@at'"]);
+    let misnamed = LOOKED_UP.replace("\"rate\"", "\"rat\"");
+    let files = [files[0], ("input/rates.jsonl", misnamed.as_str()), files[2]];
+    refused(&script(LOOKUP, &files), &[], &["there is no column 'rat'", "rates.jsonl, line 1", "did you mean 'rate'?"]);
 }
 
 #[test]
