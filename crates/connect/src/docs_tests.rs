@@ -73,7 +73,7 @@ fn the_page_names_the_options_of_files_and_formats() {
         all.extend(known("filesystem", &text, &options, true));
         all.extend(known("filesystem", &text, &options, false));
     }
-    for format in ["debezium-json", "canal-json", "maxwell-json"] {
+    for format in ["debezium-json", "canal-json", "maxwell-json", "ogg-json"] {
         for write in [false, true] {
             all.extend(known("filesystem", &text, &[("path", "."), ("format", format)], write));
         }

@@ -66,11 +66,15 @@ struct CsvFormat {
 impl CsvFormat {
     fn new(table: &TableDef, options: &Options, on_bad: OnBadRecord) -> Result<Self> {
         for field in &table.schema.fields {
-            let inner = match &field.data_type.kind {
-                TypeKind::Array(item) => item,
-                _ => &field.data_type,
+            let is_nested = |inner: &DataType| {
+                matches!(inner.kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_))
             };
-            if matches!(inner.kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_)) {
+            let is_refused = match &field.data_type.kind {
+                TypeKind::Array(item) => is_nested(item),
+                TypeKind::Row(fields) => fields.iter().any(|field| is_nested(&field.data_type)),
+                _ => is_nested(&field.data_type),
+            };
+            if is_refused {
                 let what = format!("type {} of column '{}' in the 'csv' format", field.data_type, field.name);
                 return Err(Error::unsupported(what));
             }
@@ -179,7 +183,7 @@ impl CsvDecoder {
     }
 
     fn record(&mut self) -> Result<(), String> {
-        if self.fields.len() > self.targets.len() && !self.options.ignore_parse_errors {
+        if self.fields.len() > self.targets.len() {
             let (have, want) = (self.fields.len(), self.targets.len());
             return Err(format!("the record has {have} fields, but the table has {want} columns"));
         }
@@ -214,8 +218,14 @@ impl CsvDecoder {
 }
 
 fn write_field(column: &mut Column, row: usize, text: &[u8], options: &CsvOptions) -> Result<(), String> {
-    let Values::Array(ends, items) = &mut column.values else {
-        return column.write_text(row, text, TimestampStandard::Sql);
+    let (ends, items) = match &mut column.values {
+        Values::Array(ends, items) => (ends, items),
+        Values::Row(fields) => {
+            write_fields(fields, row, text, options)?;
+            column.len = row + 1;
+            return Ok(());
+        }
+        _ => return column.write_text(row, text, TimestampStandard::Sql),
     };
     let mut at = ends.last().copied().unwrap_or(0) as usize;
     let mut rest = text;
@@ -232,6 +242,35 @@ fn write_field(column: &mut Column, row: usize, text: &[u8], options: &CsvOption
     ends.push(at as i32);
     column.len = row + 1;
     Ok(())
+}
+
+/// Writes the fields of a ROW, in their order (flink: `CsvToRowDataConverters`); of no text all are NULL.
+fn write_fields(fields: &mut [Column], row: usize, text: &[u8], options: &CsvOptions) -> Result<(), String> {
+    let (mut rest, mut have) = (Some(text).filter(|text| !text.is_empty()), 0);
+    while let Some(whole) = rest {
+        let end = memchr::memmem::find(whole, &options.array_delimiter);
+        let item = whole.get(..end.unwrap_or(whole.len())).unwrap_or_default();
+        rest = end.and_then(|end| whole.get(end + options.array_delimiter.len().max(1)..));
+        if let Some(field) = fields.get_mut(have) {
+            field.seek(row);
+            if options.null_literal.as_deref() != Some(item)
+                && let Err(reason) = field.write_text(row, item, TimestampStandard::Sql)
+            {
+                if !options.ignore_parse_errors {
+                    return Err(format!("field '{}': {reason}", field.name));
+                }
+                field.seek(row);
+            }
+        }
+        have += 1;
+    }
+    if have > 0 && have != fields.len() && !options.ignore_parse_errors {
+        return Err(format!("the value has {have} fields, but the ROW has {}", fields.len()));
+    }
+    match fields.iter().find(|field| !field.data_type.nullable && !field.has(row)) {
+        Some(field) => Err(format!("field '{}': the field is NOT NULL, but missing or null", field.name)),
+        None => Ok(()),
+    }
 }
 
 impl Decoder for CsvDecoder {
@@ -304,6 +343,14 @@ impl CsvEncoder {
                         out.extend_from_slice(&self.options.array_delimiter);
                     }
                     self.text(&items, i, item, out)?;
+                }
+            }
+            TypeKind::Row(fields) => {
+                for (i, (field, values)) in fields.iter().zip(array.as_struct().columns()).enumerate() {
+                    if i > 0 {
+                        out.extend_from_slice(&self.options.array_delimiter);
+                    }
+                    self.text(values, row, &field.data_type, out)?;
                 }
             }
             _ => {

@@ -26,7 +26,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The values of the option `format` that this crate knows.
-pub const FORMATS: [&str; 8] = ["avro", "canal-json", "csv", "debezium-json", "json", "maxwell-json", "parquet", "raw"];
+pub const FORMATS: [&str; 9] =
+    ["avro", "canal-json", "csv", "debezium-json", "json", "maxwell-json", "ogg-json", "parquet", "raw"];
 
 /// How records are told apart in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -111,8 +111,22 @@ fn csv_refuses_what_does_not_fit_or_passes_it_over_and_counts() {
     check_refused("csv", &two, &both, "", "contradict");
     let lenient = table("csv", &two, &[("csv.ignore-parse-errors", "true")]);
     let (rows, bad) = decode(&lenient, "x,y\n1,x,y\n2\n3,\"z\n").unwrap();
-    assert_eq!(shown(&rows), "null|y\n1|x\n2|null\n");
-    assert_eq!(bad.len(), 1, "the record without a closing quote");
+    assert_eq!(shown(&rows), "null|y\n2|null\n");
+    assert_eq!(bad.len(), 2, "the records with too many fields and without a closing quote");
+    let row = [("a", INT), ("r", row())];
+    check_refused("csv", &row, &[], "1,x;y\n", "field 'r': field 'n': 'x' is no INT");
+    check_refused("csv", &row, &[], "1,2;y;3\n", "the value has 3 fields, but the ROW has 2");
+    check_refused("csv", &row, &[], "1,2\n", "the value has 1 fields, but the ROW has 2");
+    let lenient = table("csv", &row, &[("csv.ignore-parse-errors", "true")]);
+    let (rows, bad) = decode(&lenient, "1,x;y\n2,3\n3,4;z;5\n").unwrap();
+    let told = decode(&table("csv", &row, &[("csv.null-literal", "-")]), "1,-;y\n2,3;-\n3,4;z\n").unwrap().0;
+    assert_eq!((shown(&rows), bad.len()), (shown(&told), 0));
+    let nested = TypeKind::Row(vec![Field::new("r", TypeKind::Array(Box::new(INT.nullable())).nullable())]);
+    check_refused("csv", &[("a", nested)], &[], "", "in the 'csv' format");
+}
+
+fn row() -> TypeKind {
+    TypeKind::Row(vec![Field::new("n", INT.nullable()), Field::new("t", TEXT.nullable())])
 }
 
 #[test]
@@ -124,6 +138,13 @@ fn csv_writes_what_it_reads() {
     let written = "1,\"x, \"\"y\"\"\",1;2\nNULL,\"two words\",NULL\n3,\"NULL\",\n";
     check_write("csv", &columns, &options, json, written);
     check_read("csv", &columns, &options, written, "1|x, \"y\"|[1, 2]\nnull|two words|null\n3|NULL|[]\n");
+    let rows = [("r", row()), ("b", INT)];
+    let json = "{\"r\":{\"n\":1,\"t\":\"x y\"},\"b\":2}\n{\"r\":{\"t\":\"z\"}}\n{\"b\":3}\n";
+    let written = "\"1|x y\",2\n-|z,-\n-,3\n";
+    let options = [("csv.array-element-delimiter", "|"), ("csv.null-literal", "-")];
+    check_write("csv", &rows, &options, json, written);
+    let (again, _) = decode(&table("csv", &rows, &options), written).unwrap();
+    assert_eq!(shown(&again), shown(&decode(&table("json", &rows, &[]), json).unwrap().0));
     check_write("csv", &columns[..2], &[("csv.field-delimiter", "|")], "{\"a\":1,\"b\":\"x|y,z\"}\n", "1|\"x|y,z\"\n");
 }
 

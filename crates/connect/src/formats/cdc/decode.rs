@@ -1,10 +1,11 @@
 //! The decoder of changes: a record is taken apart, its rows are decoded as JSON objects, and each gets its kind.
 
 use super::envelope::{elements, member, members, overlay, text};
-use super::{Change, Dialect, MetadataField};
+use super::{Change, Dialect, Instant, MetadataField};
 use crate::formats::json::scan::Fail;
 use crate::formats::json::{JsonDecoder, JsonOptions, push_string, reason};
-use arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray, UInt8Array, UInt32Array};
+use crate::formats::temporal::{TimestampStandard, parse_timestamp, to_unit};
+use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt8Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::Int64Type;
 use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
@@ -104,6 +105,7 @@ impl ChangeDecoder {
             Dialect::Debezium => self.debezium(payload)?,
             Dialect::Canal => self.canal(payload)?,
             Dialect::Maxwell => self.maxwell(payload)?,
+            Dialect::Ogg => self.ogg(payload)?,
         }
         match &mut self.metadata {
             Some(metadata) if self.kinds.len() > before => metadata.add(line, payload, self.kinds.len() - before),
@@ -186,6 +188,25 @@ impl ChangeDecoder {
         }
     }
 
+    /// (flink: `OggJsonDeserializationSchema`)
+    fn ogg(&mut self, payload: &[u8]) -> Result<(), Bad> {
+        let [before, after, op] = members(payload, ["before", "after", "op_type"])?;
+        let Some(op) = op else { return bad("there is no field 'op_type'") };
+        match (text(op)?.as_str(), before, after) {
+            ("I", _, Some(after)) => self.row(RowKind::Insert, "after", after),
+            ("U", Some(before), Some(after)) => {
+                self.row(RowKind::UpdateBefore, "before", before)?;
+                self.row(RowKind::UpdateAfter, "after", after)
+            }
+            ("D", Some(before), _) => self.row(RowKind::Delete, "before", before),
+            ("I" | "U", _, None) => bad("the field 'after' is null"),
+            ("U" | "D", None, _) => bad(
+                "the field 'before' of an update or delete is null (GoldenGate: the table needs supplemental logging of all columns)",
+            ),
+            (op, ..) => bad(format!("unknown 'op_type' \"{op}\"")),
+        }
+    }
+
     /// An update, told by the new row and the old values of what has changed.
     fn update(&mut self, new: &[u8], old: &[u8]) -> Result<(), Bad> {
         if !old.starts_with(b"{") {
@@ -217,9 +238,10 @@ impl ChangeDecoder {
 impl Metadata {
     fn new(fields: Vec<MetadataField>, options: JsonOptions) -> Result<Self> {
         let column = |(i, field): (usize, &MetadataField)| {
-            let kind = match field.kind {
-                TypeKind::TimestampLtz(_) => TypeKind::BigInt,
-                _ => field.kind.clone(),
+            let kind = match (&field.kind, field.instant) {
+                (TypeKind::TimestampLtz(_), Instant::Number(_)) => TypeKind::BigInt,
+                (TypeKind::TimestampLtz(_), Instant::Text) => TypeKind::STRING,
+                (kind, _) => kind.clone(),
             };
             Field::new(format!("m{i}"), kind.nullable())
         };
@@ -257,17 +279,28 @@ impl Metadata {
         let batch = self.decoder.take()?;
         let column = |(field, column): (&MetadataField, &ArrayRef)| -> Result<ArrayRef> {
             let column = take(column, &records, None)?;
-            Ok(match field.kind {
-                TypeKind::TimestampLtz(_) => {
+            Ok(match (&field.kind, field.instant) {
+                (TypeKind::TimestampLtz(_), Instant::Number(unit_ms)) => {
                     let numbers = column.as_primitive::<Int64Type>();
-                    let times = numbers.iter().map(|n| n.map(|n| n.saturating_mul(field.unit_ms)));
+                    let times = numbers.iter().map(|n| n.map(|n| n.saturating_mul(unit_ms)));
                     Arc::new(times.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
+                }
+                (TypeKind::TimestampLtz(precision), Instant::Text) => {
+                    let times = column.as_string::<i32>().iter().map(|text| instant(text?, *precision));
+                    Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
                 }
                 _ => column,
             })
         };
         self.fields.iter().zip(batch.rows.columns()).map(column).collect()
     }
+}
+
+/// An instant as Oracle's tools write it, in UTC, in units of its precision; `None` if it is none.
+fn instant(text: &str, precision: u8) -> Option<i64> {
+    let text = text.trim_end_matches('Z').replacen('T', " ", 1);
+    let (seconds, nanos) = parse_timestamp(text.as_bytes(), TimestampStandard::Sql, false)?;
+    to_unit(seconds, nanos, precision)
 }
 
 impl Decoder for ChangeDecoder {

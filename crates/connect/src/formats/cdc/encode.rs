@@ -25,6 +25,13 @@ impl ChangeEncoder {
                 ("{\"before\":", ",\"after\":null,\"op\":\"d\"}\n"),
             ),
             (Dialect::Debezium, true) => (("{\"after\":", ",\"op\":\"c\"}\n"), ("{\"before\":", ",\"op\":\"d\"}\n")),
+            (Dialect::Ogg, false) => (
+                ("{\"before\":null,\"after\":", ",\"op_type\":\"I\"}\n"),
+                ("{\"before\":", ",\"after\":null,\"op_type\":\"D\"}\n"),
+            ),
+            (Dialect::Ogg, true) => {
+                (("{\"after\":", ",\"op_type\":\"I\"}\n"), ("{\"before\":", ",\"op_type\":\"D\"}\n"))
+            }
             (Dialect::Canal, _) => {
                 (("{\"data\":[", "],\"type\":\"INSERT\"}\n"), ("{\"data\":[", "],\"type\":\"DELETE\"}\n"))
             }

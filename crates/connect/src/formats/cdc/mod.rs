@@ -1,5 +1,5 @@
-//! Changes of a database's tables as JSON lines: the formats `debezium-json`, `canal-json` and `maxwell-json`
-//! (flink docs: table/connectors/formats/debezium, canal, maxwell).
+//! Changes of a database's tables as JSON lines: the formats `debezium-json`, `canal-json`, `maxwell-json` and `ogg-json`
+//! (flink docs: table/connectors/formats/debezium, canal, maxwell, ogg).
 
 mod decode;
 mod encode;
@@ -29,6 +29,8 @@ pub(super) enum Dialect {
     Canal,
     /// `{"data":{..},"old":{..},"type":"update"}`
     Maxwell,
+    /// `{"before":{..},"after":{..},"op_type":"U"}`
+    Ogg,
 }
 
 /// What a record says besides its rows.
@@ -39,14 +41,25 @@ struct MetadataField {
     /// Where it is in the record.
     path: &'static [&'static str],
     kind: TypeKind,
-    /// Milliseconds in the unit of a number that stands for an instant.
-    unit_ms: i64,
+    /// How an instant is written.
+    instant: Instant,
+}
+
+/// How a record writes an instant.
+#[derive(Clone, Copy, Debug)]
+enum Instant {
+    /// As a number of units of so many milliseconds.
+    Number(i64),
+    /// As text, in UTC.
+    Text,
 }
 
 impl Dialect {
+    const ALL: [Dialect; 4] = [Dialect::Debezium, Dialect::Canal, Dialect::Maxwell, Dialect::Ogg];
+
     /// The dialect that a format's records are in; `None` for other formats.
     pub(super) fn of_format(format: &str) -> Option<Dialect> {
-        [Dialect::Debezium, Dialect::Canal, Dialect::Maxwell].into_iter().find(|d| d.format() == format)
+        Dialect::ALL.into_iter().find(|d| d.format() == format)
     }
 
     fn format(self) -> &'static str {
@@ -54,11 +67,12 @@ impl Dialect {
             Dialect::Debezium => "debezium-json",
             Dialect::Canal => "canal-json",
             Dialect::Maxwell => "maxwell-json",
+            Dialect::Ogg => "ogg-json",
         }
     }
 
     fn metadata(self) -> Vec<MetadataField> {
-        let of = |key, path, kind| MetadataField { key, path, kind, unit_ms: 1 };
+        let of = |key, path, kind| MetadataField { key, path, kind, instant: Instant::Number(1) };
         let strings = || Box::new(TypeKind::STRING.nullable());
         let instant = TypeKind::TimestampLtz(3);
         match self {
@@ -83,8 +97,18 @@ impl Dialect {
                 of("database", &["database"], TypeKind::STRING),
                 of("table", &["table"], TypeKind::STRING),
                 of("primary-key-columns", &["primary_key_columns"], TypeKind::Array(strings())),
-                MetadataField { unit_ms: 1000, ..of("ingestion-timestamp", &["ts"], instant) },
+                MetadataField { instant: Instant::Number(1000), ..of("ingestion-timestamp", &["ts"], instant) },
             ],
+            Dialect::Ogg => {
+                let time =
+                    |key, path| MetadataField { instant: Instant::Text, ..of(key, path, TypeKind::TimestampLtz(6)) };
+                vec![
+                    of("table", &["table"], TypeKind::STRING),
+                    of("primary-keys", &["primary_keys"], TypeKind::Array(strings())),
+                    time("ingestion-timestamp", &["current_ts"]),
+                    time("event-timestamp", &["op_ts"]),
+                ]
+            }
         }
     }
 
@@ -131,7 +155,7 @@ impl Change {
         };
         let schema_include = match dialect {
             Dialect::Debezium => options.boolean(&key("schema-include"))?.unwrap_or(false),
-            Dialect::Canal | Dialect::Maxwell => false,
+            Dialect::Canal | Dialect::Maxwell | Dialect::Ogg => false,
         };
         let pattern = |name: &str| -> Result<Option<regex::Regex>> {
             let key = key(name);
@@ -142,7 +166,7 @@ impl Change {
         };
         let (database, table) = match dialect {
             Dialect::Canal => (pattern("database.include")?, pattern("table.include")?),
-            Dialect::Debezium | Dialect::Maxwell => (None, None),
+            Dialect::Debezium | Dialect::Maxwell | Dialect::Ogg => (None, None),
         };
         Ok(Change { dialect, json, schema_include, database, table, metadata: BTreeMap::new() })
     }

@@ -93,10 +93,19 @@ const MAXWELL: &str = concat!(
     r#""weight":5.18},"old":{"weight":5.15}}"#,
 );
 
+const OGG: &str = concat!(
+    r#"{"before":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","weight":5.18},"#,
+    r#""after":{"id":111,"name":"scooter","description":"Big 2-wheel scooter","weight":5.15},"op_type":"U","#,
+    r#""op_ts":"2020-05-13 15:40:06.000000","current_ts":"2020-05-13T15:40:07.123456","primary_keys":["id"],"#,
+    r#""pos":"00000000000000000000143","table":"PRODUCTS"}"#,
+);
+
 #[test]
 fn the_records_of_the_documentation_become_their_changes() {
     let old = "-U 111|scooter|Big 2-wheel scooter|5.18";
-    check(&products("debezium-json", &[]), UPDATE, &[old, "+U 111|scooter|Big 2-wheel scooter|5.15"]);
+    for (format, record) in [("debezium-json", UPDATE), ("ogg-json", OGG)] {
+        check(&products(format, &[]), record, &[old, "+U 111|scooter|Big 2-wheel scooter|5.15"]);
+    }
     let canal = [
         "-U 111|scooter|Big 2-wheel scooter|5.15",
         "+U 111|scooter|Big 2-wheel scooter|5.18",
@@ -125,6 +134,8 @@ fn each_kind_of_record_becomes_rows_of_its_kind() {
     check(&products("canal-json", &[]), canal, &["+I 1|null|null|null", "+I 2|null|null|null", "-D 2|null|null|null"]);
     let maxwell = "{\"data\":{\"id\":1},\"type\":\"insert\"}\n{\"type\":\"delete\",\"data\":{\"id\":1}}\n";
     check(&products("maxwell-json", &[]), maxwell, &["+I 1|null|null|null", "-D 1|null|null|null"]);
+    let ogg = "{\"after\":{\"id\":1},\"op_type\":\"I\"}\n{\"op_type\":\"D\",\"before\":{\"id\":1}}\n";
+    check(&products("ogg-json", &[]), ogg, &["+I 1|null|null|null", "-D 1|null|null|null"]);
 }
 
 #[test]
@@ -178,6 +189,15 @@ fn what_a_record_says_besides_its_rows_is_read_as_metadata() {
         ("keys", "primary-key-columns", names()),
     ];
     with("maxwell-json", &maxwell, MAXWELL, "|test|2020-08-06T03:34:43Z|[id]");
+    let micros = || TypeKind::TimestampLtz(6).nullable();
+    let ogg = [
+        ("of", "table", text()),
+        ("keys", "primary-keys", names()),
+        ("at", "ingestion-timestamp", micros()),
+        ("since", "event-timestamp", micros()),
+    ];
+    with("ogg-json", &ogg, OGG, "|PRODUCTS|[id]|2020-05-13T15:40:07.123456Z|2020-05-13T15:40:06Z");
+    with("ogg-json", &ogg, &OGG.replace("2020-05-13T15", "soon"), "|PRODUCTS|[id]|null|2020-05-13T15:40:06Z");
 }
 
 #[test]
@@ -210,6 +230,10 @@ fn bad_records_are_refused_with_the_reason() {
     refused("canal-json", "{\"data\":null,\"type\":\"TRUNCATE\"}", "unknown 'type' \"TRUNCATE\"");
     refused("maxwell-json", "{\"data\":null,\"type\":\"insert\"}", "'data' is null");
     refused("maxwell-json", "{\"data\":{\"id\":1},\"old\":3,\"type\":\"update\"}", "'old' of an update is no object");
+    refused("ogg-json", "{\"after\":{\"id\":1}}", "there is no field 'op_type'");
+    refused("ogg-json", "{\"after\":{\"id\":1},\"op_type\":\"T\"}", "unknown 'op_type' \"T\"");
+    refused("ogg-json", "{\"after\":{\"id\":1},\"op_type\":\"U\"}", "'before' of an update or delete is null");
+    refused("ogg-json", "{\"before\":{\"id\":1},\"op_type\":\"I\"}", "'after' is null");
     let key = table("debezium-json", &[("id", TypeKind::Int.not_null())], &[]);
     check_refused(&key, "{\"after\":{\"id\":null},\"op\":\"c\"}", "NOT NULL");
 }
@@ -253,6 +277,10 @@ fn changes_are_written_as_flink_writes_them() {
     assert_eq!(encode("canal-json", &[]).unwrap(), expected);
     let expected = format!("{{\"data\":{old},\"type\":\"delete\"}}\n{{\"data\":{new},\"type\":\"insert\"}}\n");
     assert_eq!(encode("maxwell-json", &[]).unwrap(), expected);
+    let expected = format!(
+        "{{\"before\":{old},\"after\":null,\"op_type\":\"D\"}}\n{{\"before\":null,\"after\":{new},\"op_type\":\"I\"}}\n"
+    );
+    assert_eq!(encode("ogg-json", &[]).unwrap(), expected);
     let without_nulls = encode("debezium-json", &[("debezium-json.encode.ignore-null-fields", "true")]).unwrap();
     assert_eq!(without_nulls.lines().next(), Some(r#"{"before":{"id":1},"op":"d"}"#));
     let error = encode("debezium-json", &[("debezium-json.schema-include", "true")]).expect_err("refused");
@@ -292,6 +320,7 @@ fn record(format: &str, (old, new): &Change) -> Json {
     };
     match format {
         "debezium-json" => json!({"op": name(["c", "d", "u"]), "before": old, "after": new, "source": {"op": "x"}}),
+        "ogg-json" => json!({"op_type": name(["I", "D", "U"]), "before": old, "after": new, "pos": "7"}),
         "canal-json" => json!({
             "data": [row], "old": changed.map(|c| vec![c]), "type": name(["INSERT", "DELETE", "UPDATE"]),
         }),
@@ -312,9 +341,9 @@ proptest! {
     fn random_changes_are_read_as_serde_json_reads_them(
         changes in changes(),
         max_rows in 1usize..9,
-        format in 0usize..3,
+        format in 0usize..4,
     ) {
-        let format = ["debezium-json", "canal-json", "maxwell-json"][format];
+        let format = ["debezium-json", "canal-json", "maxwell-json", "ogg-json"][format];
         let columns = [
             ("id", TypeKind::BigInt.not_null()),
             ("name", TypeKind::STRING.nullable()),
