@@ -1,14 +1,15 @@
 //! Functions over numbers.
 
 use super::{Function, fit, plain, special};
-use crate::args::{Kernel, decimal, double, int, text, try_double, try_int};
+use crate::args::{Args, Kernel, decimal, double, int, text, try_double, try_int};
 use crate::decimal::{div_round, parse, pow10};
 use crate::node::call;
 use crate::{compare, logic};
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, Float32Array};
 use arrow::datatypes::Float32Type;
 use millstream_core::types::SessionZone;
-use millstream_core::{Error, ExprRef, Result, TypeKind};
+use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// A function from double to double.
@@ -126,6 +127,9 @@ fn extreme(args: &[ExprRef], op: &'static str, zone: &SessionZone) -> Result<Opt
     let types: Vec<_> = args.iter().map(|a| a.data_type().clone()).collect();
     let Some(common) = crate::typing::common_type(&types) else { return Ok(None) };
     let args = args.iter().map(|a| crate::cast::implicit(a, &common, zone)).collect::<Result<Vec<_>>>()?;
+    if matches!(common.kind, TypeKind::Float | TypeKind::Double) {
+        return Ok(Some(extreme_float(args, op == ">=", common)));
+    }
     let mut best: Option<ExprRef> = None;
     for arg in args {
         best = Some(match best {
@@ -140,6 +144,34 @@ fn extreme(args: &[ExprRef], op: &'static str, zone: &SessionZone) -> Result<Opt
         });
     }
     Ok(best)
+}
+
+/// The same of floating-point numbers, in Java's order: NaN is the greatest, -0 is less than 0 (flink:
+/// `ScalarOperatorGens.generateGreatestLeast` compares objects).
+fn extreme_float(args: Vec<ExprRef>, greatest: bool, of: DataType) -> ExprRef {
+    let count = args.len();
+    let best = move |a: &Args<'_>, i: usize| -> Option<f64> {
+        let mut best = a.f64(0, i)?;
+        for k in 1..count {
+            let next = a.f64(k, i)?;
+            let order = match (best.is_nan(), next.is_nan()) {
+                (false, false) => best.total_cmp(&next),
+                (best, next) => best.cmp(&next),
+            };
+            if order == if greatest { Ordering::Less } else { Ordering::Greater } {
+                best = next;
+            }
+        }
+        Some(best)
+    };
+    let (name, is_float) = (if greatest { "GREATEST" } else { "LEAST" }, of.kind == TypeKind::Float);
+    let kernel: Kernel = match is_float {
+        true => Arc::new(move |a| {
+            Ok(Arc::new((0..a.rows).map(|i| best(a, i).map(|v| v as f32)).collect::<Float32Array>()) as ArrayRef)
+        }),
+        false => double(best),
+    };
+    call(name, args, of, kernel)
 }
 
 fn random(seed: u64) -> u64 {
