@@ -156,6 +156,45 @@ fn a_join_with_versions_goes_on_after_kills() {
     assert!(differences.is_empty() && found.len() == expected.len(), "missing: {differences:?}");
 }
 
+/// Of versions that arrive together, too: while one holds that the filter drops, there is none.
+#[test]
+fn a_filter_over_a_view_of_versions_drops_those_versions_only() {
+    let script = Script::new(
+        "CREATE TABLE o (id INT, cur STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH (
+           'connector' = 'filesystem', 'path' = '${DIR}/orders.json', 'format' = 'json');
+         CREATE TABLE rates (cur STRING, rate INT, note STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH (
+           'connector' = 'filesystem', 'path' = '${DIR}/rates.json', 'format' = 'json');
+         CREATE VIEW latest AS SELECT cur, rate, note, ts FROM (
+           SELECT *, ROW_NUMBER() OVER (PARTITION BY cur ORDER BY ts DESC) AS n FROM rates) WHERE n = 1;
+         CREATE VIEW good AS SELECT UPPER(cur) AS big, cur, ts, rate FROM latest WHERE note <> 'bad';
+         SELECT o.id, r.rate, r.big FROM o LEFT JOIN good FOR SYSTEM_TIME AS OF o.ts AS r ON o.cur = r.cur AND r.rate < 50;",
+    );
+    let at = |second: i64| format!("2024-01-01 00:00:{second:02}");
+    // A version every other second, each third one bad; the last is too great.
+    let rates = (0..10).map(|i| {
+        let note = if i % 3 == 2 { "bad" } else { "ok" };
+        format!("{}\n", json!({"cur": "a", "rate": if i == 9 { 99 } else { i }, "note": note, "ts": at(2 * i + 2)}))
+    });
+    std::fs::write(script.path("rates.json"), rates.collect::<String>()).unwrap();
+    let orders = (1..24).map(|i| format!("{}\n", json!({"id": i, "cur": "a", "ts": at(i)})));
+    std::fs::write(script.path("orders.json"), orders.collect::<String>()).unwrap();
+    let expected: Vec<String> = (1..24)
+        .map(|i| {
+            let version = (i - 2_i64).div_euclid(2).min(9);
+            let holds = (0..9).contains(&version) && version % 3 != 2;
+            let (rate, big) = if holds { (json!(version), json!("A")) } else { (json!(null), json!(null)) };
+            json!({"op": "+I", "row": {"id": i, "rate": rate, "big": big}}).to_string()
+        })
+        .collect();
+    for args in [&["--parallelism", "1"][..], &["--parallelism", "2", "--set", "millstream.batch.rows=1"]] {
+        let stdout = stdout_of(&script.run(&[args, &["--format", "jsonl"]].concat()));
+        let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let mut found: Vec<_> = stdout.lines().map(parse).collect();
+        found.sort_by_key(|row| row["row"]["id"].as_i64());
+        assert_eq!(found, expected.iter().map(|line| parse(line)).collect::<Vec<_>>(), "{args:?}");
+    }
+}
+
 #[test]
 fn a_record_that_is_no_change_is_told_with_its_line_and_can_be_kept_aside() {
     let script = |more: &str| {

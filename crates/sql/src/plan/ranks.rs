@@ -3,13 +3,13 @@
 use super::joins::{all_of, conjuncts};
 use crate::bind::build;
 use crate::bind::place::Placed;
-use crate::rel::{Rel, RelOp, RelRef, Role};
+use crate::rel::{Column, Rel, RelOp, RelRef, Role};
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
 use millstream_core::graph::{OverCall, OverFunction, Rank, RankFunction, RankTiming, SortKey};
 use millstream_core::types::SessionZone;
 use millstream_core::{Error, ExprRef, Result, TypeKind};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a filter says of a column: between these, both included.
 #[derive(Clone, Copy)]
@@ -62,29 +62,65 @@ fn walk(rel: &RelRef, bounds: &[Bounds], zone: &SessionZone) -> Result<(RelRef, 
         }
         _ => {
             let rel = rel.map_inputs(|input| ranks(input, zone))?;
-            let RelOp::TemporalJoin { right, .. } = &rel.op else { return Ok((rel, vec![])) };
-            let (right, versions) = (right.clone(), all_versions(right));
-            let replaced =
-                |input: &RelRef| Ok(if Arc::ptr_eq(input, &right) { versions.clone() } else { input.clone() });
-            Ok((rel.map_inputs(replaced)?, vec![]))
+            Ok((with_all_versions(&rel, zone)?.unwrap_or(rel), vec![]))
         }
     }
 }
 
-/// A versioned table without the deduplication by event time that makes it one: the join itself finds the version that
-/// held, and the deduplication tells but the last of those that arrive together.
-fn all_versions(rel: &RelRef) -> RelRef {
+/// A join with a versioned table without the deduplication by event time that makes it one: the join itself finds the
+/// version that held, and the deduplication tells but the last of those that arrive together. What filters the table
+/// becomes a condition of the join: while a version holds that does not pass, there is none.
+fn with_all_versions(rel: &RelRef, zone: &SessionZone) -> Result<Option<RelRef>> {
+    let mut op = rel.op.clone();
+    let RelOp::TemporalJoin { left, right, outer, condition, .. } = &mut op else { return Ok(None) };
+    let Some((versions, filter)) = all_versions(right, zone)? else { return Ok(None) };
+    let (width, old) = (left.columns.len(), rel.columns.len());
+    let moved = filter.map(|f| build::replace_columns(&f, &|i| build::column(width + i, &versions.columns[i])));
+    *condition = build::and(condition.take(), moved, zone)?;
+    let mut columns = rel.columns.clone();
+    columns.extend(versions.columns[old - width..].iter().map(|column| {
+        let nullable = column.data_type.nullable || *outer;
+        Column { data_type: column.data_type.clone().with_nullable(nullable), ..column.clone() }
+    }));
+    *right = versions;
+    let joined = Rel::new(op, columns);
+    if joined.columns.len() == old {
+        return Ok(Some(joined));
+    }
+    let project = (0..old).map(|i| build::column(i, &joined.columns[i])).collect();
+    Ok(Some(Rel::new(RelOp::Calc { input: joined, filter: None, project }, rel.columns.clone())))
+}
+
+/// All versions of a table under such a deduplication, and which of them count; what that reads stands behind the
+/// table's columns. `None` for other tables.
+fn all_versions(rel: &RelRef, zone: &SessionZone) -> Result<Option<(RelRef, Option<ExprRef>)>> {
     match &rel.op {
-        RelOp::Calc { input, filter: None, project } => {
-            let op = RelOp::Calc { input: all_versions(input), filter: None, project: project.clone() };
-            Rel::new(op, rel.columns.clone())
+        RelOp::Calc { input, filter, project } if filter.as_ref().is_none_or(|f| f.is_deterministic()) => {
+            let Some((input, below)) = all_versions(input, zone)? else { return Ok(None) };
+            let (mut project, mut columns) = (project.clone(), rel.columns.clone());
+            let filter = build::and(below, filter.clone(), zone)?;
+            let mut read = BTreeSet::new();
+            filter.iter().for_each(|f| build::columns_of(f, &mut read));
+            let mut places = BTreeMap::new();
+            for index in read {
+                let place = project.iter().position(|expr| expr.as_column() == Some(index));
+                places.insert(index, place.unwrap_or(project.len()));
+                if place.is_none() {
+                    project.push(build::column(index, &input.columns[index]));
+                    columns.push(input.columns[index].clone());
+                }
+            }
+            let rel = Rel::new(RelOp::Calc { input, filter: None, project }, columns);
+            let filter =
+                filter.map(|f| build::replace_columns(&f, &|i| build::column(places[&i], &rel.columns[places[&i]])));
+            Ok(Some((rel, filter)))
         }
         RelOp::Rank { input, rank } => {
             let is_last_by_time = rank.latest_first && rank.to == 1 && !rank.outputs_rank && rank.calls.is_empty();
             let by_time = matches!(rank.order[..], [key] if input.columns[key.column].role == Role::RowTime);
-            if is_last_by_time && by_time { input.clone() } else { rel.clone() }
+            Ok((is_last_by_time && by_time).then(|| (input.clone(), None)))
         }
-        _ => rel.clone(),
+        _ => Ok(None),
     }
 }
 
