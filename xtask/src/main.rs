@@ -57,9 +57,13 @@ fn target_folder() -> Result<PathBuf, String> {
 }
 
 /// The variables that lead tests to servers, and the programs that they name.
-fn servers() -> Result<[(&'static str, PathBuf); 2], String> {
+fn servers() -> Result<[(&'static str, PathBuf); 3], String> {
     let target = target_folder()?;
-    Ok([("MILLSTREAM_S3_SERVER", servers::s3(&target)?), ("MILLSTREAM_POSTGRES", servers::postgres(&target)?)])
+    Ok([
+        ("MILLSTREAM_S3_SERVER", servers::s3(&target)?),
+        ("MILLSTREAM_POSTGRES", servers::postgres(&target)?),
+        ("MILLSTREAM_KAFKA", servers::kafka(&target)?),
+    ])
 }
 
 fn lint() -> Result<(), String> {

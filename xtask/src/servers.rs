@@ -46,6 +46,58 @@ pub fn postgres(target: &Path) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{POSTGRES} has no program initdb"))
 }
 
+/// Apache Kafka and what its log is written with; pinned.
+const KAFKA: [(&str, &str, &str); 3] = [
+    ("org.apache.kafka", "kafka_2.13", "4.2.0"),
+    ("org.apache.logging.log4j", "log4j-core", "2.25.4"),
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4"),
+];
+
+/// The folder of Kafka's jars, fetched by Maven if they aren't there yet; Java 17 or newer runs them.
+pub fn kafka(target: &Path) -> Result<PathBuf, String> {
+    let folder = target.join("kafka");
+    let (jars, done, project) = (folder.join("jars"), folder.join("installed"), folder.join("pom.xml"));
+    let dependency = |(group, artifact, version): &(&str, &str, &str)| {
+        format!(
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
+        )
+    };
+    let pom = format!(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>millstream</groupId><artifactId>kafka</artifactId>\
+         <version>1</version><dependencies>{}</dependencies></project>\n",
+        KAFKA.iter().map(dependency).collect::<String>()
+    );
+    let packages = [("java", "default-jre-headless"), ("mvn", "maven")];
+    let missing: Vec<&str> = packages.iter().filter(|(program, _)| !is_on_path(program)).map(|p| p.1).collect();
+    let is_done = std::fs::read_to_string(&done).is_ok_and(|text| text == pom);
+    if !missing.is_empty() && !(is_done && is_on_path("java")) {
+        let hint = format!("hint: the tests of Kafka need Java 17 and Maven ({})", missing.join(", "));
+        if !is_root() {
+            return Err(format!("java or mvn is not on the PATH\n{hint}"));
+        }
+        let install = [&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat();
+        run("apt-get", &["update"]).and_then(|()| run("apt-get", &install)).map_err(|e| format!("{e}\n{hint}"))?;
+    }
+    if is_done {
+        return Ok(jars);
+    }
+    // Of another version, perhaps.
+    let _ = std::fs::remove_dir_all(&folder);
+    let write = |path: &Path| std::fs::write(path, &pom).map_err(|e| format!("{}: {e}", path.display()));
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    write(&project)?;
+    let (file, output) = (project.display().to_string(), format!("-DoutputDirectory={}", jars.display()));
+    let copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+    run("mvn", &["--quiet", "--batch-mode", "--file", &file, copy, "-DincludeScope=runtime", &output])?;
+    write(&done)?;
+    Ok(jars)
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+}
+
 fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == "0")

@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("runtime", &["core"]),
     ("control", &["core", "state", "runtime"]),
     ("trial", &["core", "state", "runtime"]),
+    ("testbed", &[]),
 ];
 
 /// Checks all rules; the error lists every breach, one a line.

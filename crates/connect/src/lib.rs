@@ -9,6 +9,7 @@ mod docs_tests;
 pub mod filesystem;
 pub mod formats;
 pub mod jdbc;
+pub mod kafka;
 pub mod lookup;
 pub mod nexmark;
 pub mod print;
@@ -58,6 +59,8 @@ pub fn registry() -> Arc<dyn ConnectorRegistry> {
         Arc::new(datagen::DatagenConnector),
         Arc::new(filesystem::FilesystemConnector),
         Arc::new(jdbc::JdbcConnector),
+        Arc::new(kafka::KafkaConnector(kafka::Flavor::Kafka)),
+        Arc::new(kafka::KafkaConnector(kafka::Flavor::UpsertKafka)),
         Arc::new(nexmark::NexmarkConnector),
         Arc::new(print::PrintConnector),
     ]))

@@ -4,6 +4,7 @@ use crate::error::{Error, Place, Result};
 use crate::suggest::{did_you_mean, nearest};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The options of one table, as they are being read.
@@ -15,18 +16,35 @@ pub struct Options<'a> {
     table: &'a str,
     connector: &'a str,
     values: &'a BTreeMap<String, String>,
-    known: RefCell<BTreeSet<String>>,
+    known: Rc<RefCell<BTreeSet<String>>>,
+    /// Stands before each key that is asked for.
+    prefix: String,
 }
 
 impl<'a> Options<'a> {
     /// The options of `table`, which uses `connector`.
     pub fn new(table: &'a str, connector: &'a str, values: &'a BTreeMap<String, String>) -> Self {
         let known = ["connector".to_string()].into();
-        Options { table, connector, values, known: RefCell::new(known) }
+        Options { table, connector, values, known: Rc::new(RefCell::new(known)), prefix: String::new() }
+    }
+    /// The options whose keys begin with `prefix`, asked for without it: those of a part of the table that is described
+    /// like a whole one, such as `key.` before a format's. What is asked for there is known here, too.
+    pub fn part(&self, prefix: &str) -> Options<'a> {
+        let prefix = format!("{}{prefix}", self.prefix);
+        Options { table: self.table, connector: self.connector, values: self.values, known: self.known.clone(), prefix }
+    }
+    /// The name of the table.
+    pub fn table(&self) -> &'a str {
+        self.table
+    }
+    fn full(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
     }
     fn raw(&self, key: &str) -> Option<&'a str> {
-        self.known.borrow_mut().insert(key.to_string());
-        self.values.get(key).map(String::as_str)
+        let key = self.full(key);
+        let value = self.values.get(&key).map(String::as_str);
+        self.known.borrow_mut().insert(key);
+        value
     }
     /// An error about the option `key`.
     pub fn error(&self, key: &str, message: impl Into<String>) -> Error {
@@ -34,13 +52,14 @@ impl<'a> Options<'a> {
     }
     /// Where the option `key` is.
     pub fn place(&self, key: &str) -> Place {
-        Place::Option { table: self.table.to_string(), key: key.to_string(), at: None }
+        Place::Option { table: self.table.to_string(), key: self.full(key), at: None }
     }
     fn parse<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
         let Some(text) = self.raw(key) else { return Ok(None) };
-        parse(text.trim())
-            .map(Some)
-            .map_err(|expected| self.error(key, format!("the value '{text}' of option '{key}' is not {expected}")))
+        parse(text.trim()).map(Some).map_err(|expected| {
+            let full = self.full(key);
+            self.error(key, format!("the value '{text}' of option '{full}' is not {expected}"))
+        })
     }
     /// A text.
     pub fn string(&self, key: &str) -> Option<&'a str> {
@@ -50,11 +69,12 @@ impl<'a> Options<'a> {
     pub fn required(&self, key: &str) -> Result<&'a str> {
         self.raw(key).ok_or_else(|| {
             let others = self.values.keys().map(String::as_str).filter(|k| !self.known.borrow().contains(*k));
-            let hint = match nearest(key, others.collect::<Vec<_>>()) {
+            let full = self.full(key);
+            let hint = match nearest(&full, others.collect::<Vec<_>>()) {
                 Some(other) => format!("did you mean it by '{other}'?"),
-                None => format!("add '{key}' = '...' to the table's WITH clause"),
+                None => format!("add '{full}' = '...' to the table's WITH clause"),
             };
-            self.error(key, format!("connector '{}' needs the option '{key}'", self.connector)).hint(hint)
+            self.error(key, format!("connector '{}' needs the option '{full}'", self.connector)).hint(hint)
         })
     }
     /// `true` or `false`.
@@ -87,14 +107,15 @@ impl<'a> Options<'a> {
     }
     /// Notes keys as known without reading them, such as those of a part read elsewhere.
     pub fn allow<'k>(&self, keys: impl IntoIterator<Item = &'k str>) {
-        self.known.borrow_mut().extend(keys.into_iter().map(str::to_string));
+        self.known.borrow_mut().extend(keys.into_iter().map(|key| self.full(key)));
     }
     /// All keys given that start with `prefix`; they become known.
     pub fn with_prefix(&self, prefix: &str) -> Vec<(&'a str, &'a str)> {
-        let found: Vec<_> =
-            self.values.iter().filter(|(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let prefix = self.full(prefix);
+        let found = self.values.iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(k, v)| (k.as_str(), v.as_str()));
+        let found: Vec<_> = found.collect();
         self.known.borrow_mut().extend(found.iter().map(|(k, _)| k.to_string()));
-        found
+        found.into_iter().map(|(key, value)| (key.get(self.prefix.len()..).unwrap_or(key), value)).collect()
     }
     /// Refuses options that nobody read.
     pub fn finish(&self) -> Result<()> {
