@@ -23,18 +23,33 @@ impl DeadLetters {
         DeadLetters { folder: folder.to_path_buf(), instance, file: None }
     }
 
-    /// Keeps a record; `line` counts from 1.
+    /// Keeps a record of a file; `line` counts from 1.
     pub fn write(&mut self, path: &str, line: u64, reason: &Error, record: &[u8]) -> Result<()> {
-        let doing = format!("write a dead letter to {}", self.folder.display());
-        if self.file.is_none() {
-            self.file = Some(self.create().context(&doing)?);
-        }
-        let letter = serde_json::json!({
+        self.keep(serde_json::json!({
             "file": path,
             "line": line,
             "reason": reason.message(),
             "record": String::from_utf8_lossy(record),
-        });
+        }))
+    }
+
+    /// Keeps a record of a topic.
+    pub fn write_record(&mut self, at: (&str, i32, i64), reason: &Error, record: &[u8]) -> Result<()> {
+        let (topic, partition, offset) = at;
+        self.keep(serde_json::json!({
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "reason": reason.message(),
+            "record": String::from_utf8_lossy(record),
+        }))
+    }
+
+    fn keep(&mut self, letter: serde_json::Value) -> Result<()> {
+        let doing = format!("write a dead letter to {}", self.folder.display());
+        if self.file.is_none() {
+            self.file = Some(self.create().context(&doing)?);
+        }
         let mut text = letter.to_string();
         text.push('\n');
         match &mut self.file {

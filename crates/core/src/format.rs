@@ -36,6 +36,16 @@ pub trait Decoder: Send {
     /// they are pushed to `bad`. With `Fail` the error's place is the line within `bytes`, from 0,
     /// as `BadRecord` in `bad`, too.
     fn decode(&mut self, bytes: &[u8], max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize>;
+    /// Decodes the value of one message, which is a single record whatever is in it; `None`: the message has no value, which
+    /// most formats take for no row. Bad records are handled as by [`Decoder::decode`].
+    fn decode_message(&mut self, message: Option<&[u8]>, bad: &mut Vec<BadRecord>) -> Result<()> {
+        let mut rest = message.unwrap_or_default();
+        while !rest.is_empty() {
+            let consumed = self.decode(rest, usize::MAX, bad)?;
+            rest = rest.get(consumed.max(1)..).unwrap_or_default();
+        }
+        Ok(())
+    }
     /// The rows decoded since the last call.
     fn take(&mut self) -> Result<Batch>;
     /// How many rows [`Decoder::take`] would give.

@@ -78,6 +78,20 @@ pub struct WatermarkSpec {
     pub interval_ms: i64,
     /// A split without rows for this long is idle; milliseconds, `None`: never.
     pub idle_timeout_ms: Option<i64>,
+    /// Holds back splits that are ahead of others, if asked for.
+    pub alignment: Option<WatermarkAlignment>,
+}
+
+/// How far the splits of a source, and of others in its group, may be apart in event time
+/// (flink docs: "Watermark alignment").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatermarkAlignment {
+    /// Sources of the same group wait for each other; `None`: the source's own splits do.
+    pub group: Option<String>,
+    /// A split whose watermark is further ahead than this of the slowest one that still has rows is held back; milliseconds.
+    pub max_drift_ms: i64,
+    /// How often the slowest is looked for; milliseconds.
+    pub update_interval_ms: i64,
 }
 
 /// An input of a node.

@@ -74,6 +74,11 @@ pub enum SourcePoll {
         /// The rows.
         batch: Batch,
     },
+    /// A split that has given no rows yet: event time waits for it from here on, and, other than for a split that just gives
+    /// rows, until it has said [`SourcePoll::SplitAtEnd`]; only then can being without rows make it idle.
+    SplitAdded(u32),
+    /// The split, once added, has nothing more just now: all that it had has been given.
+    SplitAtEnd(u32),
     /// The split will give no more rows; its watermark no longer counts.
     SplitEnded(u32),
     /// Nothing now: poll again after this time, or when woken.
@@ -87,7 +92,7 @@ pub enum SourcePoll {
 /// One instance of a source. Never blocks: I/O happens on threads of its own, decoding here.
 ///
 /// ```text
-/// ( poll | snapshot | committed )*
+/// ( poll | hold_back | snapshot at_epoch_end | committed )*
 /// ```
 ///
 /// What `snapshot` returns must make a new reader go on right after the last row polled.
@@ -96,6 +101,11 @@ pub trait SourceReader: Send {
     fn poll(&mut self, max_rows: usize) -> Result<SourcePoll>;
     /// The position, encoded and versioned.
     fn snapshot(&mut self) -> Result<Vec<u8>>;
+    /// What [`SourceReader::snapshot`] has just returned is where `epoch` ended.
+    fn at_epoch_end(&mut self, _epoch: u64) {}
+    /// Gives no rows of these splits, which are too far ahead of others in event time, until the next call leaves them out.
+    /// Default: it gives them.
+    fn hold_back(&mut self, _splits: &[u32]) {}
     /// The checkpoint of `epoch` is durable.
     fn committed(&mut self, _epoch: u64) -> Result<()> {
         Ok(())

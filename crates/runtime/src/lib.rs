@@ -7,6 +7,7 @@ mod align;
 mod calls;
 mod credit;
 mod dataflow;
+mod drift;
 mod exchange;
 mod fuse;
 pub mod memory;

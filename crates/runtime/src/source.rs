@@ -1,9 +1,11 @@
 //! A source within a task: polls the reader, computes the table's columns, makes watermarks.
 
+use crate::drift::Member;
 use crate::exchange::Status;
 use crate::operators::{WatermarkGenerator, WatermarkStatus};
 use arrow::datatypes::SchemaRef;
 use millstream_core::expr::EvalContext;
+use millstream_core::graph::WatermarkAlignment;
 use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::source::{SourcePoll, SourceReader};
 use millstream_core::{Batch, ExprRef, Result, Watermark};
@@ -26,8 +28,20 @@ pub(crate) struct SourceDriver {
     /// Rows polled but not yet handed on, each part with the watermark that follows it.
     queue: VecDeque<(Batch, Option<Watermark>)>,
     next_tick_ms: Option<i64>,
+    /// If its splits, or others with them, are kept together in event time.
+    aligned: Option<Aligned>,
     committed: u64,
     pub ended: bool,
+}
+
+/// What keeps splits together.
+struct Aligned {
+    member: Member,
+    spec: WatermarkAlignment,
+    /// When the others are looked at again, if nothing happens here.
+    due_ms: i64,
+    /// Splits that are held back, ascending.
+    held: Vec<u32>,
 }
 
 /// How long those downstream should be busy with a batch at most, about: an epoch can't end within it.
@@ -54,7 +68,15 @@ impl SourceDriver {
         generator: Option<WatermarkGenerator>,
         metrics: MetricsRef,
     ) -> Self {
+        let alignment = generator.as_ref().and_then(|g| g.alignment().cloned());
+        let aligned = alignment.map(|spec| Aligned {
+            member: Member::of(spec.group.as_deref()),
+            spec,
+            due_ms: i64::MIN,
+            held: Vec::new(),
+        });
         SourceDriver {
+            aligned,
             reader,
             columns,
             schema,
@@ -118,10 +140,25 @@ impl SourceDriver {
             self.next_tick_ms = more.then(|| now_ms.saturating_add(self.tick_ms));
             return Ok(Next::Tick(watermark));
         }
+        self.align(now_ms);
         match self.reader.poll(self.poll_rows.min(self.batch_rows))? {
             SourcePoll::Rows { split, batch } => {
                 self.take_rows(split, batch, now_ms)?;
                 Ok(self.next_queued().unwrap_or(Next::Tick(None)))
+            }
+            SourcePoll::SplitAdded(split) => {
+                if let Some(generator) = &mut self.generator {
+                    generator.add_split(split, now_ms);
+                    self.next_tick_ms.get_or_insert(now_ms.saturating_add(self.tick_ms));
+                }
+                Ok(Next::Tick(None))
+            }
+            SourcePoll::SplitAtEnd(split) => {
+                if let Some(generator) = &mut self.generator {
+                    generator.split_at_end(split);
+                    self.next_tick_ms.get_or_insert(now_ms.saturating_add(self.tick_ms));
+                }
+                Ok(Next::Tick(None))
             }
             SourcePoll::SplitEnded(split) => {
                 if let Some(generator) = &mut self.generator {
@@ -135,13 +172,25 @@ impl SourceDriver {
                 if self.idle_timeout && self.generator.as_ref().is_some_and(|g| !g.has_seen_rows()) {
                     self.next_tick_ms.get_or_insert(now_ms.saturating_add(self.tick_ms));
                 }
-                let tick = self.next_tick_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1) as u64));
-                Ok(Next::Wait(match (time, tick) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                }))
+                let held =
+                    self.aligned.as_ref().filter(|aligned| !aligned.held.is_empty()).map(|aligned| aligned.due_ms);
+                let due = [self.next_tick_ms, held].into_iter().flatten().min();
+                let due = due.map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1) as u64));
+                Ok(Next::Wait([time, due].into_iter().flatten().min()))
             }
             SourcePoll::End => Ok(Next::End),
+        }
+    }
+
+    /// Has the reader hold back what is too far ahead in event time.
+    fn align(&mut self, now_ms: i64) {
+        let (Some(aligned), Some(generator)) = (&mut self.aligned, &self.generator) else { return };
+        aligned.due_ms = now_ms.saturating_add(aligned.spec.update_interval_ms);
+        let slowest = aligned.member.slowest_of_all(generator.slowest());
+        let held = generator.beyond(slowest.saturating_add(aligned.spec.max_drift_ms));
+        if held != aligned.held {
+            self.reader.hold_back(&held);
+            aligned.held = held;
         }
     }
 

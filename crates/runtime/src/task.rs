@@ -490,6 +490,7 @@ impl Task {
                 Kind::Source => match &mut self.head {
                     Head::Source(source) => {
                         let bytes = source.reader.snapshot().map_err(|e| in_node(e, &node.name))?;
+                        source.reader.at_epoch_end(epoch);
                         out.events.push(WorkerEvent::SourcePosition { epoch, node_id, worker, bytes });
                         let instance = source.generator.as_ref().map(|g| g.snapshot());
                         StateDelta { tables: vec![], instance }

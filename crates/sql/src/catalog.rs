@@ -8,7 +8,8 @@ use crate::parser::ast::{
 };
 use crate::rel::{Column, Role};
 use millstream_core::connector::TableDef;
-use millstream_core::options::parse_duration;
+use millstream_core::graph::WatermarkAlignment;
+use millstream_core::options::{Options, parse_duration};
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Field, Result, Schema, TypeKind};
 use sqlparser::ast::{ObjectName, Query};
@@ -42,6 +43,8 @@ pub struct Table {
     pub options: BTreeMap<String, String>,
     /// `scan.watermark.idle-timeout`, which is the planner's own, milliseconds.
     pub idle_timeout_ms: Option<i64>,
+    /// `scan.watermark.alignment.*`, which are the planner's own.
+    pub alignment: Option<WatermarkAlignment>,
     /// Where each option's key stands.
     pub option_at: BTreeMap<String, At>,
     /// Where the table was created.
@@ -192,6 +195,7 @@ impl Catalog {
         let mut table = build_table(name, elements, partitioned_by, options, at, zone)?;
         table.option_at = option_at;
         table.idle_timeout_ms = idle_timeout_ms;
+        table.alignment = alignment(&table)?;
         self.add(&create.name, create.temporary, create.if_not_exists, Relation::Table(Arc::new(table)))
     }
 }
@@ -206,6 +210,36 @@ fn idle_timeout(options: &[SqlOption], value: Option<&String>) -> Result<Option<
         Ok(timeout) => Ok(Some(timeout.as_millis() as i64)),
         Err(expected) => error(at, format!("the value '{text}' of option '{IDLE_TIMEOUT_OPTION}' is not {expected}")),
     }
+}
+
+/// The sources that wait for each other, how far their splits may be apart, and how often that is looked at.
+const ALIGNMENT_OPTIONS: [&str; 3] = [
+    "scan.watermark.alignment.group",
+    "scan.watermark.alignment.max-drift",
+    "scan.watermark.alignment.update-interval",
+];
+
+fn alignment(table: &Table) -> Result<Option<WatermarkAlignment>> {
+    let [group, max_drift, update_interval] = ALIGNMENT_OPTIONS;
+    let options = Options::new(&table.name, "", &table.options);
+    let ms = |key: &str| -> Result<Option<i64>> {
+        Ok(options.duration(key)?.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
+    };
+    let read = || -> Result<Option<WatermarkAlignment>> {
+        let (drift_ms, interval_ms) = (ms(max_drift)?, ms(update_interval)?);
+        let Some(max_drift_ms) = drift_ms else {
+            return match [group, update_interval].into_iter().find(|key| options.string(key).is_some()) {
+                Some(key) => Err(options.error(key, format!("'{key}' needs '{max_drift}'"))),
+                None => Ok(None),
+            };
+        };
+        if interval_ms == Some(0) {
+            return Err(options.error(update_interval, format!("'{update_interval}' must be above 0")));
+        }
+        let group = options.string(group).map(str::to_string);
+        Ok(Some(WatermarkAlignment { group, max_drift_ms, update_interval_ms: interval_ms.unwrap_or(1000) }))
+    };
+    read().map_err(|e| table.place_of_option(e))
 }
 
 fn options_of(options: &[SqlOption]) -> Result<BTreeMap<String, String>> {
@@ -406,6 +440,7 @@ fn build_table(
         partitioned_by,
         options,
         idle_timeout_ms: None,
+        alignment: None,
         option_at: BTreeMap::new(),
         at,
         elements,
@@ -472,6 +507,9 @@ impl Table {
     pub fn sink_definition(&self, hints: &[(String, String)]) -> TableDef {
         let mut options = self.options.clone();
         options.remove(IDLE_TIMEOUT_OPTION);
+        ALIGNMENT_OPTIONS.iter().for_each(|key| {
+            options.remove(*key);
+        });
         options.extend(hints.iter().cloned());
         TableDef {
             name: self.name.clone(),

@@ -19,6 +19,7 @@ use millstream_core::options::Options;
 use millstream_core::sink::Sink;
 use millstream_core::source::Source;
 use millstream_core::{Error, Result};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Keys that only reading uses; a sink takes and ignores them, since a table may be both.
@@ -33,6 +34,14 @@ const SOURCE_KEYS: [&str; 5] = [
 /// The value of a partition column that stands for NULL in the names of folders.
 fn default_partition<'a>(options: &Options<'a>) -> &'a str {
     options.string("partition.default-name").unwrap_or("__DEFAULT_PARTITION__")
+}
+
+/// The folder that a `dead-letter.path` names.
+pub(crate) fn dead_letter_folder(path: &str, session: &SessionInfo) -> Result<PathBuf> {
+    match store::open(path, session)? {
+        store::Location::Local(folder) => Ok(folder),
+        store::Location::Objects { .. } => Err(Error::unsupported("a 'dead-letter.path' in an object store")),
+    }
 }
 
 /// `'connector' = 'filesystem'`

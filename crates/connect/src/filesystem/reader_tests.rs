@@ -56,7 +56,7 @@ fn read(reader: &mut dyn SourceReader, mut polls: usize, rows: usize) -> Result<
                 polls -= 1;
             }
             SourcePoll::Wait(_) | SourcePoll::Idle(_) => std::thread::yield_now(),
-            SourcePoll::SplitEnded(_) => {}
+            SourcePoll::SplitAdded(_) | SourcePoll::SplitAtEnd(_) | SourcePoll::SplitEnded(_) => {}
             SourcePoll::End => break,
         }
     }

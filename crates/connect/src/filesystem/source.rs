@@ -58,10 +58,7 @@ impl FileSource {
         let input = store::open(path, session).map_err(|e| e.at(options.place("path")))?;
         let dead_letters = match options.string("dead-letter.path") {
             None => None,
-            Some(text) => match store::open(text, session)? {
-                Location::Local(folder) => Some(folder),
-                Location::Objects { .. } => return Err(Error::unsupported("a 'dead-letter.path' in an object store")),
-            },
+            Some(text) => Some(super::dead_letter_folder(text, session)?),
         };
         let pattern = match options.string("source.path.regex-pattern") {
             None => None,

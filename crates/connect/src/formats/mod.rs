@@ -29,6 +29,10 @@ use std::sync::Arc;
 pub const FORMATS: [&str; 9] =
     ["avro", "canal-json", "csv", "debezium-json", "json", "maxwell-json", "ogg-json", "parquet", "raw"];
 
+/// The values of the option `format` for messages.
+pub const MESSAGE_FORMATS: [&str; 8] =
+    ["avro", avro::confluent::NAME, "canal-json", "csv", "debezium-json", "json", "maxwell-json", "raw"];
+
 /// How records are told apart in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -133,6 +137,39 @@ pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) 
         other => match Dialect::of_format(other) {
             Some(dialect) => cdc::read_format(dialect, table, options, on_bad),
             None => Err(unknown_format(options, other)),
+        },
+    }
+}
+
+/// The format of messages that `options` name: each is one record. Reads the options `format` and `<format>.*`.
+pub fn read_message_format(table: &TableDef, options: &Options, on_bad: OnBadRecord) -> Result<ReadFormat> {
+    let records = |name, decoders| ReadFormat {
+        name,
+        content: ReadContent::Records { decoders, framing: Framing::Lines },
+        on_bad,
+        changelog: ChangelogMode::INSERT_ONLY,
+    };
+    match options.required("format")? {
+        avro::confluent::NAME => {
+            avro::confluent::read_format(options, on_bad).map(|decoders| records(avro::confluent::NAME, decoders))
+        }
+        "avro" => avro::message::read_format(&table.schema, options, on_bad).map(|decoders| records("avro", decoders)),
+        "csv" => csv::read_format(table, options, on_bad),
+        "json" => json::read_format(options, on_bad),
+        "raw" => raw::read_format(&table.schema, options, on_bad),
+        "parquet" => Err(options.error("format", "the format 'parquet' is one of files, not of messages")),
+        other => match Dialect::of_format(other) {
+            Some(dialect) => cdc::read_format(dialect, table, options, on_bad),
+            None => {
+                let known = MESSAGE_FORMATS;
+                let error = options
+                    .error("format", format!("there is no format '{other}' of messages"))
+                    .detail(format!("known formats: {}", known.join(", ")));
+                Err(match did_you_mean(other, known) {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                })
+            }
         },
     }
 }

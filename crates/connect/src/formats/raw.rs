@@ -58,6 +58,37 @@ struct RawDecoder {
     on_bad: OnBadRecord,
 }
 
+impl RawDecoder {
+    /// Writes the next row; `None`: NULL.
+    fn record(&mut self, record: Option<&[u8]>, line: usize, bad: &mut Vec<BadRecord>) -> Result<()> {
+        let mut outcome = Ok(());
+        for column in self.columns.iter_mut().filter(|_| record.is_some()) {
+            let record = record.unwrap_or_default();
+            column.seek(self.rows);
+            outcome = match &mut column.values {
+                Values::Bin(ends, data) => {
+                    data.extend_from_slice(record);
+                    ends.push(data.len() as i32);
+                    column.len = self.rows + 1;
+                    Ok(())
+                }
+                _ => column.write_text(self.rows, record, super::temporal::TimestampStandard::Sql),
+            };
+        }
+        match outcome {
+            Ok(()) => self.rows += 1,
+            Err(reason) => {
+                let error = Error::data(format!("the record can't be decoded: {reason}"));
+                bad.push(BadRecord { record: record.unwrap_or_default().to_vec(), line, reason: error.clone() });
+                if self.on_bad == OnBadRecord::Fail {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Decoder for RawDecoder {
     fn schema(&self) -> &Schema {
         &self.schema
@@ -69,33 +100,15 @@ impl Decoder for RawDecoder {
             let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) else { break };
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let record = rest.get(..end).unwrap_or_default();
-            let mut outcome = Ok(());
-            for column in &mut self.columns {
-                column.seek(self.rows);
-                outcome = match &mut column.values {
-                    Values::Bin(ends, data) => {
-                        data.extend_from_slice(record);
-                        ends.push(data.len() as i32);
-                        column.len = self.rows + 1;
-                        Ok(())
-                    }
-                    _ => column.write_text(self.rows, record, super::temporal::TimestampStandard::Sql),
-                };
-            }
-            match outcome {
-                Ok(()) => self.rows += 1,
-                Err(reason) => {
-                    let error = Error::data(format!("the record can't be decoded: {reason}"));
-                    bad.push(BadRecord { record: record.to_vec(), line, reason: error.clone() });
-                    if self.on_bad == OnBadRecord::Fail {
-                        return Err(error);
-                    }
-                }
-            }
+            self.record(Some(record), line, bad)?;
             at = (at + end + 1).min(bytes.len());
             line += 1;
         }
         Ok(at)
+    }
+
+    fn decode_message(&mut self, message: Option<&[u8]>, bad: &mut Vec<BadRecord>) -> Result<()> {
+        self.record(message, 0, bad)
     }
 
     fn take(&mut self) -> Result<Batch> {

@@ -3,8 +3,11 @@
 
 pub mod client;
 mod columns;
+mod formats;
+mod metadata;
 mod options;
 mod properties;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -45,11 +48,12 @@ impl Connector for KafkaConnector {
         self.0.name()
     }
 
-    fn source(&self, table: &TableDef, _session: &SessionInfo) -> Result<Arc<dyn Source>> {
+    fn source(&self, table: &TableDef, session: &SessionInfo) -> Result<Arc<dyn Source>> {
         let options = Options::new(&table.name, self.name(), &table.options);
-        KafkaTable::read(self.0, &options)?;
-        RecordColumns::of_table(self.0, table, &options)?;
-        Err(Error::unsupported(format!("reading '{}', a table of connector '{}'", table.name, self.name())))
+        options.with_prefix("sink.");
+        let source = source::KafkaSource::build(self.0, table, &options, session)?;
+        options.finish()?;
+        Ok(Arc::new(source))
     }
 
     fn sink(&self, table: &TableDef, mode: WriteMode, _session: &SessionInfo) -> Result<Arc<dyn Sink>> {

@@ -209,7 +209,7 @@ impl Reading {
         loop {
             match reader.poll(BATCH_ROWS)? {
                 SourcePoll::Rows { batch, .. } => batches.push(batch.rows),
-                SourcePoll::SplitEnded(_) => {}
+                SourcePoll::SplitAdded(_) | SourcePoll::SplitAtEnd(_) | SourcePoll::SplitEnded(_) => {}
                 SourcePoll::Wait(longest) | SourcePoll::Idle(longest) => {
                     if self.end.wait(longest) {
                         return Ok(None);

@@ -5,7 +5,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, TimeUnit};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
 use millstream_core::expr::EvalContext;
-use millstream_core::graph::WatermarkSpec;
+use millstream_core::graph::{WatermarkAlignment, WatermarkSpec};
 use millstream_core::{Batch, Error, Result, Watermark};
 use std::collections::BTreeMap;
 
@@ -39,6 +39,17 @@ struct Split {
     watermark: i64,
     last_row_ms: i64,
     idle: bool,
+    /// Whether all that it had has been given; always so of a split that doesn't tell.
+    at_end: bool,
+    /// Whether it tells.
+    tells: bool,
+}
+
+impl Split {
+    /// One that just gives rows.
+    fn new(now_ms: i64) -> Self {
+        Split { watermark: i64::MIN, last_row_ms: now_ms, idle: false, at_end: true, tells: false }
+    }
 }
 
 impl WatermarkGenerator {
@@ -54,14 +65,38 @@ impl WatermarkGenerator {
         }
     }
 
+    /// Whether its splits are kept together.
+    pub fn alignment(&self) -> Option<&WatermarkAlignment> {
+        self.spec.alignment.as_ref()
+    }
+
     /// The last watermark emitted.
     pub fn current(&self) -> Watermark {
         Watermark(self.emitted)
     }
 
-    /// Announces a split, whose rows the combined watermark waits for from now on.
+    /// Announces a split, whose rows the combined watermark waits for from now on; it tells when it is at its end.
     pub fn add_split(&mut self, split: u32, now_ms: i64) {
-        self.splits.entry(split).or_insert(Split { watermark: i64::MIN, last_row_ms: now_ms, idle: false });
+        self.unassigned = false;
+        self.splits.insert(split, Split { at_end: false, tells: true, ..Split::new(now_ms) });
+    }
+
+    /// All that the split had has been given.
+    pub fn split_at_end(&mut self, split: u32) {
+        if let Some(state) = self.splits.get_mut(&split) {
+            state.at_end = true;
+        }
+    }
+
+    /// The watermark of the slowest split that has more rows; `i64::MAX` if there is none.
+    pub fn slowest(&self) -> i64 {
+        let behind = self.splits.values().filter(|s| s.tells && !s.at_end && !s.idle);
+        behind.map(|s| s.watermark).min().unwrap_or(i64::MAX)
+    }
+
+    /// The splits whose watermark is beyond `limit`.
+    pub fn beyond(&self, limit: i64) -> Vec<u32> {
+        self.splits.iter().filter(|(_, s)| s.watermark > limit).map(|(id, _)| *id).collect()
     }
 
     /// Hands `out` the rows, each part with the watermark that follows it, if any.
@@ -83,12 +118,13 @@ impl WatermarkGenerator {
         let marks = self.spec.expression.evaluate(&batch, &eval)?.into_array(rows)?;
         let absent = marks.logical_nulls().filter(|nulls| nulls.null_count() > 0);
         let marks = to_ms(&marks)?;
-        self.add_split(split, now_ms);
+        self.splits.entry(split).or_insert(Split::new(now_ms));
         // The others don't move while this one's rows are read.
         let others = self.splits.iter().filter(|(id, s)| **id != split && !s.idle).map(|(_, s)| s.watermark).min();
         let mut own = i64::MIN;
         if let Some(state) = self.splits.get_mut(&split) {
             state.idle = false;
+            state.at_end = !state.tells;
             state.last_row_ms = now_ms;
             own = state.watermark;
         }
@@ -125,13 +161,6 @@ impl WatermarkGenerator {
         }
     }
 
-    /// The split says that it has no rows for now; the next row makes it active again.
-    pub fn split_idle(&mut self, split: u32) {
-        if let Some(state) = self.splits.get_mut(&split) {
-            state.idle = true;
-        }
-    }
-
     /// Whether a split has given rows.
     pub fn has_seen_rows(&self) -> bool {
         !self.splits.is_empty() || self.ended > i64::MIN
@@ -148,7 +177,7 @@ impl WatermarkGenerator {
             let since_ms = *self.since_ms.get_or_insert(now_ms);
             self.unassigned |= !self.has_seen_rows() && now_ms.saturating_sub(since_ms) >= timeout;
             for split in self.splits.values_mut() {
-                split.idle |= now_ms.saturating_sub(split.last_row_ms) >= timeout;
+                split.idle |= split.at_end && now_ms.saturating_sub(split.last_row_ms) >= timeout;
             }
         }
         let active = self.splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
@@ -248,7 +277,7 @@ mod tests {
 
     fn generator(interval_ms: i64, idle_timeout_ms: Option<i64>) -> WatermarkGenerator {
         let expression = column(0, TypeKind::Timestamp(3).nullable());
-        WatermarkGenerator::new(WatermarkSpec { column: 0, expression, interval_ms, idle_timeout_ms })
+        WatermarkGenerator::new(WatermarkSpec { column: 0, expression, interval_ms, idle_timeout_ms, alignment: None })
     }
 
     fn push(g: &mut WatermarkGenerator, split: u32, rows: &[i64]) -> Vec<(usize, Option<i64>)> {
@@ -279,11 +308,25 @@ mod tests {
         g.add_split(1, 0);
         assert_eq!(push(&mut g, 0, &[100]), vec![(1, None)]);
         assert_eq!(push(&mut g, 1, &[50]), vec![(1, Some(50))]);
-        g.split_idle(1);
-        assert_eq!(g.on_tick(10), Some(Watermark(100)));
-        assert_eq!(g.status(), WatermarkStatus::Active);
-        assert_eq!(g.on_tick(1000), None);
+        assert_eq!(g.on_tick(1000), None, "split 1 hasn't said that it has nothing more");
+        g.split_at_end(1);
+        assert_eq!(g.on_tick(1000), Some(Watermark(100)));
         assert_eq!(g.status(), WatermarkStatus::Idle);
+        push(&mut g, 1, &[120]);
+        assert_eq!(g.status(), WatermarkStatus::Active);
+    }
+
+    #[test]
+    fn splits_that_have_more_rows_decide_who_is_too_far_ahead() {
+        let mut g = generator(0, None);
+        assert_eq!(g.slowest(), i64::MAX);
+        for split in 0..3 {
+            g.add_split(split, 0);
+            push(&mut g, split, &[100 * i64::from(split)]);
+        }
+        assert_eq!((g.slowest(), g.beyond(150)), (0, vec![2]));
+        g.split_at_end(0);
+        assert_eq!((g.slowest(), g.beyond(250)), (100, vec![]));
     }
 
     #[test]

@@ -274,6 +274,7 @@ impl<'a> Emitter<'a> {
                             expression,
                             interval_ms: self.settings.duration(WATERMARK_INTERVAL).as_millis() as i64,
                             idle_timeout_ms: (idle > 0).then_some(idle),
+                            alignment: table.alignment.clone(),
                         })
                     }
                 };

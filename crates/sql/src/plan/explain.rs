@@ -87,6 +87,9 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 if let Some(idle) = watermark.idle_timeout_ms {
                     let _ = write!(line, ", idle after {idle} ms");
                 }
+                if let Some(alignment) = &watermark.alignment {
+                    let _ = write!(line, ", splits at most {} ms apart", alignment.max_drift_ms);
+                }
                 lines.push(line);
             }
             lines

@@ -79,7 +79,7 @@ fn read(table: &TableDef) -> RecordBatch {
         match reader.poll(100).unwrap() {
             SourcePoll::Rows { batch, .. } => batches.push(batch.rows),
             SourcePoll::Wait(_) | SourcePoll::Idle(_) => std::thread::yield_now(),
-            SourcePoll::SplitEnded(_) => {}
+            SourcePoll::SplitAdded(_) | SourcePoll::SplitAtEnd(_) | SourcePoll::SplitEnded(_) => {}
             SourcePoll::End => break,
         }
     }
@@ -200,7 +200,7 @@ fn files_of_blocks_go_on_where_they_were_left() {
                     reader = open(Some(vec![position])).unwrap();
                 }
                 SourcePoll::Wait(_) | SourcePoll::Idle(_) => std::thread::yield_now(),
-                SourcePoll::SplitEnded(_) => {}
+                SourcePoll::SplitAdded(_) | SourcePoll::SplitAtEnd(_) | SourcePoll::SplitEnded(_) => {}
                 SourcePoll::End => break,
             }
         }

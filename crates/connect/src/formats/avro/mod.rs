@@ -4,6 +4,7 @@ pub mod confluent;
 mod decode;
 mod encode;
 mod file;
+pub(super) mod message;
 mod registry;
 mod schema;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::envelope::{elements, member, members, overlay, text};
 use super::{Change, Dialect, Instant, MetadataField};
 use crate::formats::json::scan::Fail;
-use crate::formats::json::{JsonDecoder, JsonOptions, push_string, reason};
+use crate::formats::json::{JsonDecoder, JsonOptions, each_message, push_string, reason};
 use crate::formats::temporal::{TimestampStandard, parse_timestamp, to_unit};
 use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt8Array, UInt32Array};
 use arrow::compute::take;
@@ -338,6 +338,10 @@ impl Decoder for ChangeDecoder {
             line += 1;
         }
         Ok(at)
+    }
+
+    fn decode_message(&mut self, message: Option<&[u8]>, bad: &mut Vec<BadRecord>) -> Result<()> {
+        each_message(message, |message| self.decode(message, usize::MAX, bad))
     }
 
     fn take(&mut self) -> Result<Batch> {

@@ -3,9 +3,9 @@
 //! Each object expects the same keys at the same places as in the object before it; only when it is wrong
 //! does it look the key up. Fields that the schema doesn't have are only skipped.
 
-use super::JsonOptions;
 use super::marks::Marks;
 use super::scan::{Fail, Outcome, Scan, Str, Words, misfit, push_compact, push_str, syntax};
+use super::{JsonOptions, each_message};
 use crate::formats::column::{Column, Values};
 use crate::formats::text;
 use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
@@ -575,6 +575,10 @@ impl Decoder for JsonDecoder {
             };
         }
         Ok(at)
+    }
+
+    fn decode_message(&mut self, message: Option<&[u8]>, bad: &mut Vec<BadRecord>) -> Result<()> {
+        each_message(message, |message| self.decode(message, usize::MAX, bad))
     }
 
     fn take(&mut self) -> Result<Batch> {

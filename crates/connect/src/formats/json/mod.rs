@@ -83,6 +83,25 @@ impl JsonOptions {
     }
 }
 
+/// A message as one record: line feeds in it, which would end it, become blanks; JSON has none within its strings.
+pub(in crate::formats) fn each_message(
+    message: Option<&[u8]>,
+    mut decode: impl FnMut(&[u8]) -> Result<usize>,
+) -> Result<()> {
+    let Some(message) = message.filter(|message| !message.is_empty()) else { return Ok(()) };
+    let inner = message.len() - 1;
+    match memchr::memchr(b'\n', message) {
+        Some(at) if at < inner => {
+            let flat: Vec<u8> = message.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
+            decode(&flat)?;
+        }
+        _ => {
+            decode(message)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes JSON decoders and encoders.
 #[derive(Debug)]
 struct JsonFormat(JsonOptions);
