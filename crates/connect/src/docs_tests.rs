@@ -89,6 +89,20 @@ fn the_page_names_the_options_of_databases() {
 }
 
 #[test]
+fn the_page_names_the_options_of_topics() {
+    let server = [("properties.bootstrap.servers", "h:1"), ("topic", "t"), ("scan.startup.mode", "earliest-offset")];
+    let mut all = Vec::new();
+    for format in ["json", "csv", "raw", "avro", "avro-confluent", "debezium-json"] {
+        let registry = ("avro-confluent.url", "http://h:1");
+        let mut options = [&server[..], &[("format", format), ("key.format", "raw"), ("key.fields", "c")]].concat();
+        options.extend((format == "avro-confluent").then_some(registry));
+        all.extend(known("kafka", &one(TypeKind::STRING), &options, false));
+    }
+    let is_own = |key: &String| !key.starts_with("properties.") && !key.starts_with("key.raw.");
+    check(&["## kafka", "## Formats"], all.into_iter().filter(is_own));
+}
+
+#[test]
 fn the_page_names_the_options_of_generators() {
     let mut all = Vec::new();
     for (kind, option) in [

@@ -28,7 +28,7 @@ pub const VARIABLE: &str = "MILLSTREAM_KAFKA";
 const DEADLINE: Duration = Duration::from_secs(100);
 
 /// What a server of one node needs, and what makes tests short.
-const SETTINGS: [(&str, &str); 22] = [
+const SETTINGS: [(&str, &str); 23] = [
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
@@ -49,6 +49,8 @@ const SETTINGS: [(&str, &str); 22] = [
     // Topics are made by who needs them; and what retention removes is removed soon.
     ("auto.create.topics.enable", "false"),
     ("log.retention.check.interval.ms", "1000"),
+    // Tests write records of any time.
+    ("log.retention.ms", "-1"),
     ("log.initial.task.delay.ms", "500"),
     ("log.segment.delete.delay.ms", "100"),
     ("controlled.shutdown.enable", "false"),

@@ -171,6 +171,29 @@ impl KafkaTable {
     }
 }
 
+impl KafkaTable {
+    /// Refuses what can't be read as it is told: a group's offsets without a group.
+    pub fn check_scan(&self, options: &Options) -> Result<()> {
+        if self.properties.group_id.is_some() {
+            return Ok(());
+        }
+        let key = "scan.startup.mode";
+        if self.scan.startup == Startup::Group {
+            let what = match options.string(key) {
+                Some(_) => "'group-offsets'",
+                None => "the start, which is 'group-offsets' if nothing is said,",
+            };
+            return Err(options
+                .error(key, format!("{what} needs 'properties.group.id'"))
+                .hint("add it, or 'scan.startup.mode' = 'earliest-offset' or 'latest-offset'"));
+        }
+        match self.scan.bounded {
+            Bounded::Group => Err(options.error("scan.bounded.mode", "'group-offsets' needs 'properties.group.id'")),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn topics(flavor: Flavor, options: &Options) -> Result<Topics> {
     if let (Flavor::Kafka, Some(text)) = (flavor, options.string("topic-pattern")) {
         if options.string("topic").is_some() {
@@ -199,7 +222,7 @@ fn topics(flavor: Flavor, options: &Options) -> Result<Topics> {
 
 fn scan(flavor: Flavor, options: &Options, properties: &Properties, topics: &Topics) -> Result<Scan> {
     let startup = match flavor {
-        Flavor::Kafka => startup(options, properties, topics)?,
+        Flavor::Kafka => startup(options, topics)?,
         Flavor::UpsertKafka => Startup::Earliest,
     };
     let discovery_interval = match options.duration("scan.topic-partition-discovery.interval")? {
@@ -223,7 +246,7 @@ fn scan(flavor: Flavor, options: &Options, properties: &Properties, topics: &Top
     }
     Ok(Scan {
         startup,
-        bounded: bounded(options, properties, topics)?,
+        bounded: bounded(options, topics)?,
         reset: properties.reset,
         discovery_interval,
         commits_offsets: properties.group_id.is_some() && properties.commits_offsets,
@@ -234,7 +257,7 @@ fn scan(flavor: Flavor, options: &Options, properties: &Properties, topics: &Top
     })
 }
 
-fn startup(options: &Options, properties: &Properties, topics: &Topics) -> Result<Startup> {
+fn startup(options: &Options, topics: &Topics) -> Result<Startup> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mode {
         Earliest,
@@ -259,22 +282,11 @@ fn startup(options: &Options, properties: &Properties, topics: &Topics) -> Resul
         Mode::Latest => Startup::Latest,
         Mode::Timestamp => Startup::Timestamp(timestamp),
         Mode::Specific => Startup::Offsets(offsets),
-        Mode::Group => {
-            if properties.group_id.is_none() {
-                let what = match options.string(key) {
-                    Some(_) => "'group-offsets'",
-                    None => "the start, which is 'group-offsets' if nothing is said,",
-                };
-                return Err(options
-                    .error(key, format!("{what} needs 'properties.group.id'"))
-                    .hint("add it, or 'scan.startup.mode' = 'earliest-offset' or 'latest-offset'"));
-            }
-            Startup::Group
-        }
+        Mode::Group => Startup::Group,
     })
 }
 
-fn bounded(options: &Options, properties: &Properties, topics: &Topics) -> Result<Bounded> {
+fn bounded(options: &Options, topics: &Topics) -> Result<Bounded> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mode {
         Unbounded,
@@ -299,9 +311,6 @@ fn bounded(options: &Options, properties: &Properties, topics: &Topics) -> Resul
         Mode::Latest => Bounded::Latest,
         Mode::Timestamp => Bounded::Timestamp(timestamp),
         Mode::Specific => Bounded::Offsets(offsets),
-        Mode::Group if properties.group_id.is_none() => {
-            return Err(options.error(key, "'group-offsets' needs 'properties.group.id'"));
-        }
         Mode::Group => Bounded::Group,
     })
 }

@@ -139,10 +139,12 @@ impl Properties {
             config.set(name, value);
             match config.create_native_config() {
                 Ok(_) => {}
-                Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
-                    return Err(unknown(options, name));
-                }
-                Err(KafkaError::ClientConfig(_, reason, ..)) => {
+                Err(KafkaError::ClientConfig(kind, reason, ..)) => {
+                    // Of some names of Java's it knows that it doesn't take them.
+                    let is_javas = JAVA.iter().any(|(java, _)| java == name);
+                    if is_javas || kind == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
+                        return Err(unknown(options, name));
+                    }
                     return Err(options
                         .error(&format!("{PREFIX}{name}"), format!("'{name}' can't be set to this"))
                         .detail(reason));

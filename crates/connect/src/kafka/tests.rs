@@ -40,7 +40,9 @@ fn usual<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 fn read(flavor: Flavor, options: &[(&str, &str)]) -> Result<(KafkaTable, RecordColumns)> {
     let table = table(flavor, options);
     let options = Options::new(&table.name, flavor.name(), &table.options);
-    Ok((KafkaTable::read(flavor, &options)?, RecordColumns::of_table(flavor, &table, &options)?))
+    let of_options = KafkaTable::read(flavor, &options)?;
+    of_options.check_scan(&options)?;
+    Ok((of_options, RecordColumns::of_table(flavor, &table, &options)?))
 }
 
 /// The whole text of the error has each of `expected`.

@@ -69,6 +69,7 @@ impl KafkaSource {
     /// The source that a table's options describe; the caller refuses options that nobody read.
     pub fn build(flavor: Flavor, table: &TableDef, options: &Options, session: &SessionInfo) -> Result<KafkaSource> {
         let of_options = KafkaTable::read(flavor, options)?;
+        of_options.check_scan(options)?;
         let columns = RecordColumns::of_table(flavor, table, options)?;
         let is_upsert = flavor == Flavor::UpsertKafka;
         let on_bad = match of_options.scan.dead_letters {
