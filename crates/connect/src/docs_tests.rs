@@ -98,7 +98,8 @@ fn the_page_names_the_options_of_topics() {
         options.extend((format == "avro-confluent").then_some(registry));
         all.extend(known("kafka", &one(TypeKind::STRING), &options, false));
     }
-    let is_own = |key: &String| !key.starts_with("properties.") && !key.starts_with("key.raw.");
+    let is_own =
+        |key: &String| !key.starts_with("key.raw.") && (!key.starts_with("properties.") || key.ends_with(".servers"));
     check(&["## kafka", "## Formats"], all.into_iter().filter(is_own));
 }
 

@@ -118,7 +118,8 @@ fn partitions_far_ahead_wait_for_the_others() {
     let name = topic(broker, 2);
     let records = (0..3000).flat_map(|id| [row(&name, id, 0), row(&name, id, 1)]);
     broker.produce(&records.collect::<Vec<_>>());
-    let aligned = ", 'scan.watermark.alignment.max-drift' = '30 s', 'scan.watermark.alignment.update-interval' = '50 ms',
+    let aligned =
+        ", 'scan.watermark.alignment.max-drift' = '30 s', 'scan.watermark.alignment.update-interval' = '50 ms',
         'scan.bounded.mode' = 'latest-offset'";
     let script = Script::new(&format!("{}{WINDOWS}", table(broker, &name, ", WATERMARK FOR ts AS ts", aligned)));
     let explained = stdout_of(&script.command("explain", &[]).output().unwrap());
@@ -135,7 +136,13 @@ fn a_topic_of_versions_is_a_table() {
         let value = value.map(|v| format!("{{\"id\": {id}, \"v\": \"{v}\"}}"));
         Record::keyed(&name, &format!("{{\"id\": {id}}}"), value.as_deref())
     };
-    broker.produce(&[record(1, Some("a")), record(2, Some("b")), record(1, Some("c")), record(3, Some("d")), record(2, None)]);
+    broker.produce(&[
+        record(1, Some("a")),
+        record(2, Some("b")),
+        record(1, Some("c")),
+        record(3, Some("d")),
+        record(2, None),
+    ]);
     let script = Script::new(&format!(
         "CREATE TABLE t (id BIGINT, v STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'upsert-kafka',
            'topic' = '{name}', 'properties.bootstrap.servers' = '{}', 'key.format' = 'json', 'value.format' = 'json',
@@ -172,7 +179,11 @@ fn mistakes_are_told_before_anything_is_read() {
     let name = topic(broker, 1);
     broker.produce(&[Record::value(&name, "no json")]);
     let absent = table(broker, &format!("{name}x"), "", "");
-    check_told(&script(absent).run(&[]), 2, &["there is no topic", &format!("did you mean '{name}'?"), "option 'topic'"]);
+    check_told(
+        &script(absent).run(&[]),
+        2,
+        &["there is no topic", &format!("did you mean '{name}'?"), "option 'topic'"],
+    );
     let broken = table(broker, &name, "", "");
     check_told(&script(broken).run(&[]), 1, &["can't be decoded", &format!("topic '{name}', partition 0, offset 0")]);
 }

@@ -109,7 +109,7 @@ impl Cluster {
     /// A client for the servers of `table`; nothing is asked yet.
     pub fn new(table: &KafkaTable) -> Result<Cluster> {
         let mut config = config(table);
-        // Errors of this group's own would come between; and it would be taken for a reader.
+        // The offsets of a group are asked for by a client of that group; it never joins it.
         let group = table.properties.group_id.as_deref().unwrap_or("millstream");
         config.set("group.id", group).set("enable.auto.commit", "false");
         let consumer = config.create_with_context(Hearing::default());
@@ -124,7 +124,11 @@ impl Cluster {
         loop {
             let outcome = request(STEP);
             while self.consumer.poll(Duration::ZERO).is_some() {}
-            heard = self.consumer.context().take().or(heard);
+            if let Some(trouble) = self.consumer.context().take() {
+                // That all servers are away says less than why the last one is.
+                let is_vague = trouble.0 == RDKafkaErrorCode::AllBrokersDown && heard.is_some();
+                heard = if is_vague { heard } else { Some(trouble) };
+            }
             let error = match outcome {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,

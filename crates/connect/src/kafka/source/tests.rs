@@ -196,9 +196,9 @@ fn row_texts(ids: impl IntoIterator<Item = i32>) -> Vec<String> {
     texts
 }
 
-/// Row `id` in partition `id % partitions`, in order, at `1000 * id` milliseconds.
+/// Row `id` in partition `id % partitions`, in order, at `1000 * id + 1` milliseconds: a client takes 0 for now.
 fn fill(broker: &Broker, topic: &str, partitions: i32, ids: std::ops::Range<i32>) {
-    let record = |id: i32| row(topic, id).to_partition(id % partitions).at(1000 * i64::from(id));
+    let record = |id: i32| row(topic, id).to_partition(id % partitions).at(1000 * i64::from(id) + 1);
     broker.produce(&ids.map(record).collect::<Vec<_>>());
 }
 
