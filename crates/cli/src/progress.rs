@@ -26,6 +26,8 @@ pub struct Totals {
     pub late: u64,
     /// Records passed over.
     pub bad: u64,
+    /// Calls to other systems that were made again.
+    pub retries: u64,
     /// The lowest watermark; `i64::MIN`: none.
     pub watermark_ms: i64,
 }
@@ -44,6 +46,7 @@ impl Totals {
             }
             totals.late += node.late_rows;
             totals.bad += node.bad_records;
+            totals.retries += node.retries;
         }
         if totals.watermark_ms == i64::MAX {
             totals.watermark_ms = i64::MIN;
@@ -126,6 +129,9 @@ fn line(status: &Status, totals: &Totals, before: &Totals, seconds: f64, now_ms:
     }
     if totals.late > 0 {
         parts.push(format!("{} late", thousands(totals.late)));
+    }
+    if totals.retries > 0 {
+        parts.push(format!("{} retries", thousands(totals.retries)));
     }
     if status.restarts > 0 {
         parts.push(format!("{} restarts", status.restarts));

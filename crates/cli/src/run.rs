@@ -85,6 +85,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         operators: OperatorInfo::of_graph(&planned.graph)?,
         sinks: sinks_of(&planned.graph),
         processes,
+        instances: processes * workers,
         state,
         spawn: Box::new(worker),
         stop_requested: Box::new(signals::stop_requested),
@@ -127,6 +128,9 @@ fn report(outcome: &Outcome, roles: &Roles, elapsed: Duration) {
     );
     if totals.bad > 0 {
         text.push_str(&format!(", {} bad records", thousands(totals.bad)));
+    }
+    if totals.retries > 0 {
+        text.push_str(&format!(", {} retries", thousands(totals.retries)));
     }
     if outcome.status.restarts > 0 {
         text.push_str(&format!(", {} restarts", outcome.status.restarts));

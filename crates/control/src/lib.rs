@@ -7,6 +7,7 @@ pub mod heartbeat;
 pub mod meaning;
 pub mod protocol;
 pub mod restart;
+pub mod sink_storage;
 pub mod store;
 pub mod supervisor;
 pub mod worker;

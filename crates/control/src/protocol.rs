@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// Raised with every change of the messages; both sides must be equal.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// From a worker process to the supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,6 +92,8 @@ pub struct EpochAck {
     pub sources: BTreeMap<String, BTreeMap<usize, String>>,
     /// What sinks prepared, base64, by node id.
     pub committables: BTreeMap<String, Vec<String>>,
+    /// The objects that sinks have stored.
+    pub sink_objects: Vec<String>,
     /// Bytes stored.
     pub bytes: u64,
 }
@@ -116,6 +118,8 @@ pub struct NodeProgress {
     pub late_rows: u64,
     /// Records that could not be decoded and were passed over.
     pub bad_records: u64,
+    /// Calls to another system that were made again.
+    pub retries: u64,
     /// The watermark, milliseconds; `i64::MIN`: none yet.
     pub watermark_ms: i64,
 }

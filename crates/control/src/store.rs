@@ -7,6 +7,7 @@ use crate::compactor::Compactor;
 use crate::coordinator::Checkpoint;
 use crate::meaning::meaning;
 use crate::protocol::EpochAck;
+use crate::sink_storage::SinkStorage;
 use crate::supervisor::{From, Job};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,14 +15,15 @@ use millstream_core::error::{Error, ErrorKind, Result, ResultExt};
 use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::key::HashRange;
 use millstream_core::operator::TableSpec;
-use millstream_core::sink::id_in_job;
+use millstream_core::metrics::MetricsRef;
+use millstream_core::sink::{CommitContext, EpochStorage, HighMark, id_in_job};
 use millstream_core::{fail_point, settings};
 use millstream_runtime::RestoreProvider;
 use millstream_state::dir::{JOB_RECORD_VERSION, JobRecord};
 use millstream_state::manifest::{Blob, CheckpointStats, Manifest, OperatorEntry, StoredTable};
 use millstream_state::restore::{check_shape, restore_table};
 use millstream_state::store::CheckpointStore;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +119,7 @@ pub fn begin(job: &mut Job) -> Result<Start> {
             let own = record.as_ref().is_some_and(|r| r.job_id == manifest.job_id);
             let manifest = match own {
                 true => manifest.clone(),
-                false => Manifest { job_id: new_id, pending: BTreeMap::new(), ..manifest.clone() },
+                false => Manifest { job_id: new_id, pending: BTreeMap::new(), sink_objects: BTreeSet::new(), ..manifest.clone() },
             };
             // Stored as this job's newest checkpoint, so that a restart goes on from it, too.
             let manifest = Manifest { epoch: next_epoch, attempt, ended: false, ..manifest };
@@ -244,12 +246,24 @@ fn decode(text: &str) -> Result<Blob> {
     Ok(Blob::from(bytes))
 }
 
-/// Commits what the manifest lists as pending and removes what later epochs left behind.
-pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
+/// Commits what the manifest lists as pending and removes what later epochs left behind. If a sink's target has seen
+/// more of this job than the job's own record says (which is then an older copy), the attempt begins above that.
+pub fn recover_sinks(job: &Job, start: &mut Start) -> Result<()> {
     fail_point!("recover_sinks::before")?;
     let epoch = start.manifest.as_ref().map_or(0, |m| m.epoch);
+    let storage = job.state.as_ref().map(|state| {
+        Arc::new(SinkStorage::new(state.checkpoints.clone(), start.attempt, None)) as Arc<dyn EpochStorage>
+    });
+    let mut seen = HighMark::default();
     for (id, sink) in &job.sinks {
-        let mut committer = sink.committer_of(&id_in_job(&start.job_id, id))?;
+        let mut committer = sink.committer_in(CommitContext {
+            job_id: id_in_job(&start.job_id, id),
+            attempt: start.attempt,
+            instances: job.instances,
+            is_recovery: true,
+            storage: storage.clone(),
+            metrics: MetricsRef::default(),
+        })?;
         if let Some(manifest) = &start.manifest {
             let pending: Vec<Vec<u8>> = manifest.pending.get(id).into_iter().flatten().map(|b| b.0.to_vec()).collect();
             committer
@@ -258,6 +272,13 @@ pub fn recover_sinks(job: &Job, start: &Start) -> Result<()> {
         }
         fail_point!("recover_sinks::between")?;
         committer.abort_after(epoch).context(format!("clean up after checkpoint {epoch} in sink {id}"))?;
+        let mark = committer.high_mark();
+        seen = HighMark { epoch: seen.epoch.max(mark.epoch), attempt: seen.attempt.max(mark.attempt) };
+    }
+    if seen.epoch >= start.first_epoch || seen.attempt > start.attempt {
+        start.first_epoch = start.first_epoch.max(seen.epoch + 1);
+        start.attempt = start.attempt.max(seen.attempt);
+        record_start(job, start)?;
     }
     fail_point!("recover_sinks::after")
 }
@@ -310,6 +331,7 @@ pub fn store(
         operators,
         sources: start.sources.iter().map(|(id, w)| (id.clone(), w.blobs())).collect(),
         pending,
+        sink_objects: checkpoint.acks.iter().flat_map(|ack| ack.sink_objects.iter().cloned()).collect(),
         stats,
     };
     if let Err(error) = compactor.apply(&mut manifest) {

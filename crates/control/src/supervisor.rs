@@ -40,6 +40,8 @@ pub struct Job {
     pub sinks: Vec<(String, Arc<dyn Sink>)>,
     /// How many worker processes.
     pub processes: usize,
+    /// How many workers in all of them: each has an instance of every node.
+    pub instances: usize,
     /// Where checkpoints are kept; `None`: this job has none (its result goes to a person).
     pub state: Option<JobState>,
     /// Starts worker process `i`, which connects to the address with the token.
@@ -136,7 +138,7 @@ pub fn supervise(mut job: Job) -> Result<Outcome> {
     loop {
         if start.manifest.as_ref().is_some_and(|m| m.ended) {
             // All input was read, and the process died while it committed the rest of the output.
-            store::recover_sinks(&job, &start)?;
+            store::recover_sinks(&job, &mut start)?;
             store::finish(&job, &start, true)?;
             return Ok(Outcome { ended: true, status, restored_from });
         }

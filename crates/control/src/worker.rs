@@ -1,6 +1,7 @@
 //! The worker process's side of the protocol: runs the data plane, stores its epochs, commits its sinks' output.
 
 use crate::protocol::{self, EpochAck, FromWorker, NodeProgress, Progress, Sender, ToWorker, WireError};
+use crate::sink_storage::SinkStorage;
 use crate::store::tolerate;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +9,7 @@ use millstream_core::error::{Error, Result, ResultExt};
 use millstream_core::fail_point;
 use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::settings::{self, Settings};
-use millstream_core::sink::Committer;
+use millstream_core::sink::{CommitContext, Committer, EpochStorage, id_in_job};
 use millstream_core::time::ClockRef;
 use millstream_runtime::{
     JobMetrics, LOST_PEER_EXIT_CODE, RestoreProvider, WorkerControl, WorkerEvent, WorkerPlan, run_worker,
@@ -121,6 +122,10 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
     let failed = Arc::new(Mutex::new(None::<Error>));
     listen(receiver, control.clone(), work.clone());
     report_progress(&job, Arc::clone(&metrics), sender.clone());
+    let sinks = job.checkpoints.as_ref().map(|store| {
+        Arc::new(SinkStorage::new(CheckpointStore::clone(store), attempt, Some(job.process)))
+    });
+    let sink_storage = sinks.clone().map(|s| s as Arc<dyn EpochStorage>);
     let storer = Storer {
         store: job.checkpoints.clone(),
         process: job.process,
@@ -130,7 +135,8 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         tolerable_failures: job.settings.number(settings::CHECKPOINT_TOLERABLE_FAILURES),
         epochs: BTreeMap::new(),
         ended: BTreeSet::new(),
-        committers: committers(&job.graph)?,
+        committers: committers(&job, &job_id, attempt, sink_storage.as_ref(), &metrics)?,
+        sinks,
         prepared: BTreeMap::new(),
         sender: sender.clone(),
         progress: progress_of(&job, Arc::clone(&metrics)),
@@ -159,6 +165,7 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         attempt,
         first_epoch,
         restore,
+        sink_storage,
         clock: Arc::clone(&job.clock),
         metrics,
         control,
@@ -209,11 +216,25 @@ fn listen(mut receiver: protocol::Receiver, control: WorkerControl, work: std::s
     });
 }
 
-fn committers(graph: &JobGraph) -> Result<BTreeMap<String, Box<dyn Committer>>> {
+fn committers(
+    job: &WorkerJob,
+    job_id: &str,
+    attempt: u64,
+    storage: Option<&Arc<dyn EpochStorage>>,
+    metrics: &JobMetrics,
+) -> Result<BTreeMap<String, Box<dyn Committer>>> {
     let mut committers = BTreeMap::new();
-    for node in &graph.nodes {
+    for (index, node) in job.graph.nodes.iter().enumerate() {
         if let NodeKind::Sink(sink) = &node.kind {
-            committers.insert(node.id.clone(), sink.committer()?);
+            let ctx = CommitContext {
+                job_id: id_in_job(job_id, &node.id),
+                attempt,
+                instances: job.processes * job.workers,
+                is_recovery: false,
+                storage: storage.cloned(),
+                metrics: Arc::clone(metrics.node(index)),
+            };
+            committers.insert(node.id.clone(), sink.committer_in(ctx)?);
         }
     }
     Ok(committers)
@@ -229,6 +250,7 @@ fn progress_of(job: &WorkerJob, metrics: Arc<JobMetrics>) -> impl Fn() -> Progre
                 rows_out: m.rows_out.load(Ordering::Relaxed),
                 late_rows: m.late_rows.load(Ordering::Relaxed),
                 bad_records: m.bad_records.load(Ordering::Relaxed),
+                retries: m.retries.load(Ordering::Relaxed),
                 watermark_ms: m.watermark_ms.load(Ordering::Relaxed),
             };
             (n.id.clone(), progress)
@@ -267,6 +289,8 @@ struct Storer<P> {
     epochs: BTreeMap<u64, Epoch>,
     ended: BTreeSet<usize>,
     committers: BTreeMap<String, Box<dyn Committer>>,
+    /// What the sinks of this process have stored.
+    sinks: Option<Arc<SinkStorage>>,
     prepared: BTreeMap<u64, BTreeMap<String, Vec<Vec<u8>>>>,
     sender: Sender,
     progress: P,
@@ -336,6 +360,7 @@ impl<P: Fn() -> Progress> Storer<P> {
         ack.process = self.process;
         ack.epoch = epoch;
         ack.ended = self.ended.len() == self.workers;
+        ack.sink_objects = self.sinks.as_ref().map(|s| s.take(epoch)).unwrap_or_default();
         if let Some(store) = &self.store {
             let name = format!("{epoch:012}-{}-{}.seg", self.attempt, self.process);
             let (names, encoded): (Vec<_>, Vec<_>) = segments.into_iter().map(|(o, t, s)| ((o, t), s)).unzip();

@@ -14,6 +14,8 @@ pub struct OperatorMetrics {
     pub late_rows: AtomicU64,
     /// Records that could not be decoded and were skipped or written to the dead-letter file.
     pub bad_records: AtomicU64,
+    /// Calls to another system that failed and were made again.
+    pub retries: AtomicU64,
     /// The lowest watermark of its instances, milliseconds; `i64::MIN` before the first.
     pub watermark_ms: AtomicI64,
 }

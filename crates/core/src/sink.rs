@@ -6,6 +6,7 @@ use crate::source::Waker;
 use crate::time::ClockRef;
 use crate::{Batch, Result, Watermark};
 use std::fmt;
+use std::sync::Arc;
 
 /// A table that can be written: the plan-time half of a sink connector.
 pub trait Sink: Send + Sync + fmt::Debug {
@@ -30,6 +31,38 @@ pub trait Sink: Send + Sync + fmt::Debug {
     fn committer_of(&self, _job_id: &str) -> Result<Box<dyn Committer>> {
         self.committer()
     }
+    /// Opens a committer for a sink that needs to know more: who commits, and where what was prepared lies.
+    fn committer_in(&self, ctx: CommitContext) -> Result<Box<dyn Committer>> {
+        if ctx.is_recovery { self.committer_of(&ctx.job_id) } else { self.committer() }
+    }
+}
+
+/// What a committer is given.
+#[derive(Clone)]
+pub struct CommitContext {
+    /// As [`SinkContext::job_id`].
+    pub job_id: String,
+    /// As [`SinkContext::attempt`].
+    pub attempt: u64,
+    /// As [`SinkContext::instances`].
+    pub instances: usize,
+    /// It is the one that recovers, before the attempt's writers are opened; the others are one in each worker process.
+    pub is_recovery: bool,
+    /// As [`SinkContext::storage`].
+    pub storage: Option<Arc<dyn EpochStorage>>,
+    /// Counters.
+    pub metrics: MetricsRef,
+}
+
+/// Keeps what sinks have prepared and not yet committed, beside the job's checkpoints.
+///
+/// A checkpoint refers to the objects that were stored for its epoch. An object is deleted when no retained checkpoint refers
+/// to it, and when it was stored for an epoch that never became durable. It goes along with a copy of its checkpoint.
+pub trait EpochStorage: Send + Sync {
+    /// Stores an object, durably, for `epoch`, which has not been prepared yet; gives its name.
+    fn put(&self, epoch: u64, object: Vec<u8>) -> Result<String>;
+    /// Reads an object. One that is missing is a State error.
+    fn read(&self, name: &str) -> Result<Vec<u8>>;
 }
 
 /// What names sink `node_id` of job `job_id`: two sinks of one job may write to the same place.
@@ -55,6 +88,10 @@ pub struct SinkContext {
     pub metrics: MetricsRef,
     /// Processing time.
     pub clock: ClockRef,
+    /// The epoch that the writer begins with; the others follow one by one.
+    pub first_epoch: u64,
+    /// Where to keep what is prepared; `None`: the job has no checkpoints.
+    pub storage: Option<Arc<dyn EpochStorage>>,
 }
 
 /// One instance of a sink.
@@ -99,4 +136,18 @@ pub trait Committer: Send {
     fn abort_after(&mut self, _epoch: u64) -> Result<()> {
         Ok(())
     }
+    /// The highest epoch and attempt that the target has seen of this sink: on recovery, after [`Committer::abort_after`],
+    /// the job goes on above the one and not below the other, whatever its own record says.
+    fn high_mark(&self) -> HighMark {
+        HighMark::default()
+    }
+}
+
+/// See [`Committer::high_mark`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HighMark {
+    /// An epoch; 0: none.
+    pub epoch: u64,
+    /// An attempt; 0: none.
+    pub attempt: u64,
 }

@@ -415,6 +415,8 @@ fn make_task(
                 waker: waker.clone(),
                 metrics: metrics.clone(),
                 clock: plan.clock.clone(),
+                first_epoch: plan.first_epoch,
+                storage: plan.sink_storage.clone(),
             })?),
         };
         let mut local = LocalNode::new(index, &node.id, &node.name, kind, node.inputs.len(), metrics);

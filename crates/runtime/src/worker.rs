@@ -6,6 +6,7 @@ use millstream_core::key::HashRange;
 use millstream_core::metrics::{MetricsRef, OperatorMetrics};
 use millstream_core::operator::{StateDelta, TableSpec};
 use millstream_core::settings::Settings;
+use millstream_core::sink::EpochStorage;
 use millstream_core::time::ClockRef;
 use millstream_core::{Error, Result, Watermark};
 use std::net::{SocketAddr, TcpListener};
@@ -39,6 +40,8 @@ pub struct WorkerPlan {
     pub first_epoch: u64,
     /// The state to start from; `None` starts anew.
     pub restore: Option<Arc<dyn RestoreProvider>>,
+    /// Where sinks keep what they have prepared; `None`: the job has no checkpoints.
+    pub sink_storage: Option<Arc<dyn EpochStorage>>,
     /// Processing time.
     pub clock: ClockRef,
     /// The counters, shared with whoever shows them.

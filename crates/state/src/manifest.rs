@@ -62,6 +62,9 @@ pub struct Manifest {
     pub sources: BTreeMap<String, Vec<Blob>>,
     /// Committables of the sinks that are to be committed once this is stored, by node id.
     pub pending: BTreeMap<String, Vec<Blob>>,
+    /// The objects of the `data` folder that these refer to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub sink_objects: BTreeSet<String>,
     /// What it took.
     pub stats: CheckpointStats,
 }
@@ -251,7 +254,7 @@ impl Manifest {
         serde_json::from_str(content).map_err(|e| damaged(e.to_string()))
     }
 
-    /// The objects that its segments lie in.
+    /// The objects that its segments lie in, and those of its sinks.
     pub fn objects(&self) -> BTreeSet<&str> {
         let segments = self.operators.iter().flat_map(|o| &o.tables).flat_map(|t| &t.segments);
         segments
@@ -259,6 +262,7 @@ impl Manifest {
                 Location::Object { name, .. } => Some(name.as_str()),
                 Location::Inline(_) => None,
             })
+            .chain(self.sink_objects.iter().map(String::as_str))
             .collect()
     }
     /// The entry of an operator.

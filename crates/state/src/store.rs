@@ -145,6 +145,14 @@ impl CheckpointStore {
         Ok(bytes)
     }
 
+    /// Reads a whole object. One that is missing is a State error.
+    pub fn read_object(&self, name: &str) -> Result<Bytes> {
+        let path = data_path(name);
+        self.get(&path, None).context("read an object")?.ok_or_else(|| {
+            Error::state("an object that the checkpoint needs is missing").at(self.place(&path)).hint(DAMAGED_HINT)
+        })
+    }
+
     /// Stores a manifest, durably. That another manifest of the same epoch exists is a State error.
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         fail_point!("checkpoint::before_manifest")?;
@@ -208,8 +216,8 @@ impl CheckpointStore {
     }
 
     /// Copies the objects of a manifest from another folder under names that begin with `prefix`, which must
-    /// be new and begin with the epoch that the copy will have; gives the manifest with these names. A
-    /// manifest of this folder is given back as it is.
+    /// be new and begin with the epoch that the copy will have; gives the manifest with these names. What sinks
+    /// have stored keeps its name, by which they know it. A manifest of this folder is given back as it is.
     pub fn import(&self, from: &CheckpointStore, manifest: &Manifest, prefix: &str) -> Result<Manifest> {
         let mut copy = manifest.clone();
         if Arc::ptr_eq(&self.0, &from.0) || self.is_same_folder(from) {
@@ -222,7 +230,10 @@ impl CheckpointStore {
                     .at(from.place(&data_path(name)))
                     .hint(DAMAGED_HINT)
             })?;
-            let new = format!("{prefix}-{number}.seg");
+            let new = match manifest.sink_objects.contains(name) {
+                true => name.to_string(),
+                false => format!("{prefix}-{number}.seg"),
+            };
             if !self.create(&data_path(&new), &[bytes], "checkpoint::mid_object").context("copy a segment object")? {
                 return Err(
                     Error::internal("an object of this name was stored before").at(self.place(&data_path(&new)))

@@ -115,6 +115,7 @@ impl Trial {
             attempt: past.attempt,
             first_epoch: past.epoch,
             restore,
+            sink_storage: None,
             clock: Arc::clone(&clock) as ClockRef,
             metrics: Arc::clone(&metrics),
             control: control.clone(),

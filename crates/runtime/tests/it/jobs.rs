@@ -353,6 +353,7 @@ fn run(job: Job, drive: impl FnOnce(&[WorkerControl], &Mutex<Stored>, &AtomicU64
                 attempt: 1,
                 first_epoch: job.first_epoch,
                 restore: job.restore.clone(),
+                sink_storage: None,
                 clock: Arc::new(SystemClock),
                 metrics: JobMetrics::new(&graph, job.workers),
                 control: controls[process].clone(),

@@ -55,6 +55,8 @@ fn write(table: &TableDef, rows: &Batch) {
             waker: Arc::new(|| {}),
             metrics: Default::default(),
             clock: Arc::new(ManualClock::at(0)),
+            first_epoch: 1,
+            storage: None,
         })
         .unwrap();
     writer.write(rows).unwrap();

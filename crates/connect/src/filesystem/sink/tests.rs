@@ -128,6 +128,8 @@ fn open_at(
         waker: Arc::new(|| {}),
         metrics: Default::default(),
         clock,
+        first_epoch: 1,
+        storage: None,
     })
     .unwrap()
 }
