@@ -32,6 +32,18 @@ pub const FAIL_POINTS: &[&str] = &[
     "overwrite::after_remove",
     "overwrite::after_publish",
     "abort::after_remove",
+    "kafka::before_log_put",
+    "kafka::after_log_put",
+    "kafka::sealed",
+    "kafka::taken",
+    "kafka::all_taken",
+    "kafka::begun",
+    "kafka::records_sent",
+    "kafka::before_commit",
+    "kafka::after_commit",
+    "kafka::replayed",
+    "kafka::claimed",
+    "kafka::flushed",
 ];
 
 /// The connectors of this crate, by name.

@@ -259,6 +259,7 @@ pub fn recover_sinks(job: &Job, start: &mut Start) -> Result<()> {
         let mut committer = sink.committer_in(CommitContext {
             job_id: id_in_job(&start.job_id, id),
             attempt: start.attempt,
+            first_epoch: start.first_epoch,
             instances: job.instances,
             is_recovery: true,
             storage: storage.clone(),

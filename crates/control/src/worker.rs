@@ -135,7 +135,7 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         tolerable_failures: job.settings.number(settings::CHECKPOINT_TOLERABLE_FAILURES),
         epochs: BTreeMap::new(),
         ended: BTreeSet::new(),
-        committers: committers(&job, &job_id, attempt, sink_storage.as_ref(), &metrics)?,
+        committers: committers(&job, &job_id, (attempt, first_epoch), sink_storage.as_ref(), &metrics)?,
         sinks,
         prepared: BTreeMap::new(),
         sender: sender.clone(),
@@ -219,7 +219,7 @@ fn listen(mut receiver: protocol::Receiver, control: WorkerControl, work: std::s
 fn committers(
     job: &WorkerJob,
     job_id: &str,
-    attempt: u64,
+    (attempt, first_epoch): (u64, u64),
     storage: Option<&Arc<dyn EpochStorage>>,
     metrics: &JobMetrics,
 ) -> Result<BTreeMap<String, Box<dyn Committer>>> {
@@ -229,6 +229,7 @@ fn committers(
             let ctx = CommitContext {
                 job_id: id_in_job(job_id, &node.id),
                 attempt,
+                first_epoch,
                 instances: job.processes * job.workers,
                 is_recovery: false,
                 storage: storage.cloned(),

@@ -44,6 +44,8 @@ pub struct CommitContext {
     pub job_id: String,
     /// As [`SinkContext::attempt`].
     pub attempt: u64,
+    /// The epoch that the attempt's writers begin with, unless [`Committer::high_mark`] raises it.
+    pub first_epoch: u64,
     /// As [`SinkContext::instances`].
     pub instances: usize,
     /// It is the one that recovers, before the attempt's writers are opened; the others are one in each worker process.
@@ -70,6 +72,11 @@ pub fn id_in_job(job_id: &str, node_id: &str) -> String {
     // FNV-1a, 32 bits: it is part of file names that a later version must find again.
     let hash = node_id.bytes().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
     format!("{job_id}{hash:08x}")
+}
+
+/// The job and the sink in what [`id_in_job`] gave.
+pub fn split_id(id: &str) -> (&str, &str) {
+    id.split_at_checked(id.len().saturating_sub(8)).unwrap_or((id, ""))
 }
 
 /// What a writer is given.

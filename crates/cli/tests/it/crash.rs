@@ -150,7 +150,8 @@ pub fn command(script: &Script, args: &[&str], plans: &str) -> Command {
     command
 }
 
-fn hits(script: &Script, role: &str, point: &str) -> u64 {
+/// How often processes of the role came to the point.
+pub fn hits(script: &Script, role: &str, point: &str) -> u64 {
     let counter = script.path("hits").join(format!("{role} {}", point.replace("::", ".")));
     std::fs::metadata(counter).map_or(0, |m| m.len())
 }
@@ -171,7 +172,7 @@ fn wait(mut child: Child, deadline: Instant) -> Result<std::process::ExitStatus,
 }
 
 /// Runs the job, again whenever it crashed, until it ends.
-fn run_to_the_end(script: &Script, args: &[&str], plans: &str, finished_at: Option<u64>) -> Result<(), String> {
+pub fn run_to_the_end(script: &Script, args: &[&str], plans: &str, finished_at: Option<u64>) -> Result<(), String> {
     let deadline = Instant::now() + DEADLINE;
     let mut crashes = 0;
     loop {
@@ -280,6 +281,8 @@ fn crashes_while_a_table_is_overwritten_leave_the_old_rows_or_the_new() {
 fn every_fail_point_is_crashed_at() {
     let mut crashed: BTreeSet<&str> = [SUPERVISOR, WORKERS, TAKE_OVER].into_iter().flatten().map(|c| c.point).collect();
     crashed.extend(OVERWRITE.iter().map(|(_, case)| case.point));
+    crashed.extend(crate::kafka_sink::FAIL_POINTS.iter().map(|(_, point, _, _)| *point));
+    crashed.insert(crate::kafka_sink::FLUSHED);
     let lists = [millstream_state::FAIL_POINTS, millstream_connect::FAIL_POINTS, millstream_control::FAIL_POINTS];
     let all: BTreeSet<&str> = lists.into_iter().flatten().copied().collect();
     assert_eq!(crashed, all);

@@ -12,6 +12,7 @@ mod crash;
 mod exactly_once;
 mod formats;
 mod functions;
+mod kafka_sink;
 mod kafka_source;
 mod late_rows;
 mod lifecycle;

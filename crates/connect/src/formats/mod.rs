@@ -7,6 +7,7 @@ mod conform;
 pub mod container;
 pub mod csv;
 pub mod json;
+pub mod message;
 #[cfg(test)]
 mod option_tests;
 mod parquet;

@@ -7,11 +7,11 @@ mod formats;
 mod metadata;
 mod options;
 mod properties;
+mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use columns::RecordColumns;
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
 use millstream_core::options::Options;
 use millstream_core::sink::Sink;
@@ -65,8 +65,11 @@ impl Connector for KafkaConnector {
             )));
         }
         let options = Options::new(&table.name, self.name(), &table.options);
-        KafkaTable::read(self.0, &options)?;
-        RecordColumns::of_table(self.0, table, &options)?;
-        Err(Error::unsupported(format!("writing '{}', a table of connector '{}'", table.name, self.name())))
+        // How a table is read may stand in its options, too.
+        options.allow(["dead-letter.path"]);
+        let read = KafkaTable::read(self.0, &options)?;
+        let sink = sink::KafkaSink::build(read, table, &options)?;
+        options.finish()?;
+        Ok(Arc::new(sink))
     }
 }

@@ -1,0 +1,398 @@
+//! The Kafka sink against a real server: what a plain reader of committed records sees after whatever happens.
+
+use crate::crash;
+use crate::process::Running;
+use crate::script::{Script, stdout_of};
+use crate::windows::{Totals, Windows};
+use millstream_testbed::kafka::{Broker, Record, unique};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Short enough for a test, long enough for many checkpoints at the rates below.
+const JOB: Windows = Windows { events: 30_000, step_ms: 5, window_s: 1, partitions: 3 };
+const SETTINGS: &str = "SET 'execution.checkpointing.interval' = '50 ms';
+    SET 'restart-strategy.exponential-delay.max-backoff' = '50 ms';";
+const TWO_PROCESSES: [&str; 4] = ["--processes", "2", "--parallelism", "2"];
+
+/// A job that writes windows to a topic of its own.
+struct Sinked {
+    script: Script,
+    topic: String,
+}
+
+/// `options` are more of the sink's.
+fn sinked(broker: &Broker, job: &Windows, rows_per_second: i64, options: &str) -> Sinked {
+    let topic = unique("totals");
+    broker.create_topic(&topic, 3);
+    let script = job.script(rows_per_second, SETTINGS);
+    let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+    let (before, rest) = text.split_once("CREATE TABLE totals").unwrap();
+    let (_, after) = rest.split_once(';').unwrap();
+    let table = format!(
+        "CREATE TABLE totals (ws TIMESTAMP(3), k INT, c BIGINT, s BIGINT, part INT) WITH ('connector' = 'kafka',
+          'topic' = '{topic}', 'properties.bootstrap.servers' = '{}', 'properties.transaction.timeout.ms' = '5000',
+          'properties.reconnect.backoff.max.ms' = '200', 'sink.marker-topic' = 'markers-{topic}',
+          'format' = 'json', 'key.format' = 'json', 'key.fields' = 'k',
+          'sink.delivery-guarantee' = 'exactly-once'{options});",
+        broker.servers()
+    );
+    std::fs::write(script.path("job.sql"), format!("{before}{table}{after}")).unwrap();
+    Sinked { script, topic }
+}
+
+impl Sinked {
+    /// Changes the script.
+    fn replace(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.script.path("job.sql")).unwrap();
+        assert!(text.contains(from), "{from} is in the script");
+        std::fs::write(self.script.path("job.sql"), text.replace(from, to)).unwrap();
+    }
+
+    /// What a reader of committed records sees: window and key, count and sum.
+    fn seen(&self, broker: &Broker) -> Vec<((i64, i64), (i64, i64))> {
+        broker.read_committed(&self.topic).iter().map(row).collect()
+    }
+
+    /// That every row is there once, and nothing else.
+    fn check(&self, broker: &Broker, job: &Windows) {
+        let rows = self.seen(broker);
+        let mut seen = Totals::new();
+        for (key, value) in &rows {
+            assert!(seen.insert(*key, *value).is_none(), "window and key {key:?} came twice, among {} rows", rows.len());
+        }
+        let expected = job.expected();
+        let missing = expected.iter().find(|(k, v)| seen.get(*k) != Some(v));
+        let extra = seen.iter().find(|(k, v)| expected.get(*k) != Some(v));
+        assert!(missing.is_none() && extra.is_none(), "missing: {missing:?}, too much: {extra:?}");
+    }
+
+    fn at_full_speed(&self, job: &Windows) {
+        job.at_full_speed(&self.script);
+    }
+
+    fn finish(&self, broker: &Broker, job: &Windows, args: &[&str]) {
+        self.at_full_speed(job);
+        stdout_of(&self.script.run(args));
+        self.check(broker, job);
+    }
+}
+
+fn row(record: &Record) -> ((i64, i64), (i64, i64)) {
+    let row: serde_json::Value = serde_json::from_str(&record.text()).unwrap();
+    let start = row["ws"].as_str().unwrap();
+    let part = |range: std::ops::Range<usize>| start[range].parse::<i64>().unwrap();
+    let seconds = part(11..13) * 3600 + part(14..16) * 60 + part(17..19);
+    let number = |name: &str| row[name].as_i64().unwrap();
+    let key = format!("{{\"k\":{}}}", number("k"));
+    assert_eq!(record.key.as_deref(), Some(key.as_bytes()));
+    ((seconds, number("k")), (number("c"), number("s")))
+}
+
+#[test]
+fn the_output_equals_the_batch_computation_also_in_transactions_of_a_few_records() {
+    let Some(broker) = Broker::shared() else { return };
+    for options in ["", ", 'sink.transaction.max-bytes' = '300 b'"] {
+        let job = sinked(broker, &JOB, 1_000_000, options);
+        job.finish(broker, &JOB, &["--parallelism", "2"]);
+    }
+}
+
+/// Kills the job, its workers, and, if `with_broker`, the server, at random moments.
+fn check_kills(kills: u64, with_broker: bool, args: &[&str]) {
+    let Some(mut broker) = Broker::start() else { return };
+    let windows = Windows { events: 8_000 + kills as i64 * 1_500, ..JOB };
+    let job = sinked(&broker, &windows, 1_500, ", 'sink.transaction.max-bytes' = '2 kb'");
+    let mut random = 0x2545_F491_4F6C_DD1D_u64 ^ kills;
+    let mut running = Running::start(&job.script, args);
+    for n in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        std::thread::sleep(Duration::from_millis(100 + (random >> 33) % 700));
+        assert!(!running.has_ended(), "the job ended after {n} kills: {}", running.stderr());
+        match n % 5 {
+            4 if with_broker => {
+                broker.kill();
+                broker.restart();
+            }
+            1 | 3 => drop(running.signal_worker((random >> 20) as usize, libc::SIGKILL)),
+            _ => {
+                running.signal(libc::SIGKILL);
+                running.wait();
+                running = Running::start(&job.script, args);
+            }
+        }
+    }
+    running.signal(libc::SIGKILL);
+    running.wait();
+    job.finish(&broker, &windows, args);
+}
+
+#[test]
+fn twenty_kills_of_job_workers_and_server_lose_and_double_nothing() {
+    check_kills(20, true, &TWO_PROCESSES);
+}
+
+/// The longer run: `cargo test --workspace --test it -- --ignored a_hundred_kills`
+#[test]
+#[ignore = "takes minutes"]
+fn a_hundred_kills_of_job_workers_and_server_lose_and_double_nothing() {
+    check_kills(100, true, &TWO_PROCESSES);
+}
+
+#[test]
+fn a_killed_job_goes_on_at_another_parallelism() {
+    let Some(broker) = Broker::shared() else { return };
+    let job = sinked(broker, &JOB, 5_000, "");
+    for args in [&["--parallelism", "2"][..], &["--parallelism", "1"], &["--parallelism", "3"]] {
+        let mut running = Running::start(&job.script, args);
+        running.wait_for_checkpoints(&job.script, 5);
+        running.signal(libc::SIGKILL);
+        running.wait();
+    }
+    job.finish(broker, &JOB, &["--parallelism", "1"]);
+}
+
+/// Runs the job with plans for fail points until it is killed by one in the supervisor, or does something else.
+fn crash(job: &Sinked, args: &[&str], plans: &str) {
+    let mut running = Running::spawn(&job.script, crash::command(&job.script, args, plans));
+    let status = running.wait();
+    assert!(!status.success(), "the job ended: {}", running.stderr());
+}
+
+#[test]
+fn an_epoch_is_committed_after_the_servers_have_forgotten_the_transactional_id() {
+    let settings = [
+        ("transactional.id.expiration.ms", "1500"),
+        ("transaction.remove.expired.transaction.cleanup.interval.ms", "300"),
+        ("transaction.max.timeout.ms", "5000"),
+        ("producer.id.expiration.ms", "1500"),
+    ];
+    let Some(broker) = Broker::start_with(&settings) else { return };
+    crash::binary();
+    // Before anything of the epoch is in Kafka, amid the transaction, and before the answer to its commit is there.
+    for point in ["worker::before_commit", "kafka::records_sent", "kafka::after_commit"] {
+        let job = sinked(&broker, &JOB, 5_000, "");
+        let plans = format!("worker {point} crash 12;supervisor start::before_read crash 2");
+        crash(&job, &["--parallelism", "2"], &plans);
+        std::thread::sleep(Duration::from_secs(8));
+        // No reader waits for a transaction that is still open.
+        let seen = job.seen(&broker).len();
+        let ends = broker.read_with(&job.topic, "read_uncommitted").len();
+        assert!(seen <= ends);
+        job.finish(&broker, &JOB, &["--parallelism", "2"]);
+    }
+}
+
+#[test]
+fn a_server_that_is_away_holds_the_job_back_and_does_not_end_its_attempt() {
+    let Some(mut broker) = Broker::start() else { return };
+    let job = sinked(&broker, &JOB, 5_000, "");
+    let mut running = Running::start(&job.script, &["--parallelism", "2"]);
+    running.wait_for_checkpoints(&job.script, 3);
+    broker.kill();
+    std::thread::sleep(Duration::from_secs(2));
+    broker.restart();
+    running.wait_for_checkpoints(&job.script, 3);
+    broker.stop();
+    broker.restart();
+    job.at_full_speed(&JOB);
+    assert!(running.wait().success(), "{}", running.stderr());
+    assert!(!running.stderr().contains("restart"), "{}", running.stderr());
+    job.check(&broker, &JOB);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_zombie_that_wakes_up_writes_nothing_and_says_why() {
+    let Some(broker) = Broker::shared() else { return };
+    let job = sinked(broker, &JOB, 3_000, "");
+    let mut zombie = Running::start(&job.script, &["--parallelism", "2"]);
+    zombie.wait_for_checkpoints(&job.script, 5);
+    let workers = zombie.workers();
+    // Frozen, all of it; its state directory goes on under another name.
+    zombie.signal(libc::SIGSTOP);
+    workers.iter().for_each(|pid| crate::process::send(*pid, libc::SIGSTOP));
+    copy(&job.script.path(".millstream/job"), &job.script.path("copy"));
+    let args = ["--parallelism", "2", "--state-dir", "copy"];
+    let mut other = Running::spawn(&job.script, {
+        let mut command = job.script.command("run", &args);
+        command.env("WHO", "other");
+        command
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    workers.iter().for_each(|pid| crate::process::send(*pid, libc::SIGCONT));
+    zombie.signal(libc::SIGCONT);
+    assert!(!zombie.wait().success());
+    let said = zombie.stderr();
+    assert!(said.contains("another run of this job has taken over"), "{said}");
+    other.signal(libc::SIGTERM);
+    other.wait();
+    job.finish(broker, &JOB, &args);
+}
+
+#[test]
+fn a_job_that_goes_back_to_an_older_checkpoint_writes_what_follows_again_and_ends() {
+    let Some(broker) = Broker::shared() else { return };
+    let job = sinked(broker, &JOB, 5_000, "");
+    job.replace("SET 'execution.checkpointing.interval' = '50 ms'", "SET 'state.checkpoints.num-retained' = '50';\nSET 'execution.checkpointing.interval' = '50 ms'");
+    let mut running = Running::start(&job.script, &["--parallelism", "2"]);
+    running.wait_for_checkpoints(&job.script, 20);
+    running.signal(libc::SIGKILL);
+    running.wait();
+    let epochs = crate::process::epochs(&job.script);
+    let older = format!(".millstream/job/checkpoints/manifest-{}.json", epochs[epochs.len() - 6]);
+    job.at_full_speed(&JOB);
+    stdout_of(&job.script.run(&["--parallelism", "2", "--from", &older]));
+    let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (key, value) in job.seen(broker) {
+        seen.entry(key).or_default().push(value);
+    }
+    let expected = JOB.expected();
+    assert!(expected.iter().all(|(k, v)| seen.get(k).is_some_and(|all| all.iter().all(|s| s == v))));
+    assert_eq!(seen.len(), expected.len());
+    assert!(seen.values().all(|all| all.len() <= 2), "an epoch that was committed is not replayed");
+}
+
+#[test]
+fn a_fork_leaves_what_is_pending_to_the_job_that_it_was_taken_from() {
+    let Some(broker) = Broker::shared() else { return };
+    crash::binary();
+    let job = sinked(broker, &JOB, 5_000, "");
+    let plans = "worker worker::before_commit crash 20;supervisor start::before_read crash 2";
+    crash(&job, &["--parallelism", "2"], plans);
+    // The fork writes to a topic of its own.
+    let own = job.topic.clone();
+    let forked = format!("{own}-fork");
+    broker.create_topic(&forked, 3);
+    job.replace(&format!("'topic' = '{own}'"), &format!("'topic' = '{forked}'"));
+    job.at_full_speed(&JOB);
+    stdout_of(&job.script.run(&["--parallelism", "2", "--state-dir", "fork", "--from", ".millstream/job"]));
+    let of_fork: Totals = broker.read_committed(&forked).iter().map(row).collect();
+    job.replace(&format!("'topic' = '{forked}'"), &format!("'topic' = '{own}'"));
+    let before: Totals = job.seen(broker).into_iter().collect();
+    job.finish(broker, &JOB, &["--parallelism", "2"]);
+    assert!(of_fork.keys().all(|key| !before.contains_key(key)), "the fork goes on behind the checkpoint");
+}
+
+#[test]
+fn markers_that_are_gone_stop_the_job_until_a_person_has_chosen() {
+    let Some(broker) = Broker::shared() else { return };
+    let job = sinked(broker, &JOB, 5_000, "");
+    let mut running = Running::start(&job.script, &["--parallelism", "2"]);
+    running.wait_for_checkpoints(&job.script, 10);
+    // Stopped in order: nothing is pending but what is committed.
+    running.signal(libc::SIGTERM);
+    assert!(running.wait().success(), "{}", running.stderr());
+    broker.delete_topic(&format!("markers-{}", job.topic));
+    let refused = job.script.run(&["--parallelism", "2"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("markers are lost") && said.contains("'sink.lost-marker'"), "{said}");
+    job.replace("'format' = 'json', 'key.format'", "'sink.lost-marker' = 'skip', 'format' = 'json', 'key.format'");
+    job.finish(broker, &JOB, &["--parallelism", "2"]);
+}
+
+#[test]
+fn at_least_once_loses_nothing() {
+    let Some(broker) = Broker::shared() else { return };
+    let job = sinked(broker, &JOB, 5_000, "");
+    job.replace("'sink.delivery-guarantee' = 'exactly-once'", "'sink.delivery-guarantee' = 'at-least-once'");
+    job.replace(&format!("'sink.marker-topic' = 'markers-{}',", job.topic), "");
+    for _ in 0..3 {
+        let mut running = Running::start(&job.script, &["--parallelism", "2"]);
+        running.wait_for_checkpoints(&job.script, 5);
+        running.signal(libc::SIGKILL);
+        running.wait();
+    }
+    job.at_full_speed(&JOB);
+    stdout_of(&job.script.run(&["--parallelism", "2"]));
+    let seen: Totals = job.seen(broker).into_iter().collect();
+    assert_eq!(seen, JOB.expected());
+}
+
+#[test]
+fn an_updating_result_is_written_by_key_with_tombstones() {
+    let Some(broker) = Broker::shared() else { return };
+    let topic = unique("counts");
+    broker.create_topic(&topic, 2);
+    let script = Script::new(&format!(
+        "CREATE TABLE counts (k STRING, n BIGINT, PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'upsert-kafka',
+           'topic' = '{topic}', 'properties.bootstrap.servers' = '{}', 'key.format' = 'raw', 'value.format' = 'json',
+           'sink.delivery-guarantee' = 'exactly-once');
+         INSERT INTO counts SELECT k, n FROM (
+           SELECT k, n, ROW_NUMBER() OVER (PARTITION BY g ORDER BY n DESC) AS r
+           FROM (VALUES ('g', 'a', 1), ('g', 'b', 2)) AS t (g, k, n)) WHERE r = 1;",
+        broker.servers()
+    ));
+    stdout_of(&script.run(&["--parallelism", "1"]));
+    let mut table: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for record in broker.read_committed(&topic) {
+        let key = String::from_utf8(record.key.clone().unwrap()).unwrap();
+        table.insert(key, record.value.is_some().then(|| record.text()));
+    }
+    table.retain(|_, value| value.is_some());
+    assert_eq!(table, BTreeMap::from([("b".to_string(), Some("{\"k\":\"b\",\"n\":2}".to_string()))]));
+}
+
+/// Where the roles are crashed, and at which hits.
+pub const FAIL_POINTS: &[(&str, &str, Option<&str>, &str)] = &[
+    ("worker", "kafka::before_log_put", None, "2,9"),
+    ("worker", "kafka::after_log_put", None, "2,9"),
+    ("worker", "kafka::sealed", None, "3,20"),
+    ("worker", "kafka::taken", None, "1,3"),
+    ("worker", "kafka::begun", None, "2,9"),
+    ("worker", "kafka::records_sent", None, "2,9"),
+    ("worker", "kafka::before_commit", None, "2,9"),
+    ("worker", "kafka::after_commit", None, "2,9"),
+    ("supervisor", "kafka::all_taken", None, "1,2"),
+    ("supervisor", "kafka::claimed", None, "1,4"),
+    ("supervisor", "kafka::replayed", Some("worker worker::before_commit crash 12"), "1"),
+    ("supervisor", "kafka::begun", Some("worker worker::before_commit crash 12"), "1,3,5"),
+    ("supervisor", "kafka::records_sent", Some("worker worker::before_commit crash 12"), "1,3,5"),
+    ("supervisor", "kafka::before_commit", Some("worker worker::before_commit crash 12"), "1,3,5"),
+    ("supervisor", "kafka::after_commit", Some("worker worker::before_commit crash 12"), "1,3,5"),
+];
+
+#[test]
+fn crashes_at_every_step_lose_and_double_nothing() {
+    let Some(broker) = Broker::shared() else { return };
+    crash::binary();
+    for (role, point, before, hits) in FAIL_POINTS {
+        let before = before.map_or(String::new(), |before| format!("{before};"));
+        let plans = format!("{before}{role} {point} crash {hits}");
+        let job = sinked(broker, &JOB, 20_000, "");
+        crash::run_to_the_end(&job.script, &["--parallelism", "2"], &plans, None)
+            .unwrap_or_else(|e| panic!("{plans}: {e}"));
+        job.check(broker, &JOB);
+        let last = hits.rsplit(',').next().and_then(|n| n.parse().ok()).unwrap();
+        let counted = crash::hits(&job.script, role, point);
+        assert!(counted >= last, "{plans}: hit {counted} times only");
+    }
+}
+
+#[test]
+fn a_crash_after_the_flush_loses_nothing_at_least_once() {
+    let Some(broker) = Broker::shared() else { return };
+    crash::binary();
+    let job = sinked(broker, &JOB, 20_000, "");
+    job.replace("'sink.delivery-guarantee' = 'exactly-once'", "'sink.delivery-guarantee' = 'at-least-once'");
+    job.replace(&format!("'sink.marker-topic' = 'markers-{}',", job.topic), "");
+    let plans = format!("worker {FLUSHED} crash 2,9");
+    crash::run_to_the_end(&job.script, &["--parallelism", "2"], &plans, None).unwrap();
+    let seen: Totals = job.seen(broker).into_iter().collect();
+    assert_eq!(seen, JOB.expected());
+}
+
+/// The step of a sink that is at-least-once.
+pub const FLUSHED: &str = "kafka::flushed";
