@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use millstream_core::error::{Error, ErrorKind, Result, ResultExt};
 use millstream_core::graph::{JobGraph, NodeKind};
 use millstream_core::key::HashRange;
-use millstream_core::operator::TableSpec;
 use millstream_core::metrics::MetricsRef;
+use millstream_core::operator::TableSpec;
 use millstream_core::sink::{CommitContext, EpochStorage, HighMark, id_in_job};
 use millstream_core::{fail_point, settings};
 use millstream_runtime::RestoreProvider;
@@ -119,7 +119,12 @@ pub fn begin(job: &mut Job) -> Result<Start> {
             let own = record.as_ref().is_some_and(|r| r.job_id == manifest.job_id);
             let manifest = match own {
                 true => manifest.clone(),
-                false => Manifest { job_id: new_id, pending: BTreeMap::new(), sink_objects: BTreeSet::new(), ..manifest.clone() },
+                false => Manifest {
+                    job_id: new_id,
+                    pending: BTreeMap::new(),
+                    sink_objects: BTreeSet::new(),
+                    ..manifest.clone()
+                },
             };
             // Stored as this job's newest checkpoint, so that a restart goes on from it, too.
             let manifest = Manifest { epoch: next_epoch, attempt, ended: false, ..manifest };

@@ -122,9 +122,10 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
     let failed = Arc::new(Mutex::new(None::<Error>));
     listen(receiver, control.clone(), work.clone());
     report_progress(&job, Arc::clone(&metrics), sender.clone());
-    let sinks = job.checkpoints.as_ref().map(|store| {
-        Arc::new(SinkStorage::new(CheckpointStore::clone(store), attempt, Some(job.process)))
-    });
+    let sinks = job
+        .checkpoints
+        .as_ref()
+        .map(|store| Arc::new(SinkStorage::new(CheckpointStore::clone(store), attempt, Some(job.process))));
     let sink_storage = sinks.clone().map(|s| s as Arc<dyn EpochStorage>);
     let storer = Storer {
         store: job.checkpoints.clone(),

@@ -21,7 +21,11 @@ pub struct MessageFormat {
 #[derive(Clone, Debug)]
 enum Content {
     /// A message is a line of it. `one_line`: a line feed within a value is escaped.
-    Lines { encoders: Arc<dyn EncoderFactory>, one_line: bool, null_is_none: bool },
+    Lines {
+        encoders: Arc<dyn EncoderFactory>,
+        one_line: bool,
+        null_is_none: bool,
+    },
     Confluent(Arc<confluent::ConfluentWriting>),
 }
 
@@ -36,7 +40,8 @@ pub fn write_messages(table: &TableDef, options: &Options, subject: &str) -> Res
     }
     match write_format(table, options)? {
         WriteFormat::Records(encoders) => {
-            let content = Content::Lines { encoders, one_line: !matches!(name, "csv" | "raw"), null_is_none: name == "raw" };
+            let content =
+                Content::Lines { encoders, one_line: !matches!(name, "csv" | "raw"), null_is_none: name == "raw" };
             Ok(MessageFormat { schema, content })
         }
         WriteFormat::Container(_) => {
@@ -91,11 +96,7 @@ pub enum MessageEncoder {
 
 impl MessageEncoder {
     /// Hands the message of each row of `batch` to `each`, with the row's number; `None`: a message without content.
-    pub fn encode(
-        &mut self,
-        batch: &Batch,
-        each: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn encode(&mut self, batch: &Batch, each: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()> {
         match self {
             MessageEncoder::Confluent(encoder) => {
                 encoder.encode(batch)?.iter().enumerate().try_for_each(|(row, m)| each(row, Some(m)))
@@ -103,7 +104,11 @@ impl MessageEncoder {
             MessageEncoder::Lines { encoder, one_line: true, scratch, .. } => {
                 scratch.clear();
                 encoder.encode(batch, scratch)?;
-                scratch.split(|b| *b == b'\n').take(batch.num_rows()).enumerate().try_for_each(|(r, m)| each(r, Some(m)))
+                scratch
+                    .split(|b| *b == b'\n')
+                    .take(batch.num_rows())
+                    .enumerate()
+                    .try_for_each(|(r, m)| each(r, Some(m)))
             }
             MessageEncoder::Lines { encoder, null_is_none, scratch, .. } => {
                 for row in 0..batch.num_rows() {

@@ -61,7 +61,8 @@ impl KafkaCommitter {
     }
 
     fn recover(&mut self, pending: Vec<Committable>) -> Result<()> {
-        let is_used = self.plan.guarantee == DeliveryGuarantee::ExactlyOnce || pending.iter().any(|c| !c.chunks.is_empty());
+        let is_used =
+            self.plan.guarantee == DeliveryGuarantee::ExactlyOnce || pending.iter().any(|c| !c.chunks.is_empty());
         if !is_used {
             self.seen = Some(HighMark::default());
             return Ok(());

@@ -96,9 +96,9 @@ impl KafkaSink {
         let topic = match &read.topics {
             Topics::List(names) if names.len() == 1 => names.concat(),
             Topics::List(_) => {
-                return Err(options.error("topic", "a table that is written has one topic").hint(
-                    "declare a table for each topic, and write to them in one job by EXECUTE STATEMENT SET",
-                ));
+                return Err(options
+                    .error("topic", "a table that is written has one topic")
+                    .hint("declare a table for each topic, and write to them in one job by EXECUTE STATEMENT SET"));
             }
             Topics::Pattern(_) => {
                 return Err(options.error("topic-pattern", "a table with 'topic-pattern' can't be written"));

@@ -172,12 +172,7 @@ impl Writer {
 }
 
 impl Transactions for Writer {
-    fn commit(
-        &mut self,
-        objects: &mut dyn Iterator<Item = Result<Vec<u8>>>,
-        key: &str,
-        marker: &Marker,
-    ) -> Result<()> {
+    fn commit(&mut self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()> {
         self.step(|_, open| {
             assert!(open.is_none(), "the last transaction is over");
             *open = Some(Open::default());
@@ -302,7 +297,8 @@ fn run(seed: u64, rewinds: bool) -> (Arc<World>, BTreeSet<u64>) {
             let mut state = world.state.lock().unwrap();
             state.newest = number;
             // A person may go back to an older checkpoint.
-            let back = if rewinds && state.random.random_range(0..4) == 0 { state.random.random_range(1..4) } else { 1 };
+            let back =
+                if rewinds && state.random.random_range(0..4) == 0 { state.random.random_range(1..4) } else { 1 };
             let at = state.manifests.len().checked_sub(back);
             let from = at.and_then(|at| state.manifests.get(at).cloned());
             if back > 1 {

@@ -95,10 +95,12 @@ where
     C: ProducerContext<rdkafka::producer::NoCustomPartitioner, DeliveryOpaque = ()>,
 {
     let mut base = BaseRecord::<[u8], [u8]>::to(topic);
-    (base.key, base.payload, base.partition, base.timestamp) = (record.key, record.value, partition, record.timestamp_ms);
+    (base.key, base.payload, base.partition, base.timestamp) =
+        (record.key, record.value, partition, record.timestamp_ms);
     if !record.headers.is_empty() {
         let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        base.headers = Some(record.headers.iter().fold(headers, |all, (key, value)| all.insert(Header { key, value: *value })));
+        base.headers =
+            Some(record.headers.iter().fold(headers, |all, (key, value)| all.insert(Header { key, value: *value })));
     }
     match producer.send(base) {
         Ok(()) => Ok(true),
@@ -138,9 +140,11 @@ pub(super) fn of_record(table: &KafkaTable, code: RDKafkaErrorCode) -> Error {
     use RDKafkaErrorCode::*;
     let at = place(table, "topic");
     match code {
-        MessageSizeTooLarge | InvalidMessageSize => Error::data("a record is larger than the topic or the client takes")
-            .at(at)
-            .hint("raise 'properties.message.max.bytes', and 'max.message.bytes' of the topic"),
+        MessageSizeTooLarge | InvalidMessageSize => {
+            Error::data("a record is larger than the topic or the client takes")
+                .at(at)
+                .hint("raise 'properties.message.max.bytes', and 'max.message.bytes' of the topic")
+        }
         InvalidMessage | InvalidRecord | InvalidTimestamp => {
             Error::data("the servers refuse a record").at(at).detail(code.to_string())
         }
@@ -184,7 +188,11 @@ impl KafkaCluster {
         BaseConsumer::from_config_and_context(&config, Said::default()).map_err(|e| refused(&self.table, &e))
     }
 
-    fn read(&self, readers: &(BaseConsumer<Said>, BaseConsumer<Said>), prefix: &str) -> Result<BTreeMap<String, Marker>> {
+    fn read(
+        &self,
+        readers: &(BaseConsumer<Said>, BaseConsumer<Said>),
+        prefix: &str,
+    ) -> Result<BTreeMap<String, Marker>> {
         let (committed, all) = readers;
         let topic = self.marker_topic.as_str();
         let failed = |e: KafkaError| self.error(&e, committed.context());
@@ -193,14 +201,17 @@ impl KafkaCluster {
             Some(found) => match found.error().map(RDKafkaErrorCode::from) {
                 None => found.partitions().len() as i32,
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => 0,
-                Some(code) => return Err(explain(&self.table, code, "look for the marker topic").at(self.marker_place())),
+                Some(code) => {
+                    return Err(explain(&self.table, code, "look for the marker topic").at(self.marker_place()));
+                }
             },
             None => 0,
         };
         let mut open = BTreeSet::new();
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
-            let (low, high) = all.fetch_watermarks(topic, partition, CALL).map_err(|e| self.error(&e, all.context()))?;
+            let (low, high) =
+                all.fetch_watermarks(topic, partition, CALL).map_err(|e| self.error(&e, all.context()))?;
             if low < high {
                 self.wait_until_settled(committed, partition, high)?;
                 open.insert(partition);
@@ -217,7 +228,8 @@ impl KafkaCluster {
                     if let (Some(rest), Some(value)) = (key.and_then(|k| k.strip_prefix(prefix)), message.payload()) {
                         let marker = self.decode(value)?;
                         // In a topic whose number of partitions was changed a key has more than one.
-                        let is_later = |m: &Marker| (m.attempt, m.position.epoch) <= (marker.attempt, marker.position.epoch);
+                        let is_later =
+                            |m: &Marker| (m.attempt, m.position.epoch) <= (marker.attempt, marker.position.epoch);
                         if partitions == 1 || found.get(rest).is_none_or(is_later) {
                             found.insert(rest.to_string(), marker);
                         }
@@ -285,7 +297,8 @@ impl Cluster for KafkaCluster {
         let message_ms = timeout_ms(&config, "message.timeout.ms").filter(|ms| *ms > 0).unwrap_or(transaction_ms);
         config.set("transaction.timeout.ms", transaction_ms.to_string());
         config.set("message.timeout.ms", message_ms.min(transaction_ms).to_string());
-        let producer: BaseProducer<Said> = config.create_with_context(Said::default()).map_err(|e| refused(&self.table, &e))?;
+        let producer: BaseProducer<Said> =
+            config.create_with_context(Said::default()).map_err(|e| refused(&self.table, &e))?;
         let outcome = producer.init_transactions(CALL);
         outcome.map_err(|error| {
             producer.poll(Duration::ZERO);
@@ -394,12 +407,7 @@ impl KafkaProducer {
         Ok(())
     }
 
-    fn write(
-        &self,
-        objects: &mut dyn Iterator<Item = Result<Vec<u8>>>,
-        key: &str,
-        marker: &Marker,
-    ) -> Result<()> {
+    fn write(&self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()> {
         self.producer.begin_transaction().map_err(|e| self.error(&e))?;
         fail_point!("kafka::begun")?;
         for object in objects {
@@ -429,12 +437,7 @@ impl KafkaProducer {
 }
 
 impl Transactions for KafkaProducer {
-    fn commit(
-        &mut self,
-        objects: &mut dyn Iterator<Item = Result<Vec<u8>>>,
-        key: &str,
-        marker: &Marker,
-    ) -> Result<()> {
+    fn commit(&mut self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()> {
         self.write(objects, key, marker).inspect_err(|_| {
             // So that no reader waits for the transaction to time out. If this fails, too, who takes the id next settles it.
             self.producer.purge(PurgeConfig::default().queue().inflight());

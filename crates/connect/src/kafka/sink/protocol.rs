@@ -68,7 +68,6 @@ pub(super) struct Marker {
     pub(super) attempt: u64,
     /// How many slots that attempt has: those from there on are given up.
     pub(super) instances: u32,
-    #[serde(flatten)]
     pub(super) position: Position,
     /// Records of the chunk, and the CRC-32 of its objects' CRC-32s; for people who look for what is missing.
     pub(super) records: u64,
@@ -125,12 +124,7 @@ pub(super) trait Cluster: Send + Sync {
 pub(super) trait Transactions: Send {
     /// Writes the records of some objects of the log, and the marker under `key`, in one transaction. After an error nobody
     /// knows whether it was committed, and the id has to be taken anew.
-    fn commit(
-        &mut self,
-        objects: &mut dyn Iterator<Item = Result<Vec<u8>>>,
-        key: &str,
-        marker: &Marker,
-    ) -> Result<()>;
+    fn commit(&mut self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()>;
 }
 
 /// What to do about a marker that is missing or behind.
@@ -247,9 +241,11 @@ impl<P: Transactions> Slot<P> {
         let id = run.id(self.number);
         match run.cluster.markers(run.prefix)?.remove(&self.number.to_string()) {
             Some(marker) if marker.lineage == run.lineage && marker.attempt <= run.attempt => Ok(marker.position),
-            Some(marker) if marker.lineage == run.lineage => Err(Error::state("another run of this job has taken over")
-                .at(Place::Named(format!("transactional id {id}")))
-                .detail(format!("this is attempt {}, the other one is attempt {}", run.attempt, marker.attempt))),
+            Some(marker) if marker.lineage == run.lineage => {
+                Err(Error::state("another run of this job has taken over")
+                    .at(Place::Named(format!("transactional id {id}")))
+                    .detail(format!("this is attempt {}, the other one is attempt {}", run.attempt, marker.attempt)))
+            }
             Some(_) if self.is_claimed => Err(Error::state("another job writes under the same transactional id")
                 .at(Place::Named(format!("transactional id {id}")))
                 .hint("give each job a 'sink.transactional-id-prefix' of its own, or none")),
@@ -359,7 +355,7 @@ fn go_on_from<C: Cluster>(
     let why = match (own, any) {
         (Some(own), _) => {
             let at = own.position;
-            if at.epoch == pending.epoch || at.epoch >= pending.committed && at.is_complete() {
+            if at.epoch >= pending.epoch || at.epoch >= pending.committed && at.is_complete() {
                 return Ok(at);
             }
             format!(
@@ -368,7 +364,9 @@ fn go_on_from<C: Cluster>(
             )
         }
         (None, Some(_)) => "the marker is that of another job, which uses the same transactional id".into(),
-        (None, None) => format!("the checkpoint says that epoch {} is committed, but there is no marker", pending.committed),
+        (None, None) => {
+            format!("the checkpoint says that epoch {} is committed, but there is no marker", pending.committed)
+        }
     };
     match on_lost {
         OnLostMarker::Fail => Err(lost_marker(&id, &why)),

@@ -35,7 +35,10 @@ pub(super) struct LogWriter {
 }
 
 enum Job {
-    Store { epoch: u64, buffer: Buffer },
+    Store {
+        epoch: u64,
+        buffer: Buffer,
+    },
     /// Says when all before it are stored.
     Seal(Sender<()>),
 }
