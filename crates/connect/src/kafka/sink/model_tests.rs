@@ -248,8 +248,9 @@ impl Attempt {
         let first_epoch = self.first_epoch.max(recovery.seen.epoch + 1);
         settle(&run, recovery, first_epoch)?;
         let mut slots: Vec<Slot<Writer>> = (0..self.slots).map(Slot::claimed).collect();
+        let mut committed = vec![first_epoch - 1; self.slots as usize];
         for epoch in first_epoch..first_epoch + self.epochs {
-            let prepare = |slot| self.prepare(&storage, epoch, slot);
+            let prepare = |slot: u32| self.prepare(&storage, epoch, slot, &mut committed[slot as usize]);
             let due = (0..self.slots).map(prepare).collect::<Result<Vec<_>>>()?;
             // Only who holds the lock stores a checkpoint.
             let stored = self.world.step(self.number, |state| {
@@ -272,7 +273,8 @@ impl Attempt {
         Ok(())
     }
 
-    fn prepare(&self, storage: &Storage, epoch: u64, slot: u32) -> Result<Committable> {
+    /// `committed`: the slot's last epoch that had records, or the last one before the attempt.
+    fn prepare(&self, storage: &Storage, epoch: u64, slot: u32, committed: &mut u64) -> Result<Committable> {
         let chunks = self.world.state.lock().unwrap().random.random_range(0..3);
         let chunk = |chunk: u32| {
             let mut buffer = Buffer::default();
@@ -282,8 +284,9 @@ impl Attempt {
             }
             Ok(vec![LogObject::store(storage, epoch, buffer)?])
         };
-        let chunks = (0..chunks).map(chunk).collect::<Result<_>>()?;
-        Ok(Committable { version: VERSION, lineage: "job".into(), slot, epoch, committed: epoch - 1, chunks })
+        let chunks = (0..chunks).map(chunk).collect::<Result<Vec<_>>>()?;
+        let before = if chunks.is_empty() { *committed } else { std::mem::replace(committed, epoch) };
+        Ok(Committable { version: VERSION, lineage: "job".into(), slot, epoch, committed: before, chunks })
     }
 }
 
