@@ -97,6 +97,9 @@ fn the_page_names_the_options_of_topics() {
         let mut options = [&server[..], &[("format", format), ("key.format", "raw"), ("key.fields", "c")]].concat();
         options.extend((format == "avro-confluent").then_some(registry));
         all.extend(known("kafka", &one(TypeKind::STRING), &options, false));
+        if format != "avro" {
+            all.extend(known("kafka", &one(TypeKind::STRING), &options, true));
+        }
     }
     // Those of the formats of files, too, are in a part of their own.
     let elsewhere = ["json.", "csv.", "raw.", "avro.", "debezium-json.", "key.raw."];
