@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test` and `cargo xtask lint` (which CI runs both), `cargo xtask tidy` (house rules).
+//! The project's own chores: `cargo xtask test` and `lint` (which CI runs), `tidy` (house rules), `example`.
 
 mod servers;
 mod tidy;
@@ -6,9 +6,10 @@ mod tidy;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask (test | servers | tidy | lint)
+const USAGE: &str = "usage: cargo xtask (test | servers | example NAME | tidy | lint)
   test      house rules, then every test of every crate, with the servers they need
   servers   installs the servers that tests need, and shows the variables that lead tests to them
+  example   a pipeline with a Kafka of its own: router, alerts
   tidy      house rules alone
   lint      rustfmt and clippy with the project's lints";
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Some("servers") => {
             servers().map(|all| all.iter().for_each(|(name, path)| println!("{name}={}", path.display())))
         }
+        Some("example") => example(&std::env::args().nth(2).unwrap_or_default()),
         Some("tidy") => tidy::check(),
         Some("lint") => lint(),
         _ => Err(USAGE.to_string()),
@@ -42,6 +44,17 @@ fn test() -> Result<(), String> {
     run(test.args(["test", "--workspace", "--no-fail-fast"]).envs(servers))?;
     let target = target_folder()?.display().to_string();
     cargo(&["test", "--manifest-path", &manifest_of_oracle()?, "--target-dir", &target])
+}
+
+/// Runs an example pipeline with a Kafka of its own.
+fn example(name: &str) -> Result<(), String> {
+    cargo(&["build", "--release", "--package", "millstream", "--package", "millstream-testbed", "--bins"])?;
+    let target = target_folder()?;
+    let (programs, folder) = (target.join("release"), target.join("examples").join(name));
+    let mut pipelines = Command::new(programs.join("pipelines"));
+    pipelines.arg(name).arg(programs.join("millstream")).arg(folder).env("MILLSTREAM_KAFKA", servers::kafka(&target)?);
+    let status = pipelines.status().map_err(|e| format!("can't start the example: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the example '{name}' failed")) }
 }
 
 /// The random queries, a workspace of their own that shares the target folder.
