@@ -70,7 +70,8 @@ pub fn kafka(target: &Path) -> Result<PathBuf, String> {
     let packages = [("java", "default-jre-headless"), ("mvn", "maven")];
     let missing: Vec<&str> = packages.iter().filter(|(program, _)| !is_on_path(program)).map(|p| p.1).collect();
     let is_done = std::fs::read_to_string(&done).is_ok_and(|text| text == pom);
-    if !missing.is_empty() && !(is_done && is_on_path("java")) {
+    let can_run = is_done && is_on_path("java");
+    if !missing.is_empty() && !can_run {
         let hint = format!("hint: the tests of Kafka need Java 17 and Maven ({})", missing.join(", "));
         if !is_root() {
             return Err(format!("java or mvn is not on the PATH\n{hint}"));

@@ -170,10 +170,10 @@ impl Cluster {
             let name = topic.name().to_string();
             found.insert(name.clone(), Topic { name, id: None, partitions });
         }
-        if let Topics::List(names) = &self.table.topics {
-            for name in names.iter().filter(|name| !found.contains_key(*name)) {
-                return Err(self.absent(name, all.topics().iter().map(|t| t.name())));
-            }
+        if let Topics::List(names) = &self.table.topics
+            && let Some(name) = names.iter().find(|name| !found.contains_key(*name))
+        {
+            return Err(self.absent(name, all.topics().iter().map(|t| t.name())));
         }
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
         for (name, id) in self.ids(&names)? {

@@ -99,7 +99,7 @@ fn router(broker: &Broker, job: &Job) {
     broker.create_topic("readings", 2);
     let event = |id: u64| {
         let random = mixed(id);
-        let (kind, severity) = if random % 5 == 0 { ("fault", random / 7 % 5) } else { ("reading", 0) };
+        let (kind, severity) = if random.is_multiple_of(5) { ("fault", random / 7 % 5) } else { ("reading", 0) };
         (kind, severity, (random / 11 % 2000) as f64 / 10.0 - 50.0)
     };
     let batch = |number: u64| {
@@ -180,7 +180,7 @@ fn alerts(broker: &Broker, job: &Job) {
         // Each user is attacked for a while, at times of their own.
         let user = random % 50;
         let attacked = (second + user * 7) % 60 < 6;
-        (user, START + second * 1000 + random / 64 % 1000, !(attacked && random / 128 % 4 != 0))
+        (user, START + second * 1000 + random / 64 % 1000, !attacked || (random / 128).is_multiple_of(4))
     };
     let record = |n: u64| {
         let (user, time, success) = login(n);

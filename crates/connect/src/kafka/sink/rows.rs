@@ -109,7 +109,8 @@ impl RecordEncoder {
     /// Hands the records of `batch` to `each`.
     pub(super) fn encode(&mut self, batch: &Batch, each: &mut dyn FnMut(&Record) -> Result<()>) -> Result<()> {
         let RecordEncoder { is_upsert, key, value, keys, ends } = self;
-        (keys.clear(), ends.clear());
+        keys.clear();
+        ends.clear();
         if let Some(key) = key {
             key.encode(&Batch::insert_only(batch.rows.clone()), &mut |_, bytes| {
                 keys.extend_from_slice(bytes.unwrap_or_default());

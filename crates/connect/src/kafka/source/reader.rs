@@ -185,7 +185,8 @@ impl KafkaReader {
         if let Some((code, reason)) = self.client.context().take() {
             // Who names no group isn't asking for one.
             let is_of_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
-            if !client::may_heal(code) && !(is_of_group && self.plan.table.properties.group_id.is_none()) {
+            let is_optional = is_of_group && self.plan.table.properties.group_id.is_none();
+            if !client::may_heal(code) && !is_optional {
                 return Err(client::explain(&self.plan.table, code, &reason));
             }
             tracing::warn!(target: "kafka", "{code}: {reason}");

@@ -81,7 +81,7 @@ impl Table {
         let source = self.started()?;
         let mut rows = Vec::new();
         for instance in 0..instances {
-            rows.extend(Reader::open(&source, instance, instances, None)?.to_end()?);
+            rows.extend(Reader::open(&source, instance, instances, None)?.read_to_end()?);
         }
         rows.sort();
         Ok(rows)
@@ -140,7 +140,7 @@ impl Reader {
             }
         }
     }
-    fn to_end(&mut self) -> Result<Vec<String>> {
+    fn read_to_end(&mut self) -> Result<Vec<String>> {
         let mut rows = Vec::new();
         loop {
             match self.next(1000)? {
@@ -277,7 +277,7 @@ fn positions_are_shared_out_anew_when_the_number_of_instances_changes() {
             .map(|instance| Reader::open(&source, instance, instances, positions.clone()).unwrap())
             .collect();
         if instances == 3 {
-            readers.iter_mut().for_each(|reader| rows.extend(reader.to_end().unwrap()));
+            readers.iter_mut().for_each(|reader| rows.extend(reader.read_to_end().unwrap()));
         } else {
             readers.iter_mut().for_each(|reader| rows.extend(reader.take(60, 7)));
         }
@@ -360,7 +360,7 @@ fn broken_records_fail_the_job_or_are_kept_aside_or_passed_over() {
     check_error(&table(&[]).error(), &["can't be decoded", &format!("topic '{name}', partition 0, offset 1")]);
     let source = table(&[("json.ignore-parse-errors", "true")]).started().unwrap();
     let mut reader = Reader::open(&source, 0, 1, None).unwrap();
-    assert_eq!(reader.to_end().unwrap(), row_texts(1..3));
+    assert_eq!(reader.read_to_end().unwrap(), row_texts(1..3));
     assert_eq!(reader.metrics.bad_records.load(Ordering::Relaxed), 1);
     let folder = tempfile::tempdir().unwrap();
     let kept = table(&[("dead-letter.path", folder.path().to_str().unwrap())]);
@@ -403,7 +403,7 @@ fn metadata_keys_and_several_formats_make_the_columns() {
     let source = table.source().unwrap();
     let projected = source.with_projection(Schema::new(vec![source.schema().fields[4].clone()])).unwrap();
     let projected = projected.starting_at(&source.start().unwrap().unwrap()).unwrap();
-    assert_eq!(Reader::open(&projected, 0, 1, None).unwrap().to_end().unwrap(), ["0", "1"]);
+    assert_eq!(Reader::open(&projected, 0, 1, None).unwrap().read_to_end().unwrap(), ["0", "1"]);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn upsert_kafka_gives_versions_and_ends_of_rows() {
     table.flavor = Flavor::UpsertKafka;
     let source = table.started().unwrap();
     assert!(source.changelog().update && !source.changelog().update_before);
-    let rows = Reader::open(&source, 0, 1, None).unwrap().to_end().unwrap();
+    let rows = Reader::open(&source, 0, 1, None).unwrap().read_to_end().unwrap();
     assert_eq!(rows, ["+U 1 a", "+U 2 b", "-D 1 ", "+U 2 c"]);
     broker.produce(&[Record::value(&name, "{}")]);
     check_error(&table.error(), &["has no key", "offset 4"]);
@@ -437,7 +437,7 @@ fn changes_messages_of_several_lines_and_empty_ones_are_read() {
     let update = format!("{{\"before\": {}, \"after\": {}, \"op\": \"u\"}}", row(1, "a"), row(1, "b"));
     broker.produce(&[Record::value(&name, insert), Record::value(&name, update), Record::keyed(&name, "k", None)]);
     let changes = Table::new(broker, &name).with(&[("format", "debezium-json")]);
-    let rows = Reader::open(&changes.started().unwrap(), 0, 1, None).unwrap().to_end().unwrap();
+    let rows = Reader::open(&changes.started().unwrap(), 0, 1, None).unwrap().read_to_end().unwrap();
     assert_eq!(rows, ["+I 1 a", "-U 1 a", "+U 1 b"]);
     let raw = topic(broker, 1);
     broker.produce(&[Record::value(&raw, "two\nlines"), Record::value(&raw, ""), Record::keyed(&raw, "k", None)]);
