@@ -107,7 +107,11 @@ fn files_of_changes_are_read_in_order_by_the_first_instance_alone() {
     let dir = tempfile::tempdir().unwrap();
     for (name, first) in [("b.json", 50), ("a.json", 0)] {
         let change = |i: i64| format!("{{\"after\":{{\"id\":{i},\"s\":\"x\"}},\"op\":\"c\"}}\n");
-        std::fs::write(dir.path().join(name), (first..first + 50).map(change).collect::<String>()).unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, (first..first + 50).map(change).collect::<String>()).unwrap();
+        // Files are read oldest first, those of one moment by name.
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1)).unwrap();
     }
     let source = source(dir.path(), ".", &[("format", "debezium-json")]);
     let mut positions = vec![];
