@@ -1,7 +1,7 @@
 //! The `print` connector: a sink that shows each row on standard output, as Flink's does.
 
 use crate::blackhole::{NothingToCommit, not_readable};
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StructArray};
 use arrow::datatypes::*;
 use chrono::{DateTime, NaiveDateTime, NaiveTime, Timelike};
 use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
@@ -9,7 +9,8 @@ use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::sink::{Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::source::Source;
-use millstream_core::{Batch, Error, Result};
+use millstream_core::variant::Variant;
+use millstream_core::{Batch, Error, Result, TypeKind, bitmap};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ impl Connector for PrintConnector {
         let sink = PrintSink {
             identifier: options.string("print-identifier").unwrap_or_default().to_string(),
             to_stderr: options.boolean("standard-error")?.unwrap_or(false),
+            types: table.schema.fields.iter().map(|field| field.data_type.clone()).collect(),
         };
         options.finish()?;
         Ok(Arc::new(sink))
@@ -40,6 +42,7 @@ impl Connector for PrintConnector {
 struct PrintSink {
     identifier: String,
     to_stderr: bool,
+    types: Vec<millstream_core::DataType>,
 }
 
 impl Sink for PrintSink {
@@ -59,6 +62,7 @@ impl Sink for PrintSink {
         Ok(Box::new(Printer {
             prefix: prefix(&self.identifier, ctx.instance, ctx.instances),
             to_stderr: self.to_stderr,
+            types: self.types.clone(),
             text: String::new(),
         }))
     }
@@ -80,16 +84,19 @@ fn prefix(identifier: &str, instance: usize, instances: usize) -> String {
 struct Printer {
     prefix: String,
     to_stderr: bool,
+    types: Vec<millstream_core::DataType>,
     text: String,
 }
 
 impl SinkWriter for Printer {
     fn write(&mut self, batch: &Batch) -> Result<()> {
         self.text.clear();
+        let columns: Vec<ArrayRef> =
+            batch.rows.columns().iter().zip(&self.types).map(|(c, t)| legible(c, t)).collect::<Result<_>>()?;
         for row in 0..batch.num_rows() {
             self.text.push_str(&self.prefix);
             self.text.push_str(batch.kind(row).symbol());
-            push_list(&mut self.text, batch.rows.columns().iter().map(|c| (c.as_ref(), row)));
+            push_list(&mut self.text, columns.iter().map(|c| (c.as_ref(), row)));
             self.text.push('\n');
         }
         // One write call a batch, so that rows of several instances don't mix within a line.
@@ -107,6 +114,60 @@ impl SinkWriter for Printer {
         self.flush()?;
         Ok(Vec::new())
     }
+}
+
+/// A column in which bitmaps and variants are text.
+fn legible(array: &ArrayRef, data_type: &millstream_core::DataType) -> Result<ArrayRef> {
+    let is_encoded = |kind: &TypeKind| matches!(kind, TypeKind::Bitmap | TypeKind::Variant);
+    if !data_type.any(&is_encoded) {
+        return Ok(array.clone());
+    }
+    let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+    Ok(match &data_type.kind {
+        TypeKind::Array(item) => {
+            let list = array.as_list::<i32>();
+            let items = legible(list.values(), item)?;
+            let field = field("item", &items);
+            Arc::new(ListArray::try_new(field, list.offsets().clone(), items, list.nulls().cloned())?)
+        }
+        TypeKind::Map(key, value) => {
+            let map = array.as_map();
+            map_of(map, legible(map.keys(), key)?, legible(map.values(), value)?)?
+        }
+        TypeKind::Multiset(item) => {
+            let map = array.as_map();
+            map_of(map, legible(map.keys(), item)?, map.values().clone())?
+        }
+        TypeKind::Row(fields) => {
+            let row = array.as_struct();
+            let columns = row.columns().iter().zip(fields).map(|(c, f)| legible(c, &f.data_type));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let fields: Fields = fields.iter().zip(&columns).map(|(f, c)| field(&f.name, c)).collect();
+            Arc::new(StructArray::try_new(fields, columns, row.nulls().cloned())?)
+        }
+        kind => {
+            let text = |bytes: &[u8]| {
+                let mut out = String::new();
+                match kind {
+                    TypeKind::Bitmap => bitmap::write_text(&mut out, &bitmap::read(bytes)?),
+                    _ => Variant::new(bytes)?
+                        .write_json(&mut out, &|out, value| push_java_float(out, value, format!("{value:e}")))?,
+                }
+                Ok(out)
+            };
+            let texts = array.as_binary::<i32>().iter().map(|bytes| bytes.map(text).transpose());
+            Arc::new(texts.collect::<Result<StringArray>>()?)
+        }
+    })
+}
+
+fn map_of(map: &MapArray, keys: ArrayRef, values: ArrayRef) -> Result<ArrayRef> {
+    let fields: Fields =
+        vec![Field::new("key", keys.data_type().clone(), false), Field::new("value", values.data_type().clone(), true)]
+            .into();
+    let entries = StructArray::try_new(fields, vec![keys, values], None)?;
+    let field = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+    Ok(Arc::new(MapArray::try_new(field, map.offsets().clone(), entries, map.nulls().cloned(), false)?))
 }
 
 fn push_list<'a>(out: &mut String, values: impl Iterator<Item = (&'a dyn Array, usize)>) {
@@ -300,6 +361,23 @@ mod tests {
             out
         };
         (0..array.len()).map(one).collect()
+    }
+
+    #[test]
+    fn bitmaps_and_variants_are_shown_as_text_wherever_they_are() {
+        use millstream_core::variant::Node;
+        let sets: ArrayRef =
+            Arc::new(BinaryArray::from_opt_vec(vec![Some(&bitmap::write([1, u32::MAX].into_iter().collect())), None]));
+        let bitmaps = TypeKind::Bitmap.nullable();
+        assert_eq!(java(&legible(&sets, &bitmaps).unwrap()), ["{1,4294967295}", "null"]);
+        let field = Arc::new(Field::new("item", DataType::Binary, true));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([2]);
+        let list: ArrayRef = Arc::new(ListArray::try_new(field, offsets, sets, None).unwrap());
+        let lists = TypeKind::Array(Box::new(bitmaps)).nullable();
+        assert_eq!(java(&legible(&list, &lists).unwrap()), ["[{1,4294967295}, null]"]);
+        let node = Node::Array(vec![Node::Double(1e7), Node::Text("x".into())]);
+        let values: ArrayRef = Arc::new(BinaryArray::from(vec![node.to_bytes().as_slice()]));
+        assert_eq!(java(&legible(&values, &TypeKind::Variant.nullable()).unwrap()), ["[1.0E7,\"x\"]"]);
     }
 
     #[test]

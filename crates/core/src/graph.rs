@@ -709,7 +709,7 @@ impl AggregateCall {
 
     /// The columns of its partial result: what a `Local` phase emits and what state tables store.
     pub fn state_types(&self) -> Vec<DataType> {
-        use crate::TypeKind::*;
+        use crate::TypeKind::{BigInt, Decimal, Double, Float};
         use AggregateFunction::*;
         let count = || BigInt.nullable();
         if self.keeps_rows() {
@@ -727,6 +727,7 @@ impl AggregateCall {
                 vec![sum.nullable(), count()]
             }
             StddevPop | StddevSamp | VarPop | VarSamp => vec![count(), Double.nullable(), Double.nullable()],
+            Bitmap { .. } => vec![count(), crate::TypeKind::Bitmap.nullable()],
             _ => self.arg_types.iter().take(1).map(|t| t.clone().with_nullable(true)).collect(),
         }
     }
@@ -793,4 +794,24 @@ pub enum AggregateFunction {
         /// From 0 to 1.
         percentages: Vec<f64>,
     },
+    /// `BITMAP_BUILD_AGG` and its kin: a BITMAP, NULL if there is no value.
+    Bitmap {
+        /// What is made of the values.
+        operation: BitmapOperation,
+        /// `.._CARDINALITY_AGG`: how many values the bitmap has, a BIGINT, instead of the bitmap.
+        cardinality: bool,
+    },
+}
+
+/// What an aggregate makes a bitmap of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitmapOperation {
+    /// INTs, as unsigned ones.
+    Build,
+    /// What is in all BITMAPs.
+    And,
+    /// What is in one of the BITMAPs.
+    Or,
+    /// What is in an odd number of the BITMAPs.
+    Xor,
 }

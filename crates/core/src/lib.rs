@@ -4,6 +4,7 @@
 //! Reading order is the order of the modules below. Nothing here does I/O.
 
 pub mod batch;
+pub mod bitmap;
 pub mod connector;
 pub mod error;
 pub mod expr;
@@ -23,6 +24,7 @@ pub mod source;
 pub mod suggest;
 pub mod time;
 pub mod types;
+pub mod variant;
 
 pub use batch::{Batch, RowKind};
 pub use error::{Error, ErrorKind, Place, Result};

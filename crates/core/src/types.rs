@@ -67,6 +67,10 @@ pub enum TypeKind {
     Multiset(Box<DataType>),
     /// `ROW<...>`
     Row(Vec<Field>),
+    /// `BITMAP`: a set of 32-bit unsigned integers; see [`crate::bitmap`].
+    Bitmap,
+    /// `VARIANT`: a semi-structured value that says its own type; see [`crate::variant`].
+    Variant,
 }
 
 /// A named, typed field of a row or a column of a table.
@@ -127,6 +131,18 @@ impl TypeKind {
     pub fn is_temporal(&self) -> bool {
         self.is_timestamp() || matches!(self, TypeKind::Date | TypeKind::Time(_))
     }
+    /// Whether values of it have an order, so that they can be sorted and compared with `<`.
+    pub fn has_order(&self) -> bool {
+        !matches!(
+            self,
+            TypeKind::Array(_)
+                | TypeKind::Map(..)
+                | TypeKind::Multiset(_)
+                | TypeKind::Row(_)
+                | TypeKind::Bitmap
+                | TypeKind::Variant
+        )
+    }
     /// One of the two interval kinds.
     pub fn is_interval(&self) -> bool {
         matches!(self, TypeKind::IntervalYearMonth | TypeKind::IntervalDayTime)
@@ -136,7 +152,7 @@ impl TypeKind {
     ///
     /// Timestamps use milliseconds to precision 3, microseconds to 6, nanoseconds to 9; `_LTZ` has
     /// the Arrow time zone `UTC` whatever the session's. Time is `Time32(ms)`, intervals are
-    /// `Interval(YearMonth)` and `Duration(ms)`, strings `Utf8`, bytes `Binary`.
+    /// `Interval(YearMonth)` and `Duration(ms)`, strings `Utf8`, bytes, bitmaps and variants `Binary`.
     pub fn arrow(&self) -> ArrowType {
         match self {
             TypeKind::Null => ArrowType::Null,
@@ -160,6 +176,7 @@ impl TypeKind {
             TypeKind::Map(k, v) => map_type(k.arrow(), v.arrow()),
             TypeKind::Multiset(t) => map_type(t.arrow(), ArrowType::Int32),
             TypeKind::Row(fields) => ArrowType::Struct(fields.iter().map(Field::arrow).collect()),
+            TypeKind::Bitmap | TypeKind::Variant => ArrowType::Binary,
         }
     }
 }
@@ -184,6 +201,16 @@ impl DataType {
     /// The Arrow type that carries it.
     pub fn arrow(&self) -> ArrowType {
         self.kind.arrow()
+    }
+    /// Whether `wanted` holds for its kind or for one that it is made of.
+    pub fn any(&self, wanted: &dyn Fn(&TypeKind) -> bool) -> bool {
+        wanted(&self.kind)
+            || match &self.kind {
+                TypeKind::Array(t) | TypeKind::Multiset(t) => t.any(wanted),
+                TypeKind::Map(k, v) => k.any(wanted) || v.any(wanted),
+                TypeKind::Row(fields) => fields.iter().any(|field| field.data_type.any(wanted)),
+                _ => false,
+            }
     }
     /// The same type with the given nullability.
     pub fn with_nullable(mut self, nullable: bool) -> Self {
@@ -247,6 +274,8 @@ impl fmt::Display for TypeKind {
                 }
                 f.write_str(">")
             }
+            TypeKind::Bitmap => f.write_str("BITMAP"),
+            TypeKind::Variant => f.write_str("VARIANT"),
         }
     }
 }

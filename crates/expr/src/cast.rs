@@ -4,7 +4,7 @@ use crate::args::{Arg, Kernel, downcast_err, int_array, view};
 use crate::calendar::DAY_MS;
 use crate::decimal::{fits, parse as parse_decimal, pow10, rescale, to_f64};
 use crate::typing::length;
-use crate::{node, parse, print};
+use crate::{node, parse, print, variant};
 use arrow::array::*;
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField};
 use millstream_core::types::{MAX_LENGTH, SessionZone};
@@ -20,6 +20,9 @@ fn castable(from: &TypeKind, to: &TypeKind) -> bool {
         (_, b) if b.is_character() => !matches!(from, Null),
         (a, b) if a.is_character() => b.is_numeric() || b.is_temporal() || b.is_binary() || matches!(b, Boolean),
         (a, b) if a.is_binary() => b.is_binary(),
+        // Cut or padded to another length it would be no bitmap.
+        (Bitmap, b) => *b == TypeKind::BYTES,
+        (Variant, b) => b.is_numeric() || *b == Boolean,
         (a, b) if a.is_numeric() || *a == Boolean => {
             b.is_numeric() || *b == Boolean || (a.is_integer() && b.is_interval())
         }
@@ -111,6 +114,8 @@ pub(crate) fn cast_array(
     match (&from.kind, &to.kind) {
         (a, b) if a.is_integer() && *b == TypeKind::STRING => Ok(arrow::compute::cast(array, &target)?),
         (_, b) if b.is_character() => to_text(&arg, rows, from, to, zone),
+        (Bitmap, _) => Ok(array.clone()),
+        (Variant, _) => variant::cast(array, from, to, try_, zone),
         (a, Boolean) if a.is_character() => Ok(Arc::new(each!(BooleanArray, |i| arg.str(i), parse::boolean))),
         (Decimal(_, s), Boolean) => {
             let _ = s;

@@ -10,8 +10,8 @@ use millstream_core::{DataType, TypeKind};
 /// Writes the value at `row` as JSON.
 ///
 /// DECIMAL is a string with its scale, temporal values are text (`TIMESTAMP_LTZ` in UTC with `Z`), BYTES base64, MAP
-/// an object with stringified keys, MULTISET an object from element to count, ROW an object by field name; NaN and
-/// the infinities are strings.
+/// an object with stringified keys, MULTISET an object from element to count, ROW an object by field name, BITMAP its
+/// text, VARIANT its JSON; NaN and the infinities are strings.
 pub fn write_value(out: &mut Vec<u8>, array: &dyn Array, row: usize, data_type: &DataType) {
     let array = arrow::array::make_array(array.to_data());
     write_ref(out, &array, row, data_type);
@@ -85,6 +85,11 @@ fn write_arg(out: &mut Vec<u8>, arg: &Arg<'_>, row: usize, data_type: &DataType)
                 write_ref(out, column, row, &field.data_type);
             }
             out.push(b'}');
+        }
+        TypeKind::Variant => {
+            let mut text = String::new();
+            print::write_variant(&mut text, arg.bytes(row)?).ok()?;
+            out.extend_from_slice(text.as_bytes());
         }
         _ => return plain(out),
     }

@@ -20,6 +20,7 @@ mod node;
 mod parse;
 mod select;
 mod typing;
+mod variant;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

@@ -4,7 +4,8 @@ use crate::args::{Arg, view};
 use crate::calendar::{DAY_MS, civil};
 use arrow::array::{Array, ArrayRef};
 use millstream_core::types::SessionZone;
-use millstream_core::{DataType, TypeKind};
+use millstream_core::variant::Variant;
+use millstream_core::{DataType, Result, TypeKind, bitmap};
 use std::fmt::Write;
 
 /// The value at `row` as text: doubles as Java prints them, `TIMESTAMP_LTZ` in `zone`, NULL as `NULL`.
@@ -103,8 +104,15 @@ pub(crate) fn write_arg(
             }
             out.push(')');
         }
+        TypeKind::Bitmap => bitmap::write_text(out, &bitmap::read(arg.bytes(row)?).ok()?),
+        TypeKind::Variant => write_variant(out, arg.bytes(row)?).ok()?,
     }
     Some(())
+}
+
+/// The JSON text of a VARIANT.
+pub(crate) fn write_variant(out: &mut String, bytes: &[u8]) -> Result<()> {
+    Variant::new(bytes)?.write_json(out, &write_double)
 }
 
 fn separate(out: &mut String, i: usize) {

@@ -62,6 +62,33 @@ fn a_percentage_that_is_none_is_told() {
 }
 
 #[test]
+fn what_is_no_bitmap_or_variant_is_told() {
+    refused(
+        "SELECT BITMAP_BUILD_AGG(price) FROM t;",
+        &["takes a value of type INT, but got DECIMAL(10, 2)", "line 3, column 8"],
+    );
+    refused("SELECT BITMAP_OR_AGG(id) FROM t;", &["BITMAP_OR_AGG takes a value of type BITMAP, but got INT"]);
+    refused("SELECT BITMAP_TO_STRING(id) FROM t;", &["does not take (INT)", "it takes (BITMAP)", "line 3, column 8"]);
+    refused("SELECT MAX(BITMAP_BUILD(ARRAY[id])) FROM t;", &["MAX takes a value that has an order, but got BITMAP"]);
+    refused("SELECT PARSE_JSON(id) FROM t;", &["does not take (INT)", "it takes (STRING, [BOOLEAN])"]);
+    refused("SELECT PARSE_JSON('{') FROM t;", &["'{' can't be parsed as JSON", "line 3, column 8", "TRY_PARSE_JSON"]);
+    for (kind, hint) in [("BITMAP", "BITMAP_TO_BYTES"), ("ARRAY<VARIANT>", "JSON_STRING")] {
+        let table = format!("CREATE TABLE b (b {kind}) WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/out', ");
+        let sql = format!("{table}'format' = 'json');\nINSERT INTO b SELECT CAST(NULL AS {kind}) FROM t;");
+        refused(&sql, &["the format 'json' has no column like 'b' of type", kind, hint, "'format'"]);
+    }
+    let row = b"{\"name\": \"[1]\", \"ts\": \"2024-01-01 00:00:01\"}\n";
+    fails("SELECT PARSE_JSON(name)['x'] FROM t;", "t.json", row, &["a field is asked of a VARIANT that is an array"]);
+    let row = b"{\"name\": \"[1\", \"ts\": \"2024-01-01 00:00:01\"}\n";
+    fails(
+        "SELECT PARSE_JSON(name) FROM t;",
+        "t.json",
+        row,
+        &["'[1' can't be parsed as JSON", "the text ends within a value"],
+    );
+}
+
+#[test]
 fn syntax_errors_are_told_with_line_and_column() {
     refused("SELECT id FRM t;", &["found `t`", "line 3, column 15", "FROM"]);
     refused("SELECT (id + 1 FROM t;", &["expected `)`", "line 3, column 16", "the `(` at line 3, column 8"]);

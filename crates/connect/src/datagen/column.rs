@@ -199,7 +199,9 @@ impl Column {
                 let columns = fields.iter().map(|f| Ok((f.name.clone(), child(&f.name, &f.data_type)?)));
                 Values::Row(columns.collect::<Result<_>>()?)
             }
-            TypeKind::Null => return Err(options.error(&key("kind"), "a column of type NULL can't be generated")),
+            kind @ (TypeKind::Null | TypeKind::Bitmap | TypeKind::Variant) => {
+                return Err(options.error(&key("kind"), format!("a column of type {kind} can't be generated")));
+            }
         };
         Ok((Column { salt, null_rate, kind, values }, None))
     }

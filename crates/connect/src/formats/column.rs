@@ -93,7 +93,7 @@ impl Column {
             TypeKind::Map(k, v) => Values::Map(vec![0], child(k)?, child(v)?),
             TypeKind::Multiset(t) => Values::Map(vec![0], child(t)?, child(&TypeKind::Int.not_null())?),
             TypeKind::Row(fields) => Values::Row(Self::of_fields(fields)?),
-            TypeKind::IntervalYearMonth | TypeKind::IntervalDayTime => {
+            TypeKind::IntervalYearMonth | TypeKind::IntervalDayTime | TypeKind::Bitmap | TypeKind::Variant => {
                 return Err(Error::unsupported(format!("reading column '{name}' of type {data_type} from a file")));
             }
         };

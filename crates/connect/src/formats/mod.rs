@@ -99,6 +99,25 @@ pub trait EncoderFactory: Send + Sync + fmt::Debug {
     }
 }
 
+/// Refuses columns of types that no format has.
+fn check_types(table: &TableDef, options: &Options) -> Result<()> {
+    let Some(format) = options.string("format") else { return Ok(()) };
+    for field in &table.schema.fields {
+        let hint = match &field.data_type {
+            t if t.any(&|kind| *kind == TypeKind::Bitmap) => {
+                "BITMAP_TO_BYTES makes bytes of a bitmap, BITMAP_FROM_BYTES a bitmap of bytes"
+            }
+            t if t.any(&|kind| *kind == TypeKind::Variant) => {
+                "JSON_STRING makes text of a VARIANT, PARSE_JSON a VARIANT of text"
+            }
+            _ => continue,
+        };
+        let message = format!("the format '{format}' has no column like '{}' of type {}", field.name, field.data_type);
+        return Err(options.error("format", message).hint(hint));
+    }
+    Ok(())
+}
+
 fn unknown_format(options: &Options, name: &str) -> millstream_core::Error {
     if name == avro::confluent::NAME {
         let error = options.error("format", format!("the format '{name}' is one of messages, not of files"));
@@ -116,6 +135,7 @@ fn unknown_format(options: &Options, name: &str) -> millstream_core::Error {
 /// The format that a table's options name, for reading. Reads the options `format`, `<format>.*` and
 /// `dead-letter.path` (whether bad records are kept). The metadata columns of `table` are those of the format.
 pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) -> Result<ReadFormat> {
+    check_types(table, options)?;
     let on_bad = match options.string("dead-letter.path") {
         Some(_) => OnBadRecord::DeadLetter,
         None => OnBadRecord::Fail,
@@ -144,6 +164,7 @@ pub fn read_format(table: &TableDef, options: &Options, _session: &SessionInfo) 
 
 /// The format of messages that `options` name: each is one record. Reads the options `format` and `<format>.*`.
 pub fn read_message_format(table: &TableDef, options: &Options, on_bad: OnBadRecord) -> Result<ReadFormat> {
+    check_types(table, options)?;
     let records = |name, decoders| ReadFormat {
         name,
         content: ReadContent::Records { decoders, framing: Framing::Lines },
@@ -195,6 +216,7 @@ pub(crate) fn decoder_factory(
 
 /// The format that a table's options name, for writing. Reads the options `format` and `<format>.*`.
 pub fn write_format(table: &TableDef, options: &Options) -> Result<WriteFormat> {
+    check_types(table, options)?;
     Ok(WriteFormat::Records(match options.required("format")? {
         "avro" => return avro::files(Some(&table.schema), options).map(WriteFormat::Container),
         "parquet" => return parquet::format(&table.schema, options).map(WriteFormat::Container),

@@ -179,6 +179,7 @@ fn item(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprR
             let out = (**v).clone().with_nullable(true);
             Ok(Some(call(name, vec![from.clone(), key], out, kernel)))
         }
+        TypeKind::Variant => Ok(super::variant::item(name, args)),
         _ => Ok(None),
     }
 }
@@ -188,7 +189,7 @@ pub(super) fn functions() -> Vec<Function> {
         special("ARRAY", "values of one type", array),
         special("MAP", "keys and values in turn", map),
         special("ROW", "any values", |n, a, _| Ok(row(n, a))),
-        special("ITEM", "(ARRAY, INT) or (MAP, key)", item),
+        special("ITEM", "(ARRAY, INT) or (MAP, key) or (VARIANT, INT) or (VARIANT, STRING)", item),
         plain("CARDINALITY", &["A", "M"], "INT", |_| int(|a, i| a.length(0, i))),
         special("ELEMENT", "(ARRAY)", |n, args, _| {
             let [x] = args else { return Ok(None) };

@@ -8,13 +8,14 @@ use super::{Function, fit, special};
 use crate::args::{Arg, Args, Kernel, try_text, view};
 use crate::calendar::{DAY_MS, civil};
 use crate::cast::entry_types;
-use crate::jsonpath::{Json, big_decimal};
+use crate::jsonpath::{Json, big_decimal, variant_to_json};
 use crate::node::call;
 use crate::{decimal, print};
 use arrow::array::{Array, ArrayRef, StringBuilder};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millstream_core::types::SessionZone;
+use millstream_core::variant::Variant;
 use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use std::sync::Arc;
 
@@ -96,6 +97,10 @@ fn to_json(array: &ArrayRef, row: usize, data_type: &DataType) -> Result<Json> {
             }
             _ => None,
         },
+        TypeKind::Variant => match arg.bytes(row) {
+            Some(bytes) => Some(variant_to_json(&Variant::new(bytes)?.to_node()?)),
+            None => None,
+        },
         _ => return Err(Error::internal(format!("a value of type {} has no form in JSON", data_type.kind))),
     };
     Ok(value.unwrap_or(Json::Null))
@@ -104,10 +109,12 @@ fn to_json(array: &ArrayRef, row: usize, data_type: &DataType) -> Result<Json> {
 /// Refuses what has no form in JSON.
 fn check_json(data_type: &DataType) -> Result<()> {
     match &data_type.kind {
-        TypeKind::Date | TypeKind::Time(_) | TypeKind::IntervalYearMonth | TypeKind::IntervalDayTime => {
-            Err(Error::script(format!("a value of type {} has no form in JSON", data_type.kind))
-                .hint("CAST(x AS STRING) makes text of it"))
-        }
+        TypeKind::Date
+        | TypeKind::Time(_)
+        | TypeKind::IntervalYearMonth
+        | TypeKind::IntervalDayTime
+        | TypeKind::Bitmap => Err(Error::script(format!("a value of type {} has no form in JSON", data_type.kind))
+            .hint("CAST(x AS STRING) makes text of it")),
         TypeKind::Array(item) => check_json(item),
         TypeKind::Map(key, value) if key.kind.is_character() => check_json(value),
         TypeKind::Multiset(key) if key.kind.is_character() => Ok(()),

@@ -1,6 +1,7 @@
 //! The table of functions: names, accepted arguments, result types.
 
 mod array;
+mod bitmap;
 mod collection;
 mod encode;
 mod json;
@@ -15,6 +16,7 @@ mod simple_date;
 mod string;
 mod time;
 mod unit;
+mod variant;
 
 use crate::args::Kernel;
 use crate::cast::implicit;
@@ -31,8 +33,8 @@ enum How {
     /// Accepted arguments, the result, the kernel.
     ///
     /// Arguments are a letter each: `s` text, `y` bytes, `x` text or bytes, `b` BOOLEAN, `i` INT, `l` BIGINT, `d`
-    /// DOUBLE, `n` any number, `t` any temporal, `A` array, `M` map, `a` anything; `?` follows an optional one, `*`
-    /// one to repeat. The result is a type's name: NULL if an argument is nullable, always with `?`, never with `!`;
+    /// DOUBLE, `n` any number, `t` any temporal, `A` array, `M` map, `B` BITMAP, `a` anything; `?` follows an optional
+    /// one, `*` one to repeat. The result is a type's name: NULL if an argument is nullable, always with `?`, never with `!`;
     /// `=` is the type of the first argument, a text, `VARCHAR=` a VARCHAR of its length, `VARCHAR+` of that of both.
     Plain(&'static [&'static str], &'static str, fn(&SessionZone) -> Kernel),
     /// The accepted arguments in words, and the binding.
@@ -75,6 +77,8 @@ fn all() -> Vec<Function> {
         json::functions(),
         json_make::functions(),
         json_text::functions(),
+        variant::functions(),
+        bitmap::functions(),
     ]
     .into_iter()
     .flatten()
@@ -84,9 +88,7 @@ fn all() -> Vec<Function> {
 /// Functions that [`crate::build::call`] makes itself.
 const BUILT_IN: [&str; 5] = ["COALESCE", "IF", "IFNULL", "MOD", "NULLIF"];
 /// Functions of Flink that there are not, with the reason.
-const REFUSED: [(&str, &str); 5] = [
-    ("PARSE_JSON", "there is no type VARIANT; JSON_VALUE and JSON_QUERY read JSON text"),
-    ("TRY_PARSE_JSON", "there is no type VARIANT; JSON_VALUE and JSON_QUERY read JSON text"),
+const REFUSED: [(&str, &str); 3] = [
     ("OBJECT_OF", "there are no structured types"),
     ("OBJECT_UPDATE", "there are no structured types"),
     ("ML_PREDICT", "there are no models"),
@@ -147,6 +149,7 @@ fn words(spec: &str) -> String {
                     't' => "TEMPORAL",
                     'A' => "ARRAY",
                     'M' => "MAP",
+                    'B' => "BITMAP",
                     _ => "ANY",
                 }
                 .to_string(),
@@ -158,10 +161,8 @@ fn words(spec: &str) -> String {
 
 /// The call of a function of the table; `None` if the arguments don't fit.
 pub(crate) fn bind(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
-    let bitmap = name.starts_with("BITMAP_").then_some("there is no type BITMAP");
-    let refused = REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| *why);
-    if let Some(why) = refused.or(bitmap) {
-        return Err(Error::unsupported(format!("the function {name}")).detail(why));
+    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+        return Err(Error::unsupported(format!("the function {name}")).detail(*why));
     }
     let Some(function) = table().get(name) else {
         let error = Error::script(format!("there is no function '{name}'"));
@@ -212,6 +213,9 @@ fn kind_of(name: &str) -> TypeKind {
         "BIGINT" => TypeKind::BigInt,
         "DOUBLE" => TypeKind::Double,
         "BYTES" => TypeKind::BYTES,
+        "BITMAP" => TypeKind::Bitmap,
+        "VARIANT" => TypeKind::Variant,
+        "ARRAY<INT>" => TypeKind::Array(Box::new(TypeKind::Int.nullable())),
         "DATE" => TypeKind::Date,
         "TIME" => TypeKind::Time(0),
         "TIMESTAMP" => TypeKind::Timestamp(3),
@@ -265,6 +269,8 @@ fn fit_one(letter: char, arg: &ExprRef, zone: &SessionZone) -> Result<Option<Exp
         't' if kind.is_temporal() => return fits(true),
         'A' => return fits(matches!(kind, TypeKind::Array(_))),
         'M' => return fits(matches!(kind, TypeKind::Map(..) | TypeKind::Multiset(_))),
+        'B' if *kind == TypeKind::Bitmap => return fits(true),
+        'B' => TypeKind::Bitmap,
         'a' => return fits(true),
         'i' => TypeKind::Int,
         'l' => TypeKind::BigInt,

@@ -18,7 +18,7 @@ pub(crate) enum Json {
 }
 
 /// Deeper nesting than this is refused (Jackson's `StreamReadConstraints`).
-const DEPTH_MAX: usize = 1000;
+pub(super) const DEPTH_MAX: usize = 1000;
 
 /// Objects with fewer members are searched without an index.
 const FEW: usize = 32;
@@ -31,12 +31,11 @@ impl Json {
 
     /// Reads the first value of `text`; like Jackson's readers it ignores what follows.
     pub fn parse(text: &str) -> Option<Json> {
-        let mut reader = Reader { bytes: text.as_bytes(), text, at: 0 };
+        let mut reader = Reader::new(text);
         let value = reader.value(0)?;
-        let ends = match (&value, reader.bytes.get(reader.at)) {
-            (_, None) => true,
-            (Json::Int(_) | Json::Decimal(_), Some(b)) => b.is_ascii_whitespace(),
-            (Json::Null | Json::Bool(_), Some(b)) => !(b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 128..)),
+        let ends = match &value {
+            Json::Int(_) | Json::Decimal(_) => reader.ends_number(),
+            Json::Null | Json::Bool(_) => reader.ends_word(),
             _ => true,
         };
         ends.then_some(value)
@@ -162,26 +161,47 @@ pub(crate) fn big_decimal(text: &str) -> Option<String> {
     Some(out)
 }
 
-struct Reader<'a> {
+/// Where reading a document stands.
+pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     text: &'a str,
-    at: usize,
+    /// How many bytes have been read.
+    pub at: usize,
 }
 
-impl Reader<'_> {
-    fn blank(&mut self) {
+impl<'a> Reader<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Reader { bytes: text.as_bytes(), text, at: 0 }
+    }
+
+    /// The byte to read next.
+    pub fn next(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Whether a number may end here.
+    pub fn ends_number(&self) -> bool {
+        self.next().is_none_or(|b| b.is_ascii_whitespace())
+    }
+
+    /// Whether `true`, `false` or `null` may end here.
+    pub fn ends_word(&self) -> bool {
+        self.next().is_none_or(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 128..)))
+    }
+
+    pub fn blank(&mut self) {
         while matches!(self.bytes.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
-    fn eat(&mut self, byte: u8) -> bool {
+    pub fn eat(&mut self, byte: u8) -> bool {
         let found = self.bytes.get(self.at) == Some(&byte);
         self.at += usize::from(found);
         found
     }
 
-    fn word(&mut self, word: &str, value: Json) -> Option<Json> {
+    pub fn word<T>(&mut self, word: &str, value: T) -> Option<T> {
         self.text.get(self.at..)?.starts_with(word).then(|| {
             self.at += word.len();
             value
@@ -266,7 +286,7 @@ impl Reader<'_> {
         }
     }
 
-    fn string(&mut self) -> Option<String> {
+    pub fn string(&mut self) -> Option<String> {
         self.at += 1;
         let mut out = String::new();
         let mut from = self.at;
@@ -334,6 +354,14 @@ impl Reader<'_> {
     }
 
     fn number(&mut self) -> Option<Json> {
+        match self.number_text()? {
+            (text, true) => Some(Json::Int(if text == "-0" { "0".into() } else { text.into() })),
+            (text, false) => big_decimal(text).map(Json::Decimal),
+        }
+    }
+
+    /// A number's text, and whether it is a whole one.
+    pub fn number_text(&mut self) -> Option<(&'a str, bool)> {
         let from = self.at;
         self.eat(b'-');
         let starts_with_zero = self.bytes.get(self.at) == Some(&b'0');
@@ -355,10 +383,6 @@ impl Reader<'_> {
                 return None;
             }
         }
-        let text = self.text.get(from..self.at)?;
-        match is_whole {
-            true => Some(Json::Int(if text == "-0" { "0".into() } else { text.into() })),
-            false => big_decimal(text).map(Json::Decimal),
-        }
+        Some((self.text.get(from..self.at)?, is_whole))
     }
 }

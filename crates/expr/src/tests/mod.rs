@@ -8,11 +8,13 @@ use millstream_core::types::SessionZone;
 use millstream_core::{Batch, DataType, ExprRef, Field, Result, Schema, TypeKind};
 use std::sync::Arc;
 
+mod bitmap;
 mod collection;
 mod columns;
 mod json;
 mod text;
 mod time;
+mod variant;
 
 const UTC: SessionZone = SessionZone::UTC;
 

@@ -43,6 +43,14 @@ const AGGREGATES: &[&str] = &[
     "SINGLE_VALUE",
     "APPROX_COUNT_DISTINCT",
     "PERCENTILE",
+    "BITMAP_BUILD_AGG",
+    "BITMAP_BUILD_CARDINALITY_AGG",
+    "BITMAP_AND_AGG",
+    "BITMAP_AND_CARDINALITY_AGG",
+    "BITMAP_OR_AGG",
+    "BITMAP_OR_CARDINALITY_AGG",
+    "BITMAP_XOR_AGG",
+    "BITMAP_XOR_CARDINALITY_AGG",
 ];
 
 /// Whether it is an aggregate's name, in capitals.

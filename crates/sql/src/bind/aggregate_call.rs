@@ -2,10 +2,11 @@
 
 use super::build;
 use super::expr::ExprBinder;
+use super::insert::casts_implicitly;
 use super::place::parts;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float64Type;
-use millstream_core::graph::AggregateFunction;
+use millstream_core::graph::{AggregateFunction, BitmapOperation};
 use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
@@ -121,6 +122,7 @@ pub fn bind_call(function: &Function, name: &str, binder: &mut ExprBinder<'_>) -
         "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null, is_json },
         "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null, is_json },
         "PERCENTILE" => return percentile(args, distinct, filter, &binder.zone),
+        _ if name.starts_with("BITMAP_") => return bitmap(name, args, distinct, filter, &binder.zone),
         _ => AggregateFunction::SingleValue,
     };
     if let (AggregateFunction::ListAgg { separator }, Some(given)) = (&mut kind, args.get(1)) {
@@ -139,6 +141,43 @@ fn makes_json(value: &Expr) -> bool {
         }
         _ => false,
     }
+}
+
+/// An aggregate of bitmaps, or of the INTs that make one.
+fn bitmap(
+    name: &str,
+    mut args: Vec<ExprRef>,
+    distinct: bool,
+    filter: Option<ExprRef>,
+    zone: &SessionZone,
+) -> Result<PendingCall> {
+    let operation = match name {
+        "BITMAP_BUILD_AGG" | "BITMAP_BUILD_CARDINALITY_AGG" => BitmapOperation::Build,
+        "BITMAP_AND_AGG" | "BITMAP_AND_CARDINALITY_AGG" => BitmapOperation::And,
+        "BITMAP_OR_AGG" | "BITMAP_OR_CARDINALITY_AGG" => BitmapOperation::Or,
+        _ => BitmapOperation::Xor,
+    };
+    let wanted = if operation == BitmapOperation::Build { TypeKind::Int } else { TypeKind::Bitmap };
+    for arg in &mut args {
+        let given = arg.data_type().clone();
+        if !casts_implicitly(&given.kind, &wanted) {
+            let error = Error::script(format!("{name} takes a value of type {wanted}, but got {given}"));
+            return Err(match given.kind {
+                TypeKind::BigInt => error.hint("a bitmap has 32-bit integers; CAST(x AS INT) makes such of others"),
+                kind if wanted == TypeKind::Bitmap && kind.is_binary() => {
+                    error.hint("BITMAP_FROM_BYTES reads a bitmap")
+                }
+                _ => error,
+            });
+        }
+        *arg = exprs::cast(arg.clone(), wanted.clone().nullable().with_nullable(given.nullable), false, zone)?;
+    }
+    let cardinality = name.ends_with("_CARDINALITY_AGG");
+    let result = if cardinality { TypeKind::BigInt } else { TypeKind::Bitmap }.nullable();
+    // Only an odd number of equal bitmaps is another one than one of them.
+    let distinct = distinct && operation == BitmapOperation::Xor;
+    let function = AggregateFunction::Bitmap { operation, cardinality };
+    Ok(PendingCall { function, args, distinct, filter, result })
 }
 
 /// The percentages are read while the script is planned; a variable one would not say of which row it is.
@@ -225,9 +264,7 @@ fn result_type(name: &str, function: &AggregateFunction, args: &[ExprRef], filte
             }
         }
         AggregateFunction::Min | AggregateFunction::Max => match kind {
-            TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_) => {
-                return refused("a value that has an order");
-            }
+            k if !k.has_order() => return refused("a value that has an order"),
             k => k.nullable().with_nullable(nullable),
         },
         AggregateFunction::FirstValue | AggregateFunction::LastValue | AggregateFunction::SingleValue => {
@@ -242,6 +279,8 @@ fn result_type(name: &str, function: &AggregateFunction, args: &[ExprRef], filte
             TypeKind::Array(Box::new(kind.nullable().with_nullable(nullable))).nullable()
         }
         AggregateFunction::JsonObjectAgg { .. } | AggregateFunction::JsonArrayAgg { .. } => TypeKind::STRING.not_null(),
-        AggregateFunction::Percentile { .. } => TypeKind::Double.nullable(),
+        AggregateFunction::Percentile { .. } | AggregateFunction::Bitmap { .. } => {
+            return Err(Error::internal(format!("{name} has types of its own")));
+        }
     })
 }

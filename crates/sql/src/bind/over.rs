@@ -60,8 +60,7 @@ impl Ordering {
     /// Of an expression, with NULL as the lowest value unless the script says otherwise.
     pub fn new(expr: ExprRef, ast: &OrderByExpr) -> Result<Self> {
         let at = at_expr(&ast.expr);
-        if let TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_) = expr.data_type().kind
-        {
+        if !expr.data_type().kind.has_order() {
             return error(at, format!("rows can't be ordered by {}", expr.data_type()));
         }
         let descending = ast.options.asc == Some(false);

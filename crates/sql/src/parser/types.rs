@@ -175,7 +175,9 @@ fn kind(p: &mut Parser, depth: usize) -> PResult<TypeKind> {
             Ok(TypeKind::Map(Box::new(key), Box::new(nested(p, depth + 1)?)))
         })?,
         "ROW" => row(p, depth)?,
-        "RAW" | "STRUCTURED" | "VARIANT" | "BITMAP" | "ANY" => {
+        "BITMAP" => TypeKind::Bitmap,
+        "VARIANT" => TypeKind::Variant,
+        "RAW" | "STRUCTURED" | "ANY" => {
             return Err(mistake(Mistake::Unsupported, at_type, &format!("the type {word}"), ""));
         }
         _ => return unknown(&word, at_type),
@@ -351,6 +353,8 @@ mod tests {
         check("DOUBLE PRECISION", "DOUBLE");
         check("INTERVAL DAY TO SECOND(3)", "INTERVAL SECOND(3)");
         check("INTERVAL YEAR(4) TO MONTH", "INTERVAL MONTH");
+        check("BITMAP NOT NULL", "BITMAP NOT NULL");
+        check("MAP<STRING, VARIANT>", "MAP<STRING, VARIANT>");
     }
 
     #[test]

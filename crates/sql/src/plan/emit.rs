@@ -522,9 +522,9 @@ impl<'a> Emitter<'a> {
         let mergeable = aggregate.aggregates.iter().all(|call| {
             let function = matches!(
                 call.function,
-                Count | Sum | Sum0 | Avg | Min | Max | StddevPop | StddevSamp | VarPop | VarSamp
+                Count | Sum | Sum0 | Avg | Min | Max | StddevPop | StddevSamp | VarPop | VarSamp | Bitmap { .. }
             );
-            function && !call.distinct && (appends || !matches!(call.function, Min | Max))
+            function && !call.distinct && (appends || !matches!(call.function, Min | Max | Bitmap { .. }))
         });
         wanted && self.late.is_none() && shape && mergeable && matches!(aggregate.window.time, WindowTime::Event { .. })
     }

@@ -92,6 +92,8 @@ fn equal(part: &ExprRef, width: usize, columns: &[ExprRef]) -> Option<Equal> {
                 | TypeKind::Array(_)
                 | TypeKind::Map(..)
                 | TypeKind::Multiset(_)
+                | TypeKind::Bitmap
+                | TypeKind::Variant
         );
         (is_value && same_type && comparable).then(|| Equal { column, value: b.clone() })
     };

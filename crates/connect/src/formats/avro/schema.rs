@@ -315,5 +315,6 @@ fn not_null(data_type: &DataType, path: &str, mapping: TimestampMapping) -> Resu
         TypeKind::Map(..) | TypeKind::Multiset(_) => return unsupported("the keys of Avro's maps are text"),
         TypeKind::Row(fields) => record(fields, path, mapping)?,
         TypeKind::IntervalYearMonth | TypeKind::IntervalDayTime => return unsupported("Avro has no intervals"),
+        TypeKind::Bitmap | TypeKind::Variant => return unsupported("Avro has no such type"),
     })
 }

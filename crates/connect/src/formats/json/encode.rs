@@ -158,6 +158,9 @@ pub(in crate::formats) fn push_value(
             }
             out.push(b'}');
         }
+        TypeKind::Bitmap | TypeKind::Variant => {
+            return Err(Error::internal(format!("a value of type {} in the format 'json'", data_type.kind)));
+        }
     }
     Ok(())
 }

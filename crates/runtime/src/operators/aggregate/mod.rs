@@ -1,5 +1,6 @@
 //! Accumulators: the columnar state of aggregate functions, a group a slot.
 
+mod bitmap;
 mod collect;
 mod numeric;
 mod ordered;
@@ -54,6 +55,7 @@ pub(crate) fn retractable(call: &AggregateCall) -> Result<(Box<dyn Accumulator>,
     match call.function {
         Min | Max => Ok((Box::new(ordered::Ordered::new(&call)?), vec![])),
         FirstValue | LastValue => Ok((Box::new(collect::Collect::new(&call)?), call.row_state_types())),
+        Bitmap { operation, cardinality } => Ok(bitmap::of_changes(operation, cardinality)),
         _ => Ok((accumulator(&call)?, call.state_types())),
     }
 }
@@ -66,6 +68,9 @@ pub(crate) fn in_window(
     use AggregateFunction::*;
     let takes_back =
         matches!(call.function, Count | Sum | Sum0 | Avg | StddevPop | StddevSamp | VarPop | VarSamp) && !call.distinct;
+    if let (true, false, Bitmap { operation, cardinality }) = (retracts, call.distinct, &call.function) {
+        return Ok(bitmap::of_changes(*operation, *cardinality));
+    }
     match retracts && !takes_back {
         true => Ok((Box::new(collect::Collect::of_changes(call)?), call.row_state_types())),
         false => Ok((accumulator(call)?, call.state_types())),
@@ -95,6 +100,7 @@ fn plain(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
             _ => Ok(Box::new(pick::Pick::new(call)?)),
         },
         FirstValue | LastValue => Ok(Box::new(pick::Pick::new(call)?)),
+        Bitmap { operation, cardinality } => Ok(bitmap::of_rows(*operation, *cardinality)),
         other => Err(Error::internal(format!("{other:?} keeps rows"))),
     }
 }
