@@ -38,6 +38,10 @@ pub enum Command {
     /// Several tests are folders in `job.test`, each with its own `input` and `expected`. The script runs at parallelism
     /// 1, 2 and 3, and again with a crash after every epoch.
     Test(TestArgs),
+    /// Show or change how much the tables that a running job reads give a second.
+    ///
+    /// Holds from then on until the job is started again by hand; then it is as the tables' options say.
+    Limit(LimitArgs),
     /// A worker process of a running job; started by `run`.
     #[command(hide = true)]
     Worker,
@@ -83,6 +87,42 @@ pub struct RunArgs {
     /// How a SELECT's result is printed [default: table on a terminal, else jsonl].
     #[arg(long)]
     pub format: Option<Format>,
+}
+
+/// The options of `limit`.
+#[derive(Args, Clone, Debug)]
+pub struct LimitArgs {
+    /// The job's state directory.
+    #[arg(value_name = "STATE_DIR")]
+    pub state_dir: PathBuf,
+    /// The table; without it all are shown.
+    pub table: Option<String>,
+    /// At most so many rows a second, all workers together, or `none`.
+    #[arg(long, value_name = "N|none", value_parser = rate, requires = "table")]
+    pub rows_per_second: Option<Rate>,
+    /// At most so many bytes a second, as `500 kb`, or `none`.
+    #[arg(long, value_name = "SIZE|none", value_parser = byte_rate, requires = "table")]
+    pub bytes_per_second: Option<Rate>,
+}
+
+/// A limit; `None`: there is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(pub Option<f64>);
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<f64>() {
+        _ if text == "none" => Ok(Rate(None)),
+        Ok(n) if n.is_finite() && n > 0.0 => Ok(Rate(Some(n))),
+        _ => Err("it must be a number above 0, or 'none'".into()),
+    }
+}
+
+fn byte_rate(text: &str) -> Result<Rate, String> {
+    match millstream_core::options::parse_memory_size(text) {
+        _ if text == "none" => Ok(Rate(None)),
+        Ok(bytes) if bytes > 0 => Ok(Rate(Some(bytes as f64))),
+        _ => Err("it must be a size above 0, such as '500 kb', or 'none'".into()),
+    }
 }
 
 /// The most workers and processes of a job: each is a thread or more.

@@ -3,6 +3,7 @@
 mod args;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod limits;
 mod output;
 mod plan;
 mod progress;
@@ -26,12 +27,13 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     failpoints::set_up(match command {
         Command::Worker => "worker",
-        Command::Run(_) | Command::Explain { .. } | Command::Test(_) => "supervisor",
+        Command::Run(_) | Command::Explain { .. } | Command::Test(_) | Command::Limit(_) => "supervisor",
     });
     let outcome = match command {
         Command::Run(args) => run::run(&args),
         Command::Explain { file, parallelism, set } => run::explain(&file, parallelism, &set),
         Command::Test(args) => test::test(&args),
+        Command::Limit(args) => limits::limit(&args),
         Command::Worker => return worker::work(),
     };
     match outcome {

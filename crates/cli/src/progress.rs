@@ -61,10 +61,14 @@ const RATE_OVER: Duration = Duration::from_secs(2);
 /// Columns from which on the watermark itself is shown.
 const WIDE: usize = 108;
 
-/// Draws the progress line, on a terminal only.
+/// How often a person is told at most that calls to other systems fail.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Draws the progress line, on a terminal only; says everywhere that the job waits for others.
 pub struct ProgressLine {
     roles: Roles,
     terminal: bool,
+    told: Option<(Instant, u64)>,
     samples: VecDeque<(Instant, Totals)>,
     drawn: bool,
 }
@@ -73,16 +77,22 @@ impl ProgressLine {
     /// A line for a job with these roles; nothing is drawn if `quiet`.
     pub fn new(roles: Roles, quiet: bool) -> Self {
         let terminal = !quiet && std::io::stderr().is_terminal();
-        ProgressLine { roles, terminal, samples: VecDeque::new(), drawn: false }
+        ProgressLine { roles, terminal, told: None, samples: VecDeque::new(), drawn: false }
     }
 
     /// Draws what has changed.
     pub fn update(&mut self, status: &Status, now_ms: i64) {
+        let totals = Totals::of(status, &self.roles);
+        let now = Instant::now();
+        let is_due = self.told.is_none_or(|(at, retries)| now - at >= TELL_EVERY && totals.retries > retries);
+        if totals.retries > 0 && is_due {
+            self.told = Some((now, totals.retries));
+            self.clear();
+            eprintln!("warning: {} calls to other systems have failed and are made again", thousands(totals.retries));
+        }
         if !self.terminal {
             return;
         }
-        let totals = Totals::of(status, &self.roles);
-        let now = Instant::now();
         self.samples.push_back((now, totals));
         while self.samples.len() > 2 && self.samples[1].0 + RATE_OVER <= now {
             self.samples.pop_front();

@@ -4,8 +4,8 @@ use crate::args::{Format, MAX_WORKERS, RunArgs};
 use crate::output::READER_GONE;
 use crate::plan::PlanSpec;
 use crate::progress::{ProgressLine, Roles, Totals, thousands};
-use crate::signals;
 use crate::worker::WorkerSpec;
+use crate::{limits, signals};
 use millstream_control::store::OperatorInfo;
 use millstream_control::supervisor::{From, Job, JobState, Outcome, supervise};
 use millstream_core::error::{Error, Place, Result, ResultExt};
@@ -55,6 +55,13 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let roles = roles_of(&planned.graph);
     let state = open_state(args, &spec, &planned.settings, select)?;
     let checkpoints = state.as_ref().map(|s| s.checkpoints.path_of(""));
+    let limits_file = match &state {
+        Some(state) => {
+            limits::reset(state.dir.path())?;
+            Some(std::path::absolute(limits::path(state.dir.path()))?)
+        }
+        None => None,
+    };
     let workers = spec.parallelism / args.processes;
     let processes = args.processes;
     let starts = starts_of(&planned.graph)?;
@@ -70,6 +77,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
             checkpoints: checkpoints.clone(),
             starts: starts.clone(),
             scratch: scratch.clone(),
+            limits: limits_file.clone(),
         })
     };
     let line = Rc::new(RefCell::new(ProgressLine::new(roles.clone(), select)));

@@ -1,7 +1,7 @@
 //! A worker process: reads what to do from its standard input, plans the same script, and runs its share.
 
 use crate::plan::PlanSpec;
-use crate::{run, signals};
+use crate::{limits, run, signals};
 use millstream_control::worker::WorkerJob;
 use millstream_core::error::{Error, Result};
 use millstream_core::graph::NodeKind;
@@ -39,6 +39,8 @@ pub struct WorkerSpec {
     pub starts: BTreeMap<String, String>,
     /// The folder for what memory has no room for.
     pub scratch: PathBuf,
+    /// The file with the limits of what tables give a second, if there can be one.
+    pub limits: Option<PathBuf>,
 }
 
 /// `millstream worker`
@@ -66,6 +68,9 @@ fn prepare() -> Result<WorkerJob> {
         let _ = std::io::stdin().lock().read(&mut [0u8; 1]);
         std::process::exit(ORPHAN_EXIT_CODE);
     });
+    if let Some(file) = spec.limits {
+        limits::follow(file);
+    }
     let mut planned = spec.plan.plan()?;
     for node in &mut planned.graph.nodes {
         if let (NodeKind::Source(source), Some(start)) = (&mut node.kind, spec.starts.get(&node.id)) {

@@ -3,9 +3,12 @@
 //! `cargo xtask test` installs the server and names the folder of its jars in `MILLSTREAM_KAFKA`; without it the tests that
 //! need it say that they did nothing.
 
+use crate::proxy::Proxy;
 use futures::executor::block_on;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -28,7 +31,7 @@ pub const VARIABLE: &str = "MILLSTREAM_KAFKA";
 const DEADLINE: Duration = Duration::from_secs(100);
 
 /// What a server of one node needs, and what makes tests short.
-const SETTINGS: [(&str, &str); 23] = [
+const SETTINGS: [(&str, &str); 24] = [
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
@@ -54,6 +57,8 @@ const SETTINGS: [(&str, &str); 23] = [
     ("log.initial.task.delay.ms", "500"),
     ("log.segment.delete.delay.ms", "100"),
     ("controlled.shutdown.enable", "false"),
+    // Limits of clients take effect at once.
+    ("quota.window.num", "2"),
 ];
 
 /// A server; it ends with the value, and with the process that started it.
@@ -96,6 +101,20 @@ impl Broker {
 
     /// [`Broker::start`] with more settings (of `server.properties`), or others than the usual ones.
     pub fn start_with(settings: &[(&str, &str)]) -> Option<Broker> {
+        Broker::start_formatted(settings, &[])
+    }
+
+    /// A server that tells its clients to come by way of `proxy`.
+    pub fn start_behind(proxy: &Proxy) -> Option<Broker> {
+        let (client, proxied) = ("PLAINTEXT://127.0.0.1", proxy.port());
+        let advertised = format!("{client}:{proxied},CONTROLLER://127.0.0.1:${{CONTROLLER}}");
+        let broker = Broker::start_with(&[("advertised.listeners", &advertised)])?;
+        proxy.lead_to(broker.port);
+        Some(broker)
+    }
+
+    /// [`Broker::start_with`] over data that were formatted with more arguments. `${PORT}`, `${CONTROLLER}` stand for ports.
+    pub(crate) fn start_formatted(settings: &[(&str, &str)], format: &[&str]) -> Option<Broker> {
         let Some(jars) = std::env::var_os(VARIABLE) else {
             eprintln!("skipped: {VARIABLE} names no folder of jars; 'cargo xtask test' installs a server");
             return None;
@@ -115,16 +134,18 @@ impl Broker {
         set("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"));
         set("controller.quorum.bootstrap.servers", format!("127.0.0.1:{controller}"));
         set("log.dirs", broker.data().display().to_string());
-        settings.iter().for_each(|(key, value)| set(key, value.to_string()));
+        let ports =
+            |value: &str| value.replace("${PORT}", &port.to_string()).replace("${CONTROLLER}", &controller.to_string());
+        settings.iter().for_each(|(key, value)| set(key, ports(value)));
         let text = all.iter().fold(String::new(), |mut text, (key, value)| {
             writeln!(text, "{key}={value}").unwrap();
             text
         });
         std::fs::write(broker.settings(), text).unwrap();
         std::fs::write(broker.file("log4j2.properties"), LOGGING).unwrap();
-        let mut format = broker.java("kafka.tools.StorageTool");
-        format.args(["format", "--standalone", "-t", "bWlsbHN0cmVhbS10ZXN0cw", "-c"]).arg(broker.settings());
-        let output = format.stdin(Stdio::null()).output().expect("start java");
+        let mut tool = broker.java("kafka.tools.StorageTool");
+        tool.args(["format", "--standalone", "-t", "bWlsbHN0cmVhbS10ZXN0cw"]).args(format);
+        let output = tool.arg("-c").arg(broker.settings()).stdin(Stdio::null()).output().expect("start java");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         broker.restart();
         Some(broker)
@@ -241,6 +262,36 @@ impl Broker {
         self.wait_for_partitions(name, partitions);
     }
 
+    /// Gives a topic these settings, and no others.
+    pub fn configure_topic(&self, name: &str, settings: &[(&str, &str)]) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(name));
+        let config = settings.iter().fold(config, |config, (key, value)| config.set(key, value));
+        let changed = block_on(self.admin().alter_configs([&config], &AdminOptions::new())).unwrap();
+        changed.into_iter().for_each(|outcome| {
+            outcome.unwrap_or_else(|e| panic!("{e:?}"));
+        });
+    }
+
+    /// Limits what the clients of a name may write, bytes a second; `None`: no longer.
+    pub fn limit_client(&self, client: &str, bytes_per_second: Option<u64>) {
+        let mut tool = self.java("kafka.admin.ConfigCommand");
+        tool.args([
+            "--bootstrap-server",
+            &self.servers(),
+            "--alter",
+            "--entity-type",
+            "clients",
+            "--entity-name",
+            client,
+        ]);
+        match bytes_per_second {
+            Some(rate) => tool.args(["--add-config", &format!("producer_byte_rate={rate}")]),
+            None => tool.args(["--delete-config", "producer_byte_rate"]),
+        };
+        let output = tool.stdin(Stdio::null()).output().expect("start java");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Waits until a topic has so many partitions, each with a leader.
     pub fn wait_for_partitions(&self, name: &str, partitions: i32) {
         let consumer: BaseConsumer = self.client().create().unwrap();
@@ -285,6 +336,13 @@ impl Broker {
             let low = consumer.fetch_watermarks(name, partition, Duration::from_secs(1)).ok()?.0;
             (low >= offset).then_some(())
         });
+    }
+
+    /// Removes all records of a topic's only partition.
+    pub fn truncate(&self, name: &str) {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let end = consumer.fetch_watermarks(name, 0, DEADLINE).unwrap().1;
+        self.delete_records(name, 0, end);
     }
 
     /// Writes records, each confirmed by the server before this returns.

@@ -217,17 +217,17 @@ fn check_case(role: &str, case: &Case, args: &[&str]) -> Result<(), String> {
     Err(failed(format!("hit {counted} times only")))
 }
 
-fn check_all(args: &[&str]) {
+/// Checks all cases, several at the same time.
+pub fn check_each<C: Send>(cases: impl Iterator<Item = C>, check: impl Fn(C) -> Result<(), String> + Sync) {
     binary();
-    let cases = SUPERVISOR.iter().map(|c| ("supervisor", c)).chain(WORKERS.iter().map(|c| ("worker", c)));
-    let queue: Mutex<Vec<_>> = Mutex::new(cases.collect());
+    let queue: Mutex<Vec<C>> = Mutex::new(cases.collect());
     let failures = Mutex::new(Vec::new());
+    let next = || queue.lock().unwrap().pop();
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                loop {
-                    let Some((role, case)) = queue.lock().unwrap().pop() else { return };
-                    if let Err(failure) = check_case(role, case, args) {
+                while let Some(case) = next() {
+                    if let Err(failure) = check(case) {
                         failures.lock().unwrap().push(failure);
                     }
                 }
@@ -236,6 +236,11 @@ fn check_all(args: &[&str]) {
     });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn check_all(args: &[&str]) {
+    let cases = SUPERVISOR.iter().map(|c| ("supervisor", c)).chain(WORKERS.iter().map(|c| ("worker", c)));
+    check_each(cases, |(role, case)| check_case(role, case, args));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 use crate::process::Running;
 use crate::script::{Script, stdout_of};
 use millstream_testbed::kafka::{Broker, Record, unique, wait_for};
-use std::process::Output;
+use std::io::{Read, Write};
+use std::process::{Command, Output};
 
 /// A table `t` of JSON messages in `topic`, of BIGINT `id`, TIMESTAMP(3) `ts` and what else `columns` says.
 fn table(broker: &Broker, topic: &str, columns: &str, options: &str) -> String {
@@ -112,20 +113,212 @@ fn event_time_is_that_of_the_slowest_partition_unless_it_is_idle_at_its_end() {
     }
 }
 
+/// How many rows of each of two origins are in the files of folder `out`.
+fn by_origin(script: &Script) -> [usize; 2] {
+    let mut counts = [0; 2];
+    for line in crate::behaviour::lines_of(&script.path("out")) {
+        let row: serde_json::Value = serde_json::from_str(&line).unwrap();
+        counts[row["p"].as_u64().unwrap() as usize] += 1;
+    }
+    counts
+}
+
+const OUT_BY_ORIGIN: &str = "CREATE TABLE o (id BIGINT, p INT)
+    WITH ('connector' = 'filesystem', 'path' = '${DIR}/out', 'format' = 'json');\n";
+const DRIFT: &str =
+    ", 'scan.watermark.alignment.max-drift' = '30 s', 'scan.watermark.alignment.update-interval' = '50 ms'";
+
+/// Runs a job until there is enough of the two origins; how many rows of each there are then.
+fn read_until(sql: &str, is_enough: impl Fn([usize; 2]) -> bool) -> [usize; 2] {
+    let script = Script::new(&format!("SET 'execution.checkpointing.interval' = '100 ms';\n{sql}"));
+    let mut job = Running::start(&script, &["--parallelism", "1"]);
+    wait_for("rows", || {
+        assert!(!job.has_ended(), "{}", job.stderr());
+        Some(by_origin(&script)).filter(|counts| is_enough(*counts))
+    })
+}
+
+/// Of two partitions that are read at the same pace the first has a second of event time in each row, the second one a
+/// hundredth of that.
 #[test]
 fn partitions_far_ahead_wait_for_the_others() {
     let Some(broker) = Broker::shared() else { return };
     let name = topic(broker, 2);
-    let records = (0..3000).flat_map(|id| [row(&name, id, 0), row(&name, id, 1)]);
-    broker.produce(&records.collect::<Vec<_>>());
-    let aligned =
-        ", 'scan.watermark.alignment.max-drift' = '30 s', 'scan.watermark.alignment.update-interval' = '50 ms',
-        'scan.bounded.mode' = 'latest-offset'";
-    let script = Script::new(&format!("{}{WINDOWS}", table(broker, &name, ", WATERMARK FOR ts AS ts", aligned)));
-    let explained = stdout_of(&script.command("explain", &[]).output().unwrap());
-    assert!(explained.contains("splits at most 30000 ms apart"), "{explained}");
-    stdout_of(&script.run(&["--parallelism", "1"]));
-    assert_eq!(windows(&script), 300);
+    let slow = |n: i64| Record { partition: Some(1), ..row(&name, n / 100, 1) };
+    broker.produce(&(0..3000).flat_map(|n| [row(&name, n, 0), slow(n)]).collect::<Vec<_>>());
+    let columns = ", p INT METADATA FROM 'partition' VIRTUAL, WATERMARK FOR ts AS ts";
+    let first = |options: &str| {
+        let limited = format!("{options}, 'scan.rate-limit.rows-per-second' = '400'");
+        let insert = "INSERT INTO o SELECT id, p FROM t;";
+        let sql = format!("{}{OUT_BY_ORIGIN}{insert}", table(broker, &name, columns, &limited));
+        read_until(&sql, |[_, second]| second >= 1500)[0]
+    };
+    let (alone, aligned) = std::thread::scope(|scope| {
+        let alone = scope.spawn(|| first(""));
+        (alone.join().unwrap(), first(DRIFT))
+    });
+    assert!(alone > 1000 && aligned < 1000, "{alone} rows without alignment, {aligned} with it");
+}
+
+/// Two tables, one of which is read slowly.
+#[test]
+fn tables_of_a_group_wait_for_each_other() {
+    let Some(broker) = Broker::shared() else { return };
+    let (fast, slow) = (topic(broker, 1), topic(broker, 1));
+    broker.produce(&(0..3500).flat_map(|id| [row(&fast, id, 0), row(&slow, id, 0)]).collect::<Vec<_>>());
+    let sql = |options: &str| {
+        let limited = |rows: u32| {
+            let limit = format!("{options}, 'scan.rate-limit.rows-per-second' = '{rows}'");
+            table(broker, if rows > 100 { &fast } else { &slow }, ", WATERMARK FOR ts AS ts", &limit)
+        };
+        let insert = "INSERT INTO o SELECT id, 0 FROM t UNION ALL SELECT id, 1 FROM u;";
+        format!("{}{}{OUT_BY_ORIGIN}{insert}", limited(500), limited(20).replace("CREATE TABLE t ", "CREATE TABLE u "))
+    };
+    let (alone, group) = (sql(DRIFT), sql(&format!("{DRIFT}, 'scan.watermark.alignment.group' = 'g'")));
+    let (alone, aligned) = std::thread::scope(|scope| {
+        let alone = scope.spawn(|| read_until(&alone, |[first, _]| first == 3500));
+        let aligned = read_until(&group, |[_, second]| second >= 150);
+        (alone.join().unwrap(), aligned)
+    });
+    assert!(alone[1] < 3500 && aligned[0] < 3500, "{alone:?} rows without the group, {aligned:?} with it");
+}
+
+#[test]
+fn limits_on_rows_and_bytes_are_changed_while_the_job_runs() {
+    let Some(broker) = Broker::shared() else { return };
+    let name = topic(broker, 1);
+    broker.produce(&(0..3000).map(|id| row(&name, id, 0)).collect::<Vec<_>>());
+    // At this rate it would take a quarter of an hour.
+    let slow = ", 'scan.rate-limit.bytes-per-second' = '200 b'";
+    let script = Script::new(&format!(
+        "SET 'execution.checkpointing.interval' = '100 ms';\n{}{OUT}",
+        table(broker, &name, "", slow)
+    ));
+    let limit = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        command.current_dir(script.folder()).args(["limit", ".millstream/job"]).args(args).output().unwrap()
+    };
+    let mut job = Running::start(&script, &["--parallelism", "2"]);
+    job.wait_for_checkpoints(&script, 5);
+    assert_eq!(stdout_of(&limit(&[])), "t: no limit on rows, 200 bytes/s\n");
+    check_told(&limit(&["tt", "--rows-per-second", "1"]), 2, &["reads no table 'tt'", "did you mean 't'?"]);
+    let zero = limit(&["t", "--rows-per-second", "0"]);
+    assert!(String::from_utf8_lossy(&zero.stderr).contains("a number above 0, or 'none'"));
+    assert!(ids(&script).len() < 3000);
+    let changed = limit(&["t", "--rows-per-second", "1", "--bytes-per-second", "1 mb"]);
+    assert_eq!(stdout_of(&changed), "t: 1 rows/s, 1048576 bytes/s\n");
+    job.wait_for_checkpoints(&script, 5);
+    assert!(ids(&script).len() < 3000);
+    stdout_of(&limit(&["t", "--rows-per-second", "none"]));
+    wait_for("all rows", || (ids(&script).len() == 3000).then_some(()));
+    job.signal(libc::SIGTERM);
+    job.wait();
+    check_told(&limit(&["t", "--rows-per-second", "5"]), 1, &["no job runs over this state directory"]);
+    let elsewhere = script.command("limit", &[]).output().unwrap();
+    check_told(&elsewhere, 2, &["this is no state directory of a job"]);
+}
+
+/// Rows that were written in a format are read again, with what is behind them in the topic.
+fn check_format(broker: &Broker, format: &str, more: &[Vec<u8>], expected: &str) {
+    let name = topic(broker, 1);
+    let table = format!(
+        "CREATE TABLE t (id BIGINT, name STRING) WITH ('connector' = 'kafka', 'topic' = '{name}',
+           'properties.bootstrap.servers' = '{}', 'scan.startup.mode' = 'earliest-offset',
+           'scan.bounded.mode' = 'latest-offset', {format});\n",
+        broker.servers()
+    );
+    if !format.contains("'avro'") {
+        let script = Script::new(&format!("{table}INSERT INTO t VALUES (1, 'a'), (2, CAST(NULL AS STRING));"));
+        stdout_of(&script.run(&["--parallelism", "1"]));
+    }
+    broker.produce(&more.iter().map(|value| Record::value(&name, value.clone())).collect::<Vec<_>>());
+    let script = Script::new(&format!("{table}SELECT id, name FROM t;"));
+    let rows: Vec<String> = stdout_of(&script.run(&["--parallelism", "1", "--format", "csv"]))
+        .lines()
+        .skip(1)
+        .map(str::to_string)
+        .collect();
+    assert_eq!(rows.join(" | "), expected, "{format}");
+}
+
+#[test]
+fn messages_of_every_format_of_changes_go_through_topics() {
+    let Some(broker) = Broker::shared() else { return };
+    let row = |name: &str| format!("{{\"id\": 3, \"name\": \"{name}\"}}");
+    let old = "{\"name\": \"c\"}";
+    let (c, d) = (row("c"), row("d"));
+    let canal = |kind: &str, data: &str, old: &str| {
+        format!("{{\"type\": \"{kind}\", \"data\": [{data}], \"old\": {old}}}").into_bytes()
+    };
+    let maxwell = |kind: &str, data: &str, old: &str| {
+        format!("{{\"type\": \"{kind}\", \"data\": {data}, \"old\": {old}}}").into_bytes()
+    };
+    let whole = |kind: &str, key: &str, before: &str, after: &str| {
+        format!("{{\"{key}\": \"{kind}\", \"before\": {before}, \"after\": {after}}}").into_bytes()
+    };
+    let null = "null";
+    let cases = [
+        (
+            "canal-json",
+            [canal("INSERT", &c, null), canal("UPDATE", &d, &format!("[{old}]")), canal("DELETE", &d, null)],
+        ),
+        ("maxwell-json", [maxwell("insert", &c, null), maxwell("update", &d, old), maxwell("delete", &d, null)]),
+        ("debezium-json", [whole("c", "op", null, &c), whole("u", "op", &c, &d), whole("d", "op", &d, null)]),
+        ("ogg-json", [whole("I", "op_type", null, &c), whole("U", "op_type", &c, &d), whole("D", "op_type", &d, null)]),
+    ];
+    for (format, more) in cases {
+        let expected = "+I,1,a | +I,2, | +I,3,c | -U,3,c | +U,3,d | -D,3,d";
+        check_format(broker, &format!("'format' = '{format}'"), &more, expected);
+    }
+}
+
+#[test]
+fn messages_of_avro_go_through_topics_also_by_a_registry() {
+    let Some(broker) = Broker::shared() else { return };
+    // Both fields are of a union with null, which is its first branch.
+    let row = vec![2, 6, 2, 2, b'c'];
+    check_format(broker, "'format' = 'avro'", &[row.clone(), vec![2, 8, 0]], "+I,3,c | +I,4,");
+    let registry = registry();
+    let format = format!(
+        "'format' = 'avro-confluent', 'avro-confluent.url' = 'http://{registry}', 'avro-confluent.subject' = 's'"
+    );
+    let with_header = [&[0, 0, 0, 0, 7][..], &row].concat();
+    check_format(broker, &format, &[with_header], "+I,1,a | +I,2, | +I,3,c");
+}
+
+/// A registry that has one schema, number 7.
+fn registry() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let union = |kind: &str| format!("[\"null\", \"{kind}\"]");
+        let field = |name: &str, kind: &str| format!("{{\"name\": \"{name}\", \"type\": {}}}", union(kind));
+        let fields = format!("{}, {}", field("id", "long"), field("name", "string"));
+        let schema = format!("{{\"type\": \"record\", \"name\": \"record\", \"fields\": [{fields}]}}");
+        for mut stream in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            let is_whole = |request: &[u8]| {
+                let text = String::from_utf8_lossy(request).to_lowercase();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+                let length = head.split("content-length: ").nth(1).and_then(|l| l.lines().next()?.parse().ok());
+                body.len() >= length.unwrap_or(0)
+            };
+            while !is_whole(&request) {
+                match stream.read(&mut buffer) {
+                    Ok(n) if n > 0 => request.extend_from_slice(&buffer[..n]),
+                    _ => break,
+                }
+            }
+            let body = match request.starts_with(b"GET /schemas/ids/7") {
+                true => serde_json::json!({ "schema": schema }).to_string(),
+                false => "{\"id\": 7}".to_string(),
+            };
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+            let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
 }
 
 #[test]

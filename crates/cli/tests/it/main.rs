@@ -12,6 +12,8 @@ mod crash;
 mod exactly_once;
 mod formats;
 mod functions;
+mod kafka_config;
+mod kafka_faults;
 mod kafka_sink;
 mod kafka_source;
 mod late_rows;

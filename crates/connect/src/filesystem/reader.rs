@@ -10,7 +10,7 @@ use crate::formats::column::Column;
 use crate::formats::container::{Container, FileBytes};
 use crate::formats::temporal::TimestampStandard;
 use crate::formats::{Framing, ReadContent};
-use crate::throttle::Throttle;
+use crate::throttle::{Throttle, Unit};
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute;
 use flate2::read::MultiGzDecoder;
@@ -158,7 +158,7 @@ pub(super) struct FileReader {
     /// The columns of the files that are read.
     in_files: Schema,
     projection: Vec<Target>,
-    throttle: Option<Throttle>,
+    throttle: Throttle,
     dead_letters: Option<DeadLetters>,
     /// A chunk, an offset in its file, and the lines before that.
     lines: Option<(ChunkId, u64, u64)>,
@@ -211,7 +211,7 @@ impl FileReader {
             }
         };
         Ok(FileReader {
-            throttle: plan.rows_per_second.map(|r| Throttle::new(r, sharing(&plan, ctx.instances))),
+            throttle: Throttle::new(&plan.table, Unit::Rows, plan.rows_per_second, sharing(&plan, ctx.instances)),
             dead_letters: plan.dead_letters.as_ref().map(|p| DeadLetters::new(p, ctx.instance)),
             layout,
             listing: None,
@@ -473,19 +473,14 @@ impl FileReader {
 
 impl SourceReader for FileReader {
     fn poll(&mut self, max_rows: usize) -> Result<SourcePoll> {
-        let mut max_rows = max_rows;
-        if let Some(throttle) = &mut self.throttle {
-            match throttle.admit(self.ctx.clock.now_ms(), max_rows) {
-                Ok(rows) => max_rows = rows,
-                Err(wait) => return Ok(SourcePoll::Wait(Some(wait))),
-            }
-        }
+        let max_rows = match self.throttle.admit(self.ctx.clock.now_ms(), max_rows) {
+            Ok(rows) => rows,
+            Err(wait) => return Ok(SourcePoll::Wait(Some(wait))),
+        };
         loop {
             if self.current.is_some() {
                 let Some(batch) = self.decode(max_rows, MORE_PIECES)? else { continue };
-                if let Some(throttle) = &mut self.throttle {
-                    throttle.spend(batch.num_rows());
-                }
+                self.throttle.spend(batch.num_rows());
                 return Ok(SourcePoll::Rows { split: 0, batch });
             }
             if self.layout.is_over() {

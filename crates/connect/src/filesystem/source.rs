@@ -6,6 +6,7 @@ use super::metadata::{self, FileMetadata};
 use super::reader::FileReader;
 use super::store::{self, Location};
 use crate::formats::{self, Framing, ReadContent, ReadFormat};
+use crate::throttle::{self, Rates};
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
@@ -28,6 +29,8 @@ pub struct FileSource(Arc<Plan>);
 /// What the readers of one source share.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// The table's name.
+    pub table: String,
     pub path: String,
     pub input: Location,
     pub format: ReadFormat,
@@ -82,7 +85,9 @@ impl FileSource {
                 .error(key, format!("'{key}' is for a folder that is watched"))
                 .hint("'source.monitor-interval' watches it"));
         }
+        throttle::declare(&table.name, Rates { rows_per_second, bytes_per_second: None });
         Ok(FileSource(Arc::new(Plan {
+            table: table.name.clone(),
             path: path.to_string(),
             input,
             format,

@@ -31,8 +31,8 @@ pub const FORMATS: [&str; 9] =
     ["avro", "canal-json", "csv", "debezium-json", "json", "maxwell-json", "ogg-json", "parquet", "raw"];
 
 /// The values of the option `format` for messages.
-pub const MESSAGE_FORMATS: [&str; 8] =
-    ["avro", avro::confluent::NAME, "canal-json", "csv", "debezium-json", "json", "maxwell-json", "raw"];
+pub const MESSAGE_FORMATS: [&str; 9] =
+    ["avro", avro::confluent::NAME, "canal-json", "csv", "debezium-json", "json", "maxwell-json", "ogg-json", "raw"];
 
 /// How records are told apart in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,6 +75,34 @@ pub struct Topic {
     pub id: Option<String>,
     /// How many partitions it has; they count from 0.
     pub partitions: i32,
+    /// What may be done with it; `None`: the servers don't tell.
+    pub rights: Option<Rights>,
+}
+
+/// What the servers say that one may do with a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Read its records.
+    pub may_read: bool,
+    /// Write records.
+    pub may_write: bool,
+}
+
+impl Topic {
+    /// Refuses a topic that may not be read or, with `to_write`, written; `key`: the option that names it.
+    pub fn check_rights(&self, table: &KafkaTable, key: &str, to_write: bool) -> Result<()> {
+        let (may, what, right) = match (self.rights, to_write) {
+            (None, _) => return Ok(()),
+            (Some(rights), true) => (rights.may_write, "written", "WRITE"),
+            (Some(rights), false) => (rights.may_read, "read", "READ"),
+        };
+        if may {
+            return Ok(());
+        }
+        Err(Error::script(format!("the topic '{}' may not be {what}", self.name))
+            .at(place(table, key))
+            .hint(format!("ask for the right {right} of the topic")))
+    }
 }
 
 /// A partition of a topic, by name.
@@ -168,7 +196,7 @@ impl Cluster {
         for topic in all.topics().iter().filter(|topic| of_table(topic.name()) && topic.error().is_none()) {
             let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
             let name = topic.name().to_string();
-            found.insert(name.clone(), Topic { name, id: None, partitions });
+            found.insert(name.clone(), Topic { name, id: None, partitions, rights: None });
         }
         if let Topics::List(names) = &self.table.topics
             && let Some(name) = names.iter().find(|name| !found.contains_key(*name))
@@ -176,9 +204,9 @@ impl Cluster {
             return Err(self.absent(name, all.topics().iter().map(|t| t.name())));
         }
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
-        for (name, id) in self.ids(&names)? {
+        for (name, id, rights) in self.described(&names) {
             if let Some(topic) = found.get_mut(&name) {
-                topic.id = id;
+                (topic.id, topic.rights) = (id, rights);
             }
         }
         Ok(found.into_values().collect())
@@ -205,10 +233,10 @@ impl Cluster {
         }
     }
 
-    /// The ids of topics; all `None` where the servers don't tell.
-    fn ids(&self, names: &[&str]) -> Result<Vec<(String, Option<String>)>> {
+    /// The ids of topics and what may be done with them, as far as the servers tell.
+    fn described(&self, names: &[&str]) -> Vec<(String, Option<String>, Option<Rights>)> {
         if names.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let texts: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
         let mut pointers: Vec<*const std::os::raw::c_char> = texts.iter().map(|text| text.as_ptr()).collect();
@@ -222,6 +250,10 @@ impl Cluster {
                 client,
                 native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
             );
+            let refused = native::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+            if !refused.is_null() {
+                native::rd_kafka_error_destroy(refused);
+            }
             let collection = native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
             native::rd_kafka_DescribeTopics(client, collection, options, queue);
             let event = native::rd_kafka_queue_poll(queue, ANSWER_WITHIN.as_millis() as i32);
@@ -241,7 +273,21 @@ impl Cluster {
                             || native::rd_kafka_Uuid_least_significant_bits(id) != 0);
                     let id = is_known
                         .then(|| CStr::from_ptr(native::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned());
-                    found.push((name.to_string_lossy().into_owned(), id));
+                    let mut operations_count = 0;
+                    let operations =
+                        native::rd_kafka_TopicDescription_authorized_operations(topic, &mut operations_count);
+                    let rights = (!operations.is_null() && operations_count > 0).then(|| {
+                        use native::rd_kafka_AclOperation_t::{
+                            RD_KAFKA_ACL_OPERATION_ALL, RD_KAFKA_ACL_OPERATION_READ, RD_KAFKA_ACL_OPERATION_WRITE,
+                        };
+                        let all = std::slice::from_raw_parts(operations, operations_count);
+                        let may = |wanted| all.iter().any(|o| *o == wanted || *o == RD_KAFKA_ACL_OPERATION_ALL);
+                        Rights {
+                            may_read: may(RD_KAFKA_ACL_OPERATION_READ),
+                            may_write: may(RD_KAFKA_ACL_OPERATION_WRITE),
+                        }
+                    });
+                    found.push((name.to_string_lossy().into_owned(), id, rights));
                 }
                 native::rd_kafka_event_destroy(event);
             }
@@ -249,7 +295,7 @@ impl Cluster {
             native::rd_kafka_AdminOptions_destroy(options);
             native::rd_kafka_queue_destroy(queue);
         }
-        Ok(found)
+        found
     }
 
     /// The offsets of a point of each of `partitions`.
@@ -350,11 +396,17 @@ pub fn may_heal(code: RDKafkaErrorCode) -> bool {
             | UnsupportedVersion
             | UnsupportedFeature
             | InvalidArgument
+            | InvalidTransactionTimeout
     )
 }
 
 /// An error of the servers', or on the way to them, in this table's words. `reason`: the client's own.
 pub fn explain(table: &KafkaTable, code: RDKafkaErrorCode, reason: &str) -> Error {
+    explain_of(table, code, reason, "topic")
+}
+
+/// The same about the topic that the option `topic_key` names.
+pub fn explain_of(table: &KafkaTable, code: RDKafkaErrorCode, reason: &str, topic_key: &str) -> Error {
     use RDKafkaErrorCode::*;
     let servers = table.properties.servers();
     let (error, key) = match code {
@@ -371,7 +423,7 @@ pub fn explain(table: &KafkaTable, code: RDKafkaErrorCode, reason: &str) -> Erro
         TopicAuthorizationFailed => (
             Error::script("the topic may not be used")
                 .hint("ask for the right to describe and read it, or to write it"),
-            "topic",
+            topic_key,
         ),
         GroupAuthorizationFailed => (
             Error::script("the consumer group may not be used").hint("ask for the right to read it"),
@@ -380,6 +432,11 @@ pub fn explain(table: &KafkaTable, code: RDKafkaErrorCode, reason: &str) -> Erro
         TransactionalIdAuthorizationFailed | ClusterAuthorizationFailed => (
             Error::script("transactions of this name may not be used").hint("ask for the right to write them"),
             "sink.transactional-id-prefix",
+        ),
+        InvalidTransactionTimeout => (
+            Error::script(format!("the servers {servers} allow no transactions that may be open for so long"))
+                .hint("set it below the servers' 'transaction.max.timeout.ms'"),
+            "properties.transaction.timeout.ms",
         ),
         BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut | TimedOutQueue | NodeUpdate => (
             Error::retry(format!("no Kafka server answers at {servers}"))

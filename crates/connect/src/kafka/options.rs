@@ -157,6 +157,13 @@ const SPECIFIC: &str = "specific-offsets";
 impl KafkaTable {
     /// Reads every option that isn't about formats and columns; the caller refuses options that nobody read.
     pub fn read(flavor: Flavor, options: &Options) -> Result<KafkaTable> {
+        for key in ["scan.parallelism", "sink.parallelism"] {
+            if options.number::<u32>(key)?.is_some() {
+                return Err(options
+                    .error(key, format!("'{key}' can't be honoured: every worker of a job reads and writes each table"))
+                    .hint("leave it out; 'run --parallelism N' says how many workers there are"));
+            }
+        }
         // Read first, so that a missing server is told before everything that follows from the others.
         let properties = Properties::read(options)?;
         let topics = topics(flavor, options)?;

@@ -38,7 +38,7 @@ impl KafkaCommitter {
         let (job, sink) = split_id(&ctx.job_id);
         let job = plan.table.sink.transactional_id_prefix.as_deref().unwrap_or(job);
         Ok(KafkaCommitter {
-            cluster: KafkaCluster::new(&plan.table, &plan.topic, &plan.marker_topic),
+            cluster: KafkaCluster::new(&plan.table, &plan.topic, &plan.marker_topic, ctx.metrics.clone()),
             prefix: format!("{job}/{sink}/"),
             plan,
             storage,
@@ -113,8 +113,10 @@ impl Committer for KafkaCommitter {
             true
         };
         let run = self.run(&patience);
+        let watch = &self.cluster.watch;
         let outcome = std::thread::scope(|scope| {
-            let mut running = Vec::new();
+            // Beside the commit, so that it doesn't wait.
+            let mut running = vec![scope.spawn(|| watch.look_sometimes())];
             for (number, slot) in &mut slots {
                 let Some(mut due) = due.remove(number) else { continue };
                 due.sort_by_key(|c| c.epoch);

@@ -3,6 +3,7 @@
 use super::Plan;
 use super::producer::{Said, fixed_partition, of_record, producer_config, send};
 use super::rows::RecordEncoder;
+use super::watch::{TopicWatch, Unconfirmed};
 use crate::kafka::client::refused;
 use crate::kafka::options::DeliveryGuarantee;
 use millstream_core::metrics::{MetricsRef, add};
@@ -14,8 +15,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Records that may be under way before the writer takes no more rows.
@@ -53,9 +54,13 @@ pub(super) struct DirectWriter {
     encoder: RecordEncoder,
     producer: Arc<BaseProducer<Watch>>,
     partition: Option<i32>,
+    /// That the topic is gone, once that is clear.
+    lost: Lost,
     /// Ends the thread that serves the client.
     is_open: Arc<AtomicBool>,
 }
+
+type Lost = Arc<Mutex<Option<Error>>>;
 
 impl DirectWriter {
     pub(super) fn open(plan: Arc<Plan>, ctx: SinkContext) -> Result<Self> {
@@ -69,25 +74,47 @@ impl DirectWriter {
         let slot = u32::try_from(ctx.instance).map_err(|_| Error::internal("more instances than fit a number"))?;
         let partition = fixed_partition(&plan.table, producer.client(), &plan.topic, slot)?;
         let (producer, is_open) = (Arc::new(producer), Arc::new(AtomicBool::new(true)));
-        serve(producer.clone(), is_open.clone(), ctx.waker)?;
-        Ok(DirectWriter { encoder: plan.format.encoder()?, plan, producer, partition, is_open })
+        let watch = TopicWatch::new(&plan.table, &plan.topic);
+        let lost = Lost::default();
+        serve(producer.clone(), is_open.clone(), (watch, lost.clone()), ctx.waker)?;
+        Ok(DirectWriter { encoder: plan.format.encoder()?, plan, producer, partition, lost, is_open })
     }
 
     fn failure(&self) -> Result<()> {
-        match self.producer.context().said.undelivered() {
-            Some(code) => Err(of_record(&self.plan.table, code)),
-            None => Ok(()),
+        let said = &self.producer.context().said;
+        match (said.undelivered(), &*self.lost.lock().unwrap_or_else(PoisonError::into_inner)) {
+            (_, Some(error)) => Err(error.clone()),
+            (Some(code), None) => Err(of_record(&self.plan.table, code)),
+            (None, None) => Ok(()),
         }
     }
 }
 
 /// Serves the client's callbacks, and wakes the worker when there is room again.
-fn serve(producer: Arc<BaseProducer<Watch>>, is_open: Arc<AtomicBool>, waker: Waker) -> Result<()> {
+fn serve(
+    producer: Arc<BaseProducer<Watch>>,
+    is_open: Arc<AtomicBool>,
+    (watch, lost): (TopicWatch, Lost),
+    waker: Waker,
+) -> Result<()> {
     let serving = move || {
         let mut was_full = false;
+        let unconfirmed = Unconfirmed::new(producer.context().metrics.clone());
         while is_open.load(Ordering::Acquire) {
             producer.poll(LOOK);
-            let is_full = producer.in_flight_count() >= UNDER_WAY;
+            let (under_way, confirmed) = (producer.in_flight_count(), producer.context().said.confirmed());
+            if under_way == 0 {
+                unconfirmed.begin(confirmed);
+            }
+            let looked = match under_way > 0 && unconfirmed.is_stuck(confirmed) {
+                true => watch.look(),
+                false => watch.look_sometimes(),
+            };
+            if let Err(error) = looked {
+                lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                waker();
+            }
+            let is_full = under_way >= UNDER_WAY;
             if was_full && !is_full || producer.context().said.undelivered().is_some() {
                 waker();
             }
@@ -111,12 +138,17 @@ impl SinkWriter for DirectWriter {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let DirectWriter { plan, encoder, producer, partition, .. } = self;
+        let DirectWriter { plan, encoder, producer, partition, lost, .. } = self;
         encoder.encode(batch, &mut |record| {
             loop {
                 match send(producer, &plan.topic, *partition, record) {
                     Ok(true) => return Ok(()),
-                    Ok(false) => std::thread::sleep(LOOK),
+                    Ok(false) => {
+                        if let Some(error) = &*lost.lock().unwrap_or_else(PoisonError::into_inner) {
+                            return Err(error.clone());
+                        }
+                        std::thread::sleep(LOOK);
+                    }
                     Err(code) => return Err(of_record(&plan.table, code)),
                 }
             }

@@ -8,17 +8,18 @@ mod model_tests;
 mod producer;
 mod protocol;
 mod rows;
+mod watch;
 mod writer;
 
 use super::client::Cluster;
 use super::options::{DeliveryGuarantee, KafkaTable, Topics};
 use crate::blackhole::NothingToCommit;
+use millstream_core::Result;
 use millstream_core::connector::TableDef;
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
 use millstream_core::sink::{CommitContext, Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::source::Waker;
-use millstream_core::{Error, Result};
 use protocol::OnLostMarker;
 use rows::RecordFormat;
 use std::collections::BTreeMap;
@@ -126,9 +127,6 @@ impl KafkaSink {
         for key in ["sink.lost-marker", "sink.transaction.max-bytes", "sink.log.max-bytes", "sink.marker-topic"] {
             only_exactly_once(key)?;
         }
-        if options.string("sink.parallelism").is_some() {
-            return Err(Error::unsupported("'sink.parallelism'").at(options.place("sink.parallelism")));
-        }
         let format = RecordFormat::read(read.flavor, table, options, &topic)?;
         let backlogs = Mutex::default();
         let table = read;
@@ -151,7 +149,8 @@ impl Sink for KafkaSink {
         format!("{}(topic={}, {guarantee})", self.0.table.flavor.name(), self.0.topic)
     }
     fn check(&self) -> Result<()> {
-        Cluster::new(&self.0.table)?.topics().map(drop)
+        let table = &self.0.table;
+        Cluster::new(table)?.topics()?.iter().try_for_each(|topic| topic.check_rights(table, "topic", true))
     }
     fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
         Ok(match self.0.guarantee {

@@ -2,9 +2,11 @@
 
 use super::log::records;
 use super::protocol::{Cluster, Marker, Transactions, VERSION};
-use crate::kafka::client::{self, explain, place, refused};
-use crate::kafka::options::{KafkaTable, Partitioner};
+use super::watch::{TopicWatch, Unconfirmed};
+use crate::kafka::client::{self, explain, explain_of, place, refused};
+use crate::kafka::options::{KafkaTable, Partitioner, Topics};
 use futures::executor::block_on;
+use millstream_core::metrics::MetricsRef;
 use millstream_core::{Error, Place, Result, fail_point};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
@@ -15,6 +17,7 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,10 +25,23 @@ use std::time::{Duration, Instant};
 const CALL: Duration = Duration::from_secs(15);
 /// Between looks at what the client has to say.
 const LOOK: Duration = Duration::from_millis(1);
+/// After which time the servers end a transaction by themselves, if the table doesn't say: for so long readers of committed
+/// records may wait for a writer that was killed.
+const TRANSACTION_MS: u64 = 10_000;
+/// How long it may become where transactions don't get through in this time.
+const TRANSACTION_MS_MAX: u64 = 60_000;
+/// The option that names the marker topic.
+const MARKER_TOPIC_KEY: &str = "sink.marker-topic";
+/// How short, where the servers allow no longer ones.
+const TRANSACTION_MS_MIN: u64 = 1_000;
 
-/// What a producer's callbacks leave behind: the first record that could not be written, and the last trouble.
+/// What a producer's callbacks leave behind: the first record that could not be written, the last trouble, and how many
+/// records the servers have confirmed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said(Arc<Mutex<Trouble>>);
+pub(super) struct Said {
+    trouble: Arc<Mutex<Trouble>>,
+    confirmed: Arc<AtomicU64>,
+}
 
 #[derive(Debug, Default)]
 struct Trouble {
@@ -35,7 +51,11 @@ struct Trouble {
 
 impl Said {
     fn lock(&self) -> std::sync::MutexGuard<'_, Trouble> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// How many records have been confirmed.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed.load(Ordering::Relaxed)
     }
     /// Why a record could not be written, if one could not.
     pub(super) fn undelivered(&self) -> Option<RDKafkaErrorCode> {
@@ -45,9 +65,12 @@ impl Said {
         self.lock().last.take()
     }
     pub(super) fn note_delivery(&self, result: &DeliveryResult<'_>) {
-        if let Err((error, _)) = result {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            self.lock().undelivered.get_or_insert(code);
+        match result {
+            Ok(_) => drop(self.confirmed.fetch_add(1, Ordering::Relaxed)),
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                self.lock().undelivered.get_or_insert(code);
+            }
         }
     }
 }
@@ -163,14 +186,60 @@ pub(super) struct KafkaCluster {
     table: KafkaTable,
     topic: String,
     marker_topic: String,
+    metrics: MetricsRef,
+    /// Whether the topic is still there.
+    pub(super) watch: Arc<TopicWatch>,
+    /// `None`: the table says it.
+    timeout: Option<Arc<TransactionTimeout>>,
     /// Two consumers of the marker topic: one sees what is committed, the other one all there is.
     readers: Mutex<Option<(BaseConsumer<Said>, BaseConsumer<Said>)>>,
 }
 
 impl KafkaCluster {
-    pub(super) fn new(table: &KafkaTable, topic: &str, marker_topic: &str) -> Self {
-        let (topic, marker_topic) = (topic.to_string(), marker_topic.to_string());
-        KafkaCluster { table: table.clone(), topic, marker_topic, readers: Mutex::new(None) }
+    pub(super) fn new(table: &KafkaTable, topic: &str, marker_topic: &str, metrics: MetricsRef) -> Self {
+        let is_told = producer_config(table).get("transaction.timeout.ms").is_some();
+        KafkaCluster {
+            watch: Arc::new(TopicWatch::new(table, topic)),
+            timeout: (!is_told).then(Arc::default),
+            topic: topic.to_string(),
+            marker_topic: marker_topic.to_string(),
+            table: table.clone(),
+            metrics,
+            readers: Mutex::new(None),
+        }
+    }
+
+    /// A producer that has the id, and how long its transactions may be open.
+    fn init(&self, id: &str) -> Result<(BaseProducer<Said>, Duration)> {
+        loop {
+            let mut config = producer_config(&self.table);
+            config.set("transactional.id", id);
+            let told_ms = |config: &ClientConfig, key: &str| config.get(key).and_then(|v| v.parse::<u64>().ok());
+            let transaction_ms = match &self.timeout {
+                Some(timeout) => timeout.get_ms(),
+                None => told_ms(&config, "transaction.timeout.ms").unwrap_or(TRANSACTION_MS),
+            };
+            let message_ms = told_ms(&config, "message.timeout.ms").filter(|ms| *ms > 0).unwrap_or(transaction_ms);
+            config.set("transaction.timeout.ms", transaction_ms.to_string());
+            config.set("message.timeout.ms", message_ms.min(transaction_ms).to_string());
+            let producer: BaseProducer<Said> =
+                config.create_with_context(Said::default()).map_err(|e| refused(&self.table, &e))?;
+            let Err(error) = producer.init_transactions(CALL) else {
+                return Ok((producer, Duration::from_millis(transaction_ms)));
+            };
+            producer.poll(Duration::ZERO);
+            let fatal = producer.client().fatal_error();
+            let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
+            let is_too_long = code == Some(RDKafkaErrorCode::InvalidTransactionTimeout);
+            if is_too_long && self.timeout.as_ref().is_some_and(|timeout| timeout.shorten(transaction_ms)) {
+                continue;
+            }
+            let error = match fatal {
+                Some((code, reason)) => explain(&self.table, code, &reason),
+                None => self.error(&error, producer.context()),
+            };
+            return Err(error.context("take a transactional id"));
+        }
     }
 
     fn error(&self, error: &KafkaError, said: &Said) -> Error {
@@ -202,7 +271,7 @@ impl KafkaCluster {
                 None => found.partitions().len() as i32,
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => 0,
                 Some(code) => {
-                    return Err(explain(&self.table, code, "look for the marker topic").at(self.marker_place()));
+                    return Err(explain_of(&self.table, code, &format!("topic '{topic}'"), MARKER_TOPIC_KEY));
                 }
             },
             None => 0,
@@ -290,28 +359,18 @@ impl Cluster for KafkaCluster {
     type Producer = KafkaProducer;
 
     fn take(&self, id: &str) -> Result<KafkaProducer> {
-        let mut config = producer_config(&self.table);
-        config.set("transactional.id", id);
-        let timeout_ms = |config: &ClientConfig, key: &str| config.get(key).and_then(|v| v.parse::<u64>().ok());
-        let transaction_ms = timeout_ms(&config, "transaction.timeout.ms").unwrap_or(60_000);
-        let message_ms = timeout_ms(&config, "message.timeout.ms").filter(|ms| *ms > 0).unwrap_or(transaction_ms);
-        config.set("transaction.timeout.ms", transaction_ms.to_string());
-        config.set("message.timeout.ms", message_ms.min(transaction_ms).to_string());
-        let producer: BaseProducer<Said> =
-            config.create_with_context(Said::default()).map_err(|e| refused(&self.table, &e))?;
-        let outcome = producer.init_transactions(CALL);
-        outcome.map_err(|error| {
-            producer.poll(Duration::ZERO);
-            self.error(&error, producer.context()).context("take a transactional id")
-        })?;
+        let (producer, timeout) = self.init(id)?;
         let slot = id.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
         Ok(KafkaProducer {
             partition: fixed_partition(&self.table, producer.client(), &self.topic, slot)?,
+            unconfirmed: Unconfirmed::new(self.metrics.clone()),
             producer,
             table: self.table.clone(),
             topic: self.topic.clone(),
             marker_topic: self.marker_topic.clone(),
-            timeout: Duration::from_millis(transaction_ms),
+            watch: self.watch.clone(),
+            longer: self.timeout.clone(),
+            timeout,
         })
     }
 
@@ -332,14 +391,31 @@ impl Cluster for KafkaCluster {
             AdminClient::from_config_and_context(&config, Said::default()).map_err(|e| refused(&self.table, &e))?;
         let options = AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL));
         let failed = |e: KafkaError| self.error(&e, admin.inner().context()).context("prepare the marker topic");
-        let settings = [("cleanup.policy", "compact")];
-        let topic = NewTopic::new(&self.marker_topic, 1, TopicReplication::Fixed(-1)).set(settings[0].0, settings[0].1);
-        for outcome in block_on(admin.create_topics([&topic], &options)).map_err(failed)? {
+        // One that is there needs no right to make it.
+        let markers = Topics::List(vec![self.marker_topic.clone()]);
+        let of_markers = KafkaTable { topics: markers, ..self.table.clone() };
+        let is_there = match client::Cluster::new(&of_markers).and_then(|cluster| cluster.topics()) {
+            Ok(topics) => {
+                for topic in &topics {
+                    topic.check_rights(&self.table, MARKER_TOPIC_KEY, false)?;
+                    topic.check_rights(&self.table, MARKER_TOPIC_KEY, true)?;
+                }
+                true
+            }
+            Err(error) if error.message().starts_with("there is no topic") => false,
+            Err(error) => return Err(error),
+        };
+        let topic = NewTopic::new(&self.marker_topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
+        let made = match is_there {
+            true => Vec::new(),
+            false => block_on(admin.create_topics([&topic], &options)).map_err(failed)?,
+        };
+        for outcome in made {
             match outcome {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((_, code)) => {
-                    return Err(explain(&self.table, code, "the marker topic can't be made")
-                        .at(self.marker_place())
+                    let reason = format!("the topic '{}' can't be made", self.marker_topic);
+                    return Err(explain_of(&self.table, code, &reason, MARKER_TOPIC_KEY)
                         .hint("make it by hand, with cleanup.policy=compact, or name another by 'sink.marker-topic'"));
                 }
             }
@@ -360,6 +436,37 @@ impl Cluster for KafkaCluster {
     }
 }
 
+/// How long transactions may be open where the table doesn't say: longer where they don't get through, shorter where the
+/// servers take no longer ones.
+pub(super) struct TransactionTimeout {
+    now_ms: AtomicU64,
+    most_ms: AtomicU64,
+}
+
+impl Default for TransactionTimeout {
+    fn default() -> Self {
+        TransactionTimeout { now_ms: AtomicU64::new(TRANSACTION_MS), most_ms: AtomicU64::new(TRANSACTION_MS_MAX) }
+    }
+}
+
+impl TransactionTimeout {
+    fn get_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed).min(self.most_ms.load(Ordering::Relaxed))
+    }
+    /// One that was open for `open` has failed.
+    fn failed_after(&self, open: Duration, timeout: Duration) {
+        if open >= timeout {
+            let twice = (timeout.as_millis() as u64).saturating_mul(2);
+            self.now_ms.fetch_max(twice.min(TRANSACTION_MS_MAX), Ordering::Relaxed);
+        }
+    }
+    /// The servers refuse one of `ms`; whether a shorter one is left.
+    fn shorten(&self, ms: u64) -> bool {
+        self.most_ms.fetch_min((ms / 2).max(TRANSACTION_MS_MIN), Ordering::Relaxed);
+        ms > TRANSACTION_MS_MIN
+    }
+}
+
 /// Writes under one transactional id.
 pub(super) struct KafkaProducer {
     producer: BaseProducer<Said>,
@@ -367,7 +474,11 @@ pub(super) struct KafkaProducer {
     topic: String,
     partition: Option<i32>,
     marker_topic: String,
+    watch: Arc<TopicWatch>,
+    unconfirmed: Unconfirmed,
     timeout: Duration,
+    /// Made longer by transactions that don't get through in time.
+    longer: Option<Arc<TransactionTimeout>>,
 }
 
 impl KafkaProducer {
@@ -386,6 +497,14 @@ impl KafkaProducer {
         }
     }
 
+    /// Hears what has become of the records that were sent.
+    fn wait(&self) -> Result<()> {
+        self.producer.poll(LOOK);
+        self.check_delivery()?;
+        let confirmed = self.producer.context().confirmed();
+        if self.unconfirmed.is_stuck(confirmed) { self.watch.look() } else { Ok(()) }
+    }
+
     fn check_delivery(&self) -> Result<()> {
         match self.producer.context().undelivered() {
             None => Ok(()),
@@ -401,8 +520,7 @@ impl KafkaProducer {
             RDKafkaErrorCode::Fatal | RDKafkaErrorCode::State => self.error(&KafkaError::MessageProduction(code)),
             code => of_record(&self.table, code),
         })? {
-            self.producer.poll(LOOK);
-            self.check_delivery()?;
+            self.wait()?;
         }
         Ok(())
     }
@@ -426,8 +544,7 @@ impl KafkaProducer {
         self.send(&self.marker_topic, None, &record)?;
         // The client's own flush looks ten times a second.
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(LOOK);
-            self.check_delivery()?;
+            self.wait()?;
         }
         self.check_delivery()?;
         fail_point!("kafka::before_commit")?;
@@ -438,11 +555,18 @@ impl KafkaProducer {
 
 impl Transactions for KafkaProducer {
     fn commit(&mut self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()> {
-        self.write(objects, key, marker).inspect_err(|_| {
+        self.unconfirmed.begin(self.producer.context().confirmed());
+        let begun = Instant::now();
+        self.write(objects, key, marker).map_err(|error| {
+            if let Some(longer) = &self.longer {
+                longer.failed_after(begun.elapsed(), self.timeout);
+            }
             // So that no reader waits for the transaction to time out. If this fails, too, who takes the id next settles it.
             self.producer.purge(PurgeConfig::default().queue().inflight());
             self.producer.poll(Duration::from_millis(50));
             let _ = self.producer.abort_transaction(Duration::from_secs(2));
+            // It may be that no repetition helps.
+            self.watch.look().err().unwrap_or(error)
         })
     }
 }

@@ -14,6 +14,7 @@ use super::metadata::{self, MetadataColumns};
 use super::options::{Bounded, KafkaTable, Reset, Startup, Topics};
 use super::{Flavor, formats as message_formats};
 use crate::filesystem::dead_letter_folder;
+use crate::throttle::{self, Rates};
 use millstream_core::connector::{SessionInfo, TableDef};
 use millstream_core::format::{DecoderFactory, OnBadRecord};
 use millstream_core::graph::ChangelogMode;
@@ -70,6 +71,11 @@ impl KafkaSource {
     pub fn build(flavor: Flavor, table: &TableDef, options: &Options, session: &SessionInfo) -> Result<KafkaSource> {
         let of_options = KafkaTable::read(flavor, options)?;
         of_options.check_scan(options)?;
+        let rates = Rates {
+            rows_per_second: of_options.scan.rows_per_second,
+            bytes_per_second: of_options.scan.bytes_per_second,
+        };
+        throttle::declare(&table.name, rates);
         let columns = RecordColumns::of_table(flavor, table, options)?;
         let is_upsert = flavor == Flavor::UpsertKafka;
         let on_bad = match of_options.scan.dead_letters {
@@ -175,6 +181,7 @@ impl Source for KafkaSource {
 fn start(table: &KafkaTable) -> Result<Position> {
     let cluster = Cluster::new(table)?;
     let topics = cluster.topics()?;
+    topics.iter().try_for_each(|topic| topic.check_rights(table, "topic", false))?;
     let all: Vec<TopicPartition> =
         topics.iter().flat_map(|topic| (0..topic.partitions).map(|p| (topic.name.clone(), p))).collect();
     let starts = match &table.scan.startup {

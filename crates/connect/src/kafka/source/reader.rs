@@ -8,7 +8,7 @@ use super::lookup::Lookups;
 use super::position::{FIRST, Position, SplitPosition, owner};
 use super::queue::{Messages, PartitionQueue};
 use crate::dead_letter::DeadLetters;
-use crate::throttle::Throttle;
+use crate::throttle::{Throttle, Unit};
 use millstream_core::metrics::add;
 use millstream_core::source::{SourceContext, SourcePoll, SourceReader};
 use millstream_core::{Batch, Error, Place, Result};
@@ -46,8 +46,8 @@ pub(super) struct KafkaReader {
     is_verified: bool,
     /// All splits that any instance has or had when this one began, and what was found since.
     known: BTreeSet<(String, i32)>,
-    row_limit: Option<Throttle>,
-    byte_limit: Option<Throttle>,
+    row_limit: Throttle,
+    byte_limit: Throttle,
     dead_letters: Option<DeadLetters>,
     /// The offsets of epochs that have ended and are not durable yet.
     epochs: VecDeque<(u64, BTreeMap<(String, i32), i64>)>,
@@ -105,8 +105,8 @@ impl KafkaReader {
         let lookups = Lookups::start(&plan.table, !is_verified, interval, ctx.waker.clone())?;
         let scan = &plan.table.scan;
         let mut reader = KafkaReader {
-            row_limit: scan.rows_per_second.map(|rate| Throttle::new(rate, ctx.instances)),
-            byte_limit: scan.bytes_per_second.map(|rate| Throttle::new(rate, ctx.instances)),
+            row_limit: Throttle::new(&plan.table.table, Unit::Rows, scan.rows_per_second, ctx.instances),
+            byte_limit: Throttle::new(&plan.table.table, Unit::Bytes, scan.bytes_per_second, ctx.instances),
             dead_letters: plan.dead_letters.as_ref().map(|folder| DeadLetters::new(folder, ctx.instance)),
             rows: RowMaker::new(&plan, &plan.schema)?,
             splits: Vec::new(),
@@ -307,9 +307,7 @@ impl KafkaReader {
                 break;
             }
         }
-        if let Some(limit) = &mut self.byte_limit {
-            limit.spend(bytes);
-        }
+        self.byte_limit.spend(bytes);
         if self.rows.num_rows() == 0 {
             return Ok(None);
         }
@@ -386,13 +384,8 @@ impl KafkaReader {
     /// How many rows may be read now, or how long to wait.
     fn admitted(&mut self, max_rows: usize) -> Result<usize, Duration> {
         let now_ms = self.ctx.clock.now_ms();
-        if let Some(limit) = &mut self.byte_limit {
-            limit.admit(now_ms, 1)?;
-        }
-        match &mut self.row_limit {
-            Some(limit) => limit.admit(now_ms, max_rows),
-            None => Ok(max_rows),
-        }
+        self.byte_limit.admit(now_ms, 1)?;
+        self.row_limit.admit(now_ms, max_rows)
     }
 }
 
@@ -445,9 +438,7 @@ impl SourceReader for KafkaReader {
                 continue;
             }
             if let Some(batch) = self.read(at, max_rows)? {
-                if let Some(limit) = &mut self.row_limit {
-                    limit.spend(batch.num_rows());
-                }
+                self.row_limit.spend(batch.num_rows());
                 return Ok(SourcePoll::Rows { split: u32::try_from(at).unwrap_or(u32::MAX), batch });
             }
             if let Some(said) = self.said.pop_front() {
