@@ -350,9 +350,10 @@ impl KafkaCluster {
     }
 }
 
-/// Errors that the client goes on after by itself.
+/// Errors that the client goes on after by itself. The group of these readers is only a name: no right to it is needed.
 fn is_passing(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_none_or(client::may_heal)
+    let is_optional = |code| client::may_heal(code) || code == RDKafkaErrorCode::GroupAuthorizationFailed;
+    error.rdkafka_error_code().is_none_or(is_optional)
 }
 
 impl Cluster for KafkaCluster {
