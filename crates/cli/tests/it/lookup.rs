@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-/// Orders with processing time, and a table of rates as CSV, which has two rows for EUR and none for XXX.
+/// Orders with processing time, and a table of rates as CSV, which has two rows for EUR and none for ZZZ.
 const TABLES: &str = "CREATE TABLE orders (id BIGINT, currency STRING, amount BIGINT, proc_time AS PROCTIME())
       WITH ('connector' = 'filesystem', 'path' = '${DIR}/orders.json', 'format' = 'json');
     CREATE TABLE rates (currency STRING, rate BIGINT, place STRING, twice AS rate * 2)
@@ -15,7 +15,7 @@ const TABLES: &str = "CREATE TABLE orders (id BIGINT, currency STRING, amount BI
 const RATES: &str = "EUR,2,paris\nUSD,3,\"new york\"\nEUR,5,rome\nGBP,7,london\n";
 const ORDERS: &str = r#"{"id": 1, "currency": "EUR", "amount": 10}
 {"id": 2, "currency": "USD", "amount": 20}
-{"id": 3, "currency": "XXX", "amount": 30}
+{"id": 3, "currency": "ZZZ", "amount": 30}
 {"id": 4, "currency": null, "amount": 40}
 {"id": 5, "currency": "GBP", "amount": 50}
 "#;
@@ -119,7 +119,7 @@ fn what_is_joined_goes_on_as_a_stream_with_event_time() {
     let script = script(&sql);
     let click =
         |k: &str, s: u32| format!("{{\"k\": \"{k}\", \"ts\": \"2024-01-01 00:{:02}:{:02}\"}}\n", s / 60, s % 60);
-    let clicks: String = (0..120).map(|s| click(["USD", "GBP", "XXX"][s as usize % 3], s)).collect();
+    let clicks: String = (0..120).map(|s| click(["USD", "GBP", "ZZZ"][s as usize % 3], s)).collect();
     std::fs::write(script.path("clicks.json"), clicks).unwrap();
     let mut found = rows(&script.run(&["--format", "jsonl", "--parallelism", "2"]));
     found.sort();

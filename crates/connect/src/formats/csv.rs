@@ -2,6 +2,7 @@
 
 use super::column::{Column, Values};
 use super::json::JsonOptions;
+use super::rows::{MadeRows, undecodable};
 use super::temporal::TimestampStandard;
 use super::{EncoderFactory, Framing, ReadContent, ReadFormat};
 use arrow::array::{Array, AsArray};
@@ -106,13 +107,11 @@ pub(super) fn write_format(table: &TableDef, options: &Options) -> Result<Arc<dy
 impl DecoderFactory for CsvFormat {
     fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
         Ok(Box::new(CsvDecoder {
-            schema: schema.clone(),
-            targets: self.columns.iter().map(|name| schema.index_of(name)).collect(),
-            columns: Column::of_fields(&schema.fields)?,
+            made: MadeMadeRows::new(schema, self.options.on_bad)?,
+            targets: self.made.columns.iter().map(|name| schema.index_of(name)).collect(),
             options: self.options.clone(),
             fields: vec![],
             text: vec![],
-            rows: 0,
         }))
     }
 }
@@ -127,15 +126,13 @@ impl EncoderFactory for CsvFormat {
 }
 
 struct CsvDecoder {
-    schema: Schema,
+    made: MadeRows,
     /// For each column of the file, which of ours it is.
     targets: Vec<Option<usize>>,
-    columns: Vec<Column>,
     options: CsvOptions,
     /// The ends of the current record's fields in `text`, and whether each was quoted.
     fields: Vec<(usize, bool)>,
     text: Vec<u8>,
-    rows: usize,
 }
 
 impl CsvDecoder {
@@ -198,19 +195,19 @@ impl CsvDecoder {
             };
             let text = self.text.get(start..end).unwrap_or_default();
             start = end;
-            let Some(column) = target.and_then(|i| self.columns.get_mut(i)) else { continue };
-            column.seek(self.rows);
+            let Some(column) = target.and_then(|i| self.made.columns.get_mut(i)) else { continue };
+            column.seek(self.made.rows);
             if !was_quoted && self.options.null_literal.as_deref() == Some(text) {
                 continue;
             }
-            if let Err(reason) = write_field(column, self.rows, text, &self.options) {
+            if let Err(reason) = write_field(column, self.made.rows, text, &self.options) {
                 if !self.options.ignore_parse_errors {
                     return Err(format!("field '{}': {reason}", column.name));
                 }
-                column.seek(self.rows);
+                column.seek(self.made.rows);
             }
         }
-        match self.columns.iter().find(|c| !c.data_type.nullable && !c.has(self.rows)) {
+        match self.made.columns.iter().find(|c| !c.data_type.nullable && !c.has(self.made.rows)) {
             Some(column) => Err(format!("field '{}': the field is NOT NULL, but missing or null", column.name)),
             None => Ok(()),
         }
@@ -275,12 +272,12 @@ fn write_fields(fields: &mut [Column], row: usize, text: &[u8], options: &CsvOpt
 
 impl Decoder for CsvDecoder {
     fn schema(&self) -> &Schema {
-        &self.schema
+        &self.made.schema
     }
 
     fn decode(&mut self, bytes: &[u8], max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
         let (mut at, mut line) = (0, 0);
-        while self.rows < max_rows.max(1) && at < (256 << 20) {
+        while self.made.rows < max_rows.max(1) && at < (256 << 20) {
             let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) else { break };
             let is_comment = self.options.comments && rest.first() == Some(&b'#');
             let is_blank = matches!(rest, [b'\n', ..] | [b'\r', b'\n', ..] | [b'\r']);
@@ -292,15 +289,9 @@ impl Decoder for CsvDecoder {
             let (length, split) = self.split(rest);
             let record = rest.get(..length).unwrap_or_default();
             match split.and_then(|()| self.record()) {
-                Ok(()) => self.rows += 1,
+                Ok(()) => self.made.rows += 1,
                 Err(reason) => {
-                    self.columns.iter_mut().for_each(|c| c.truncate(self.rows));
-                    let error = Error::data(format!("the record can't be decoded: {reason}"));
-                    let kept = record.trim_ascii_end().to_vec();
-                    bad.push(BadRecord { record: kept, line, reason: error.clone() });
-                    if self.options.on_bad == OnBadRecord::Fail {
-                        return Err(error);
-                    }
+                    self.made.refuse(record.trim_ascii_end(), line, undecodable(&reason), bad)?;
                 }
             }
             at += length;
@@ -310,13 +301,11 @@ impl Decoder for CsvDecoder {
     }
 
     fn take(&mut self) -> Result<Batch> {
-        let rows = std::mem::take(&mut self.rows);
-        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
-        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+        self.made.take()
     }
 
     fn num_rows(&self) -> usize {
-        self.rows
+        self.made.rows
     }
 }
 

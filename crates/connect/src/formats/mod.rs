@@ -12,6 +12,7 @@ pub mod message;
 mod option_tests;
 mod parquet;
 pub mod raw;
+mod rows;
 pub mod temporal;
 pub mod text;
 

@@ -1,6 +1,7 @@
 //! The `raw` format: each line is the value of the table's only column.
 
-use super::column::{Column, Values};
+use super::column::Values;
+use super::rows::{MadeRows, undecodable};
 use super::{EncoderFactory, Framing, ReadContent, ReadFormat};
 use arrow::array::AsArray;
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, Encoder, OnBadRecord};
@@ -37,8 +38,7 @@ pub(super) fn write_format(schema: &Schema, options: &Options) -> Result<Arc<dyn
 
 impl DecoderFactory for RawFormat {
     fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
-        let columns = Column::of_fields(&schema.fields)?;
-        Ok(Box::new(RawDecoder { schema: schema.clone(), columns, rows: 0, on_bad: self.0 }))
+        Ok(Box::new(RawDecoder { made: MadeMadeRows::new(schema, self.0)? }))
     }
 }
 
@@ -52,51 +52,45 @@ impl EncoderFactory for RawFormat {
 }
 
 struct RawDecoder {
-    schema: Schema,
-    columns: Vec<Column>,
-    rows: usize,
-    on_bad: OnBadRecord,
+    made: MadeRows,
 }
 
 impl RawDecoder {
     /// Writes the next row; `None`: NULL.
     fn record(&mut self, record: Option<&[u8]>, line: usize, bad: &mut Vec<BadRecord>) -> Result<()> {
+        let rows = self.made.rows;
         let mut outcome = Ok(());
-        for column in self.columns.iter_mut().filter(|_| record.is_some()) {
+        for column in self.made.columns.iter_mut().filter(|_| record.is_some()) {
             let record = record.unwrap_or_default();
-            column.seek(self.rows);
+            column.seek(rows);
             outcome = match &mut column.values {
                 Values::Bin(ends, data) => {
                     data.extend_from_slice(record);
                     ends.push(data.len() as i32);
-                    column.len = self.rows + 1;
+                    column.len = rows + 1;
                     Ok(())
                 }
-                _ => column.write_text(self.rows, record, super::temporal::TimestampStandard::Sql),
+                _ => column.write_text(rows, record, super::temporal::TimestampStandard::Sql),
             };
         }
         match outcome {
-            Ok(()) => self.rows += 1,
-            Err(reason) => {
-                let error = Error::data(format!("the record can't be decoded: {reason}"));
-                bad.push(BadRecord { record: record.unwrap_or_default().to_vec(), line, reason: error.clone() });
-                if self.on_bad == OnBadRecord::Fail {
-                    return Err(error);
-                }
+            Ok(()) => {
+                self.made.rows += 1;
+                Ok(())
             }
+            Err(reason) => self.made.refuse(record.unwrap_or_default(), line, undecodable(&reason), bad),
         }
-        Ok(())
     }
 }
 
 impl Decoder for RawDecoder {
     fn schema(&self) -> &Schema {
-        &self.schema
+        &self.made.schema
     }
 
     fn decode(&mut self, bytes: &[u8], max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
         let (mut at, mut line) = (0, 0);
-        while self.rows < max_rows.max(1) && at < (256 << 20) {
+        while self.made.rows < max_rows.max(1) && at < (256 << 20) {
             let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) else { break };
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let record = rest.get(..end).unwrap_or_default();
@@ -112,13 +106,11 @@ impl Decoder for RawDecoder {
     }
 
     fn take(&mut self) -> Result<Batch> {
-        let rows = std::mem::take(&mut self.rows);
-        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
-        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+        self.made.take()
     }
 
     fn num_rows(&self) -> usize {
-        self.rows
+        self.made.rows
     }
 }
 

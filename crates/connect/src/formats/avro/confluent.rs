@@ -5,7 +5,7 @@ use super::decode::Plan;
 use super::encode::Rows;
 use super::registry::Registry;
 use super::schema::{Schema as AvroSchema, TimestampMapping, derive};
-use crate::formats::column::Column;
+use crate::formats::rows::{MadeRows, undecodable};
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, OnBadRecord};
 use millstream_core::options::Options;
 use millstream_core::{Batch, Error, Result, Schema};
@@ -46,23 +46,17 @@ impl DecoderFactory for ConfluentReading {
     fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
         Ok(Box::new(ConfluentDecoder {
             registry: self.registry.clone(),
-            schema: schema.clone(),
-            columns: Column::of_fields(&schema.fields)?,
-            rows: 0,
+            made: MadeMadeRows::new(schema, self.on_bad)?,
             plans: HashMap::new(),
-            on_bad: self.on_bad,
         }))
     }
 }
 
 struct ConfluentDecoder {
     registry: Arc<Registry>,
-    schema: Schema,
-    columns: Vec<Column>,
-    rows: usize,
+    made: MadeRows,
     /// By the number of the schema.
     plans: HashMap<u32, Plan>,
-    on_bad: OnBadRecord,
 }
 
 impl ConfluentDecoder {
@@ -70,55 +64,37 @@ impl ConfluentDecoder {
     /// that of all such messages. The inner one is the message's own.
     fn message(&mut self, message: &[u8]) -> Result<Result<(), String>> {
         let (magic, rest) = (message.first(), message.get(1..).unwrap_or_default());
-        let (Some(0), Some((id, mut value))) = (magic, rest.split_first_chunk::<4>()) else {
+        let (Some(0), Some((id, value))) = (magic, rest.split_first_chunk::<4>()) else {
             return Ok(Err("it doesn't begin with a zero byte and the number of a schema".into()));
         };
         let id = u32::from_be_bytes(*id);
         if !self.plans.contains_key(&id) {
             let text = self.registry.schema(id)?;
-            let plan = AvroSchema::parse(&text).and_then(|schema| Plan::new(schema, &self.schema.fields));
+            let plan = AvroSchema::parse(&text).and_then(|schema| Plan::new(schema, &self.made.schema.fields));
             self.plans.insert(id, plan.map_err(|e| e.context(format!("read messages of the schema {id}")))?);
         }
         let Some(plan) = self.plans.get(&id) else { return Err(Error::internal("a plan is not there")) };
-        let outcome = plan.decode(&mut value, self.rows, &mut self.columns);
-        Ok(outcome.and_then(|()| match value.len() {
-            0 => Ok(()),
-            more => Err(format!("{more} bytes follow the value")),
-        }))
+        Ok(plan.decode_message(value, &mut self.made))
     }
 }
 
 impl Decoder for ConfluentDecoder {
     fn schema(&self) -> &Schema {
-        &self.schema
+        &self.made.schema
     }
 
     fn decode(&mut self, bytes: &[u8], _max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
-        match self.message(bytes)? {
-            Ok(()) => self.rows += 1,
-            Err(reason) => {
-                let rows = self.rows;
-                self.columns.iter_mut().for_each(|column| column.truncate(rows));
-                let error = Error::data(format!("the record can't be decoded: {reason}"));
-                if self.on_bad != OnBadRecord::Skip {
-                    bad.push(BadRecord { record: bytes.to_vec(), line: 0, reason: error.clone() });
-                }
-                if self.on_bad == OnBadRecord::Fail {
-                    return Err(error);
-                }
-            }
-        }
+        let decoded = self.message(bytes)?;
+        decoded.or_else(|reason| self.made.refuse(bytes, 0, undecodable(&reason), bad))?;
         Ok(bytes.len())
     }
 
     fn take(&mut self) -> Result<Batch> {
-        let rows = std::mem::take(&mut self.rows);
-        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
-        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+        self.made.take()
     }
 
     fn num_rows(&self) -> usize {
-        self.rows
+        self.made.rows
     }
 }
 
@@ -149,7 +125,7 @@ pub struct ConfluentEncoder {
 impl ConfluentEncoder {
     /// One message for each row of `batch`.
     pub fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<u8>>> {
-        let rows = Rows::new(&batch.rows, &self.schema.fields)?;
+        let rows = Rows::new(&batch.rows, &self.made.schema.fields)?;
         let mut messages = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             let mut message = vec![0];

@@ -2,6 +2,7 @@
 
 use super::schema::{Logical, Schema, Type, TypeId};
 use crate::formats::column::{Column, Values};
+use crate::formats::rows::MadeRows;
 use millstream_core::{DataType, Error, Field, Result, TypeKind};
 
 /// Fields that no column wants may be within each other so deep.
@@ -60,6 +61,16 @@ impl Plan {
         };
         let step = record(&schema, root, fields, "")?;
         Ok(Plan { schema, step })
+    }
+
+    /// Decodes a message that is one record into the next row.
+    pub fn decode_message(&self, mut message: &[u8], made: &mut MadeRows) -> Result<(), String> {
+        self.decode(&mut message, made.rows, &mut made.columns)?;
+        if !message.is_empty() {
+            return Err(format!("{} bytes follow the value", message.len()));
+        }
+        made.rows += 1;
+        Ok(())
     }
 
     /// Decodes one record from the front of `input` into row `row` of the columns.

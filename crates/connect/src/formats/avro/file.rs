@@ -5,6 +5,7 @@ use super::encode::{Rows, put_bytes, put_long};
 use super::schema::{Schema as AvroSchema, TimestampMapping, derive};
 use crate::formats::column::Column;
 use crate::formats::container::{BatchReader, BatchWriter, Container, FileBytes};
+use crate::formats::rows::undecodable;
 use arrow::record_batch::RecordBatch;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
@@ -248,7 +249,7 @@ impl<R: Read + Send> BatchReader for FileReader<R> {
             let mut input = self.block.get(self.at..).unwrap_or_default();
             let before = input.len();
             let outcome = self.plan.decode(&mut input, row, &mut self.columns);
-            outcome.map_err(|e| Error::data(format!("the record can't be decoded: {e}")))?;
+            outcome.map_err(|e| undecodable(&e))?;
             self.at += before - input.len();
             self.left -= 1;
             match self.skip {

@@ -2,10 +2,10 @@
 
 use super::decode::Plan;
 use super::schema::{TimestampMapping, derive};
-use crate::formats::column::Column;
+use crate::formats::rows::{MadeRows, undecodable};
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, OnBadRecord};
 use millstream_core::options::Options;
-use millstream_core::{Batch, Error, Result, Schema};
+use millstream_core::{Batch, Result, Schema};
 use std::sync::Arc;
 
 /// The format for reading messages of all columns of `schema`.
@@ -37,54 +37,32 @@ impl DecoderFactory for AvroMessages {
                 super::schema::Schema::parse(&derive(&self.written.fields, self.mapping)?.to_string())?,
                 &schema.fields,
             )?,
-            schema: schema.clone(),
-            columns: Column::of_fields(&schema.fields)?,
-            rows: 0,
-            on_bad: self.on_bad,
+            made: MadeMadeRows::new(schema, self.on_bad)?,
         }))
     }
 }
 
 struct AvroDecoder {
     plan: Plan,
-    schema: Schema,
-    columns: Vec<Column>,
-    rows: usize,
-    on_bad: OnBadRecord,
+    made: MadeRows,
 }
 
 impl Decoder for AvroDecoder {
     fn schema(&self) -> &Schema {
-        &self.schema
+        &self.made.schema
     }
 
     fn decode(&mut self, bytes: &[u8], _max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
-        let mut value = bytes;
-        let decoded = self.plan.decode(&mut value, self.rows, &mut self.columns);
-        match decoded.and_then(|()| {
-            if value.is_empty() { Ok(()) } else { Err(format!("{} bytes follow the value", value.len())) }
-        }) {
-            Ok(()) => self.rows += 1,
-            Err(reason) => {
-                let rows = self.rows;
-                self.columns.iter_mut().for_each(|column| column.truncate(rows));
-                let error = Error::data(format!("the record can't be decoded: {reason}"));
-                bad.push(BadRecord { record: bytes.to_vec(), line: 0, reason: error.clone() });
-                if self.on_bad == OnBadRecord::Fail {
-                    return Err(error);
-                }
-            }
-        }
+        let decoded = self.plan.decode_message(bytes, &mut self.made);
+        decoded.or_else(|reason| self.made.refuse(bytes, 0, undecodable(&reason), bad))?;
         Ok(bytes.len())
     }
 
     fn take(&mut self) -> Result<Batch> {
-        let rows = std::mem::take(&mut self.rows);
-        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
-        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+        self.made.take()
     }
 
     fn num_rows(&self) -> usize {
-        self.rows
+        self.made.rows
     }
 }

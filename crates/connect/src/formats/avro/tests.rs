@@ -294,6 +294,12 @@ fn messages_are_read_by_the_schemas_that_the_registry_has() {
     assert!(reasons[0].contains("field 'note': it ends in the middle of a value"), "{reasons:?}");
     assert!(reasons[1].contains("doesn't begin with a zero byte"), "{reasons:?}");
     assert!(reasons[2].contains("1 bytes follow the value"), "{reasons:?}");
+    assert!(bad.iter().all(|bad| !bad.record.is_empty()));
+    // Those that are skipped are counted, without their text.
+    let skipping = confluent::read_format(&options, OnBadRecord::Skip).unwrap();
+    let (mut skipping, mut skipped) = (skipping.decoder(&orders()).unwrap(), vec![]);
+    skipping.decode(b"{}", 100, &mut skipped).unwrap();
+    assert_eq!(skipped.iter().map(|bad| bad.record.len()).collect::<Vec<_>>(), [0]);
     // Each schema is asked for once, whoever reads.
     let mut other = decoders.decoder(&schema(&[("id", TypeKind::BigInt)])).unwrap();
     other.decode(&small, 100, &mut bad).unwrap();

@@ -4,11 +4,12 @@ use super::envelope::{elements, member, members, overlay, text};
 use super::{Change, Dialect, Instant, MetadataField};
 use crate::formats::json::scan::Fail;
 use crate::formats::json::{JsonDecoder, JsonOptions, each_message, push_string, reason};
+use crate::formats::rows::{refuse, undecodable};
 use crate::formats::temporal::{TimestampStandard, parse_timestamp, to_unit};
 use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt8Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::Int64Type;
-use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
+use millstream_core::format::{BadRecord, Decoder};
 use millstream_core::{Batch, Error, Field, Result, RowKind, Schema, TypeKind};
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl From<Box<Fail>> for Bad {
 }
 
 fn bad<T>(message: impl Into<String>) -> Result<T, Bad> {
-    Err(Bad::Change(Error::data(format!("the record can't be decoded: {}", message.into()))))
+    Err(Bad::Change(undecodable(&message.into())))
 }
 
 impl ChangeDecoder {
@@ -326,12 +327,7 @@ impl Decoder for ChangeDecoder {
                         Bad::Text(fail) => reason(&fail),
                         Bad::Change(error) => error,
                     };
-                    let on_bad = self.change.json.on_bad;
-                    let kept = if on_bad == OnBadRecord::Skip { vec![] } else { record.to_vec() };
-                    bad.push(BadRecord { record: kept, line, reason: why.clone() });
-                    if on_bad == OnBadRecord::Fail {
-                        return Err(why);
-                    }
+                    refuse(self.change.json.on_bad, record, line, why, bad)?;
                 }
             }
             at = (at + end + 1).min(bytes.len());

@@ -7,8 +7,9 @@ use super::marks::Marks;
 use super::scan::{Fail, Outcome, Scan, Str, Words, misfit, push_compact, push_str, syntax};
 use super::{JsonOptions, each_message};
 use crate::formats::column::{Column, Values};
+use crate::formats::rows::{MadeRows, undecodable};
 use crate::formats::text;
-use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
+use millstream_core::format::{BadRecord, Decoder};
 use millstream_core::{Batch, Error, Result, Schema, TypeKind};
 use std::collections::HashMap;
 
@@ -435,31 +436,29 @@ fn odd_integer(scan: &mut Scan, kind: &TypeKind) -> Outcome<i64> {
 /// Decodes JSON lines of one schema. A line may also hold an array of objects.
 #[derive(Debug)]
 pub struct JsonDecoder {
-    schema: Schema,
+    made: MadeRows,
     options: JsonOptions,
-    columns: Vec<Column>,
     plan: RowPlan,
-    rows: usize,
     marks: Marks,
 }
 
 impl JsonDecoder {
     /// A decoder of `schema`; an error if a column's type has no JSON form.
     pub fn new(schema: &Schema, options: JsonOptions) -> Result<Self> {
-        let columns = Column::of_fields(&schema.fields)?;
-        let plan = RowPlan::new(&columns, &options);
-        Ok(JsonDecoder { schema: schema.clone(), options, columns, plan, rows: 0, marks: Marks::default() })
+        let made = MadeRows::new(schema, options.on_bad)?;
+        let plan = RowPlan::new(&made.columns, &options);
+        Ok(JsonDecoder { made, options, plan, marks: Marks::default() })
     }
 
     /// Reads the record that starts at `at` in `bytes`, whose marks are `marks`; gives the rows that there are now and
     /// where the record ends.
     fn record(&mut self, bytes: &[u8], marks: &Marks, at: usize) -> Outcome<(usize, usize)> {
         let mut scan = Scan::new(bytes, marks, at);
-        let mut rows = self.rows;
+        let mut rows = self.made.rows;
         scan.blanks();
         match scan.peek() {
             b'{' => {
-                self.plan.object(&mut self.columns, rows, &mut scan, &self.options)?;
+                self.plan.object(&mut self.made.columns, rows, &mut scan, &self.options)?;
                 rows += 1;
             }
             b'[' => {
@@ -471,7 +470,7 @@ impl JsonDecoder {
                         if scan.peek() != b'{' {
                             return scan.unexpected("an object");
                         }
-                        self.plan.object(&mut self.columns, rows, &mut scan, &self.options)?;
+                        self.plan.object(&mut self.made.columns, rows, &mut scan, &self.options)?;
                         rows += 1;
                         if !scan.comma_or(b']')? {
                             break;
@@ -497,7 +496,7 @@ impl JsonDecoder {
         let is_text = marks.is_ascii() || std::str::from_utf8(window).is_ok();
         let mut at = 0;
         let mut outcome = Ok(());
-        while at < window.len() && self.rows < max_rows {
+        while at < window.len() && self.made.rows < max_rows {
             let record = || window.get(at..).and_then(|rest| rest.split(|b| *b == b'\n').next()).unwrap_or_default();
             let decoded = if is_text || std::str::from_utf8(record()).is_ok() {
                 self.record(window, &marks, at)
@@ -506,11 +505,11 @@ impl JsonDecoder {
             };
             at = 1 + match decoded {
                 Ok((rows, end)) => {
-                    self.rows = rows;
+                    self.made.rows = rows;
                     end
                 }
                 Err(fail) => {
-                    outcome = self.refuse(record(), *line, &fail, bad);
+                    outcome = self.made.refuse(record(), *line, reason(&fail), bad);
                     at + record().len()
                 }
             };
@@ -521,16 +520,6 @@ impl JsonDecoder {
         }
         self.marks = marks;
         outcome.map(|()| at.min(window.len()))
-    }
-
-    /// Deals with a record that is bad.
-    #[cold]
-    fn refuse(&mut self, record: &[u8], line: usize, fail: &Fail, bad: &mut Vec<BadRecord>) -> Result<()> {
-        // What was read of the record must not show up in the next one.
-        self.columns.iter_mut().for_each(|c| c.truncate(self.rows));
-        let kept = if self.options.on_bad == OnBadRecord::Skip { vec![] } else { record.to_vec() };
-        bad.push(BadRecord { record: kept, line, reason: reason(fail) });
-        if self.options.on_bad == OnBadRecord::Fail { Err(reason(fail)) } else { Ok(()) }
     }
 }
 
@@ -545,29 +534,28 @@ fn window_len(bytes: &[u8]) -> usize {
 
 /// The reason as an error for people.
 pub(in crate::formats) fn reason(fail: &Fail) -> Error {
-    Error::data(if fail.path.is_empty() {
-        format!("the record can't be decoded: {}", fail.reason)
-    } else {
-        format!("the record can't be decoded: field '{}': {}", fail.path, fail.reason)
-    })
+    match fail.path.as_str() {
+        "" => undecodable(&fail.reason),
+        path => undecodable(&format!("field '{path}': {}", fail.reason)),
+    }
 }
 
 impl Decoder for JsonDecoder {
     fn schema(&self) -> &Schema {
-        &self.schema
+        &self.made.schema
     }
 
     fn decode(&mut self, bytes: &[u8], max_rows: usize, bad: &mut Vec<BadRecord>) -> Result<usize> {
         let max_rows = max_rows.max(1);
         let (mut at, mut line) = (0, 0);
-        while self.rows < max_rows && at < MAX_BYTES {
+        while self.made.rows < max_rows && at < MAX_BYTES {
             let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) else { break };
             let length = window_len(rest);
             let window = rest.get(..length).unwrap_or(rest);
             at += if length > MAX_RECORD {
                 let fail =
                     Fail { is_syntax: true, path: String::new(), reason: "the record is longer than 1 GiB".into() };
-                self.refuse(window.strip_suffix(b"\n").unwrap_or(window), line, &fail, bad)?;
+                self.made.refuse(window.strip_suffix(b"\n").unwrap_or(window), line, reason(&fail), bad)?;
                 line += 1;
                 length
             } else {
@@ -582,12 +570,10 @@ impl Decoder for JsonDecoder {
     }
 
     fn take(&mut self) -> Result<Batch> {
-        let rows = std::mem::take(&mut self.rows);
-        let columns = self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>>>()?;
-        Batch::from_columns(self.schema.arrow().clone(), columns, rows)
+        self.made.take()
     }
 
     fn num_rows(&self) -> usize {
-        self.rows
+        self.made.rows
     }
 }
