@@ -160,6 +160,13 @@ impl Over {
             .any(|call| call.frame.preceding.is_some() || matches!(call.function, OverFunction::Lag { .. }))
     }
 
+    /// Whether no function needs more than the rows of its frame.
+    pub fn is_bounded(&self) -> bool {
+        let is_bounded =
+            |call: &OverCall| call.frame.preceding.is_some() && !matches!(call.function, OverFunction::Lag { .. });
+        !self.calls.is_empty() && self.calls.iter().all(is_bounded)
+    }
+
     /// Whether rows are kept: until the watermark passes them, or to be looked back at.
     pub fn keeps_rows(&self) -> bool {
         self.time != WindowTime::Processing || self.has_history()

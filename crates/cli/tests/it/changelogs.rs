@@ -296,3 +296,85 @@ fn windows_over_changes_hold_what_is_left_of_each_also_after_a_kill() {
         assert_eq!(found, expected, "parallelism {parallelism}");
     }
 }
+
+#[test]
+fn groups_and_sessions_whose_rows_were_all_taken_back_leave_no_row() {
+    const GAP: u64 = 7;
+    let (mut random, mut table, mut text) = (Random(13), BTreeMap::<u64, (u64, u64)>::new(), String::new());
+    // Of each key when it ever had a row: sessions don't shrink.
+    let mut seconds: BTreeMap<u64, std::collections::BTreeSet<u64>> = BTreeMap::new();
+    let time = |second: u64| format!("2026-01-01 00:{:02}:{:02}", second / 60, second % 60);
+    let told = |id: u64, (second, v): (u64, u64)| json!({"k": id % 40, "v": v, "ts": time(second)});
+    for _ in 0..3000 {
+        let (id, row) = (random.below(400), (random.below(600), random.below(40)));
+        let (before, record) = match table.remove(&id) {
+            Some(old) if random.below(2) == 0 => {
+                (Some(old), json!({"before": told(id, old), "after": null, "op": "d"}))
+            }
+            old => {
+                table.insert(id, row);
+                let (before, op) = (old.map(|old| told(id, old)), if old.is_some() { "u" } else { "c" });
+                (old, json!({"before": before, "after": told(id, row), "op": op}))
+            }
+        };
+        let touched = before.into_iter().chain(table.get(&id).copied());
+        seconds.entry(id % 40).or_default().extend(touched.map(|(second, _)| second));
+        text.push_str(&format!("{record}\n"));
+    }
+    let mut expected: BTreeMap<String, i64> = BTreeMap::new();
+    let mut expect = |what: &str, k: u64, from: u64, to: u64| {
+        let rows = table.iter().filter(|(id, (second, _))| *id % 40 == k && (from..to).contains(second));
+        let values: Vec<u64> = rows.map(|(_, (_, v))| *v).collect();
+        if let (Some(least), Some(most)) = (values.iter().min(), values.iter().max()) {
+            let (n, sum) = (values.len(), values.iter().sum::<u64>());
+            let row = json!({"what": what, "k": k, "s": time(from), "n": n, "lo": least, "hi": most, "sum": sum});
+            expected.insert(row.to_string(), 1);
+        }
+    };
+    let mut empty = 0;
+    for (k, seconds) in &seconds {
+        (0..60).for_each(|window| expect("tumble", *k, window * 10, window * 10 + 10));
+        let mut bounds: Vec<(u64, u64)> = vec![];
+        for second in seconds {
+            match bounds.last_mut() {
+                Some((_, end)) if *end >= *second => *end = second + GAP,
+                _ => bounds.push((*second, second + GAP)),
+            }
+        }
+        empty += bounds.len();
+        bounds.into_iter().for_each(|(from, to)| expect("session", *k, from, to));
+    }
+    empty -= expected.keys().filter(|row| row.contains("session")).count();
+    assert!(empty > 20, "{empty} sessions are left without rows");
+    for parallelism in ["1", "3"] {
+        let script = |rate: u64| {
+            let aggregate = |what: &str, call: &str| {
+                format!(
+                    "INSERT INTO o SELECT '{what}', k, window_start, COUNT(v), MIN(v), MAX(v), SUM(v)
+                      FROM TABLE({call}) GROUP BY k, window_start, window_end;"
+                )
+            };
+            format!(
+                "SET 'execution.checkpointing.interval' = '50 ms';
+                CREATE TABLE t (k INT, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' HOUR)
+                  WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/t.json', 'format' = 'debezium-json',
+                        'scan.rate-limit.rows-per-second' = '{rate}');
+                CREATE TABLE o (what STRING, k INT, s TIMESTAMP(3), n BIGINT, lo INT, hi INT, `sum` INT)
+                  WITH ('connector' = 'filesystem', 'path' = '${{DIR}}/out', 'format' = 'debezium-json');
+                EXECUTE STATEMENT SET BEGIN {} {} END;",
+                aggregate("tumble", "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)"),
+                aggregate("session", "SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '7' SECOND)"),
+            )
+        };
+        let job = Script::new(&script(2000));
+        std::fs::write(job.path("t.json"), &text).unwrap();
+        let mut running = Running::start(&job, &["--parallelism", parallelism]);
+        running.wait_for_checkpoints(&job, 3);
+        running.signal(libc::SIGKILL);
+        running.wait();
+        let fast = script(1_000_000_000).replace("${DIR}", job.folder().to_str().unwrap());
+        std::fs::write(job.path("job.sql"), fast).unwrap();
+        stdout_of(&job.run(&["--parallelism", parallelism]));
+        assert_eq!(folded(&job.path("out")), expected, "parallelism {parallelism}");
+    }
+}

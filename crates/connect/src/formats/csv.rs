@@ -107,8 +107,8 @@ pub(super) fn write_format(table: &TableDef, options: &Options) -> Result<Arc<dy
 impl DecoderFactory for CsvFormat {
     fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
         Ok(Box::new(CsvDecoder {
-            made: MadeMadeRows::new(schema, self.options.on_bad)?,
-            targets: self.made.columns.iter().map(|name| schema.index_of(name)).collect(),
+            made: MadeRows::new(schema, self.options.on_bad)?,
+            targets: self.columns.iter().map(|name| schema.index_of(name)).collect(),
             options: self.options.clone(),
             fields: vec![],
             text: vec![],

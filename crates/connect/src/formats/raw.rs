@@ -38,7 +38,7 @@ pub(super) fn write_format(schema: &Schema, options: &Options) -> Result<Arc<dyn
 
 impl DecoderFactory for RawFormat {
     fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
-        Ok(Box::new(RawDecoder { made: MadeMadeRows::new(schema, self.0)? }))
+        Ok(Box::new(RawDecoder { made: MadeRows::new(schema, self.0)? }))
     }
 }
 

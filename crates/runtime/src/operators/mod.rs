@@ -97,7 +97,7 @@ pub fn create(
         OperatorSpec::WindowAggregate(aggregate) => match (aggregate.window.shape, aggregate.phase) {
             (_, AggregatePhase::Local) => Box::new(local_aggregate::LocalAggregate::new(aggregate, first()?, output)?),
             (WindowShape::Session { .. }, _) => {
-                Box::new(Firing::new(session_aggregate::SessionAggregate::new(aggregate, first()?, output)?))
+                Box::new(Firing::new(session_aggregate::SessionAggregate::new(aggregate, connections)?))
             }
             (_, AggregatePhase::Single | AggregatePhase::Global) => {
                 Box::new(Firing::new(window_aggregate::WindowAggregate::new(aggregate, connections)?))
@@ -152,7 +152,7 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
         OperatorSpec::WindowAggregate(aggregate) => match (aggregate.window.shape, aggregate.phase) {
             (_, AggregatePhase::Local) => vec![],
             (WindowShape::Session { .. }, _) => {
-                let open = session_aggregate::table(aggregate, first()?)?;
+                let open = session_aggregate::table(aggregate, connections)?;
                 let due = session_aggregate::due_table(&open);
                 vec![open, due]
             }

@@ -46,6 +46,10 @@ pub(super) struct Over {
     /// Rows of so many milliseconds stay.
     range_ms: Option<i64>,
     watermark: i64,
+    /// The time of the last row that left: rows up to it are late where there are no functions (flink: `RowTimeSortOperator`).
+    last: i64,
+    /// Whether rows that the watermark has passed are leaving; others wait for the next one.
+    is_firing: bool,
     numbers: Vec<u32>,
 }
 
@@ -132,6 +136,8 @@ impl Over {
             rows_kept: spec.calls.iter().map(rows_of).max().unwrap_or(0),
             range_ms: spec.calls.iter().filter_map(range_of).max(),
             watermark: i64::MIN,
+            last: i64::MIN,
+            is_firing: false,
             numbers: vec![],
             spec: spec.clone(),
         })
@@ -270,7 +276,10 @@ impl Over {
             let (time, slots) = entry.remove_entry();
             rows.extend(self.sorted(slots)?.into_iter().map(|slot| (slot, time)));
         }
-        if rows.is_empty() {
+        if let Some((_, time)) = rows.last() {
+            self.last = *time;
+        } else {
+            self.is_firing = self.has_passed();
             return Ok(if self.is_due() { Progress::More } else { Progress::Done });
         }
         let slots: Vec<u32> = rows.iter().map(|(slot, _)| *slot).collect();
@@ -300,18 +309,46 @@ impl Over {
         Ok(if self.is_due() { Progress::More } else { Progress::Done })
     }
 
-    fn is_due(&self) -> bool {
+    fn has_passed(&self) -> bool {
         self.pending.first_key_value().is_some_and(|(time, _)| *time <= self.watermark)
+    }
+
+    fn is_due(&self) -> bool {
+        self.is_firing && self.has_passed()
+    }
+
+    /// Which of these rows behind the watermark are late. All are where functions are over all rows so far; where frames
+    /// are bounded only those up to the last row of their partition that left (flink: `RowTimeRowsBoundedPrecedingFunction`,
+    /// `RowTimeRangeBoundedPrecedingFunction`).
+    fn late(&mut self, batch: &Batch, times: &[i64], behind: Vec<u32>) -> Result<Vec<u32>> {
+        if self.spec.calls.is_empty() {
+            return Ok(behind.into_iter().filter(|row| times[*row as usize] <= self.last).collect());
+        }
+        if !self.spec.is_bounded() {
+            return Ok(behind);
+        }
+        let rows = UInt32Array::from(behind.clone());
+        let take = |column: &usize| compute::take(batch.column(*column), &rows, None);
+        let columns = self.spec.partition.iter().map(take).collect::<std::result::Result<Vec<_>, _>>()?;
+        let parts = self.find_parts(&columns, behind.len())?;
+        let is_late = |(row, part): &(u32, &u32)| {
+            let last = self.history[**part as usize].back();
+            last.is_some_and(|(_, last)| times[*row as usize] <= *last)
+        };
+        let late = behind.into_iter().zip(&parts).filter(is_late).map(|(row, _)| row).collect();
+        self.numbers = parts;
+        Ok(late)
     }
 
     /// Puts rows aside until the watermark passes them; late ones are dropped.
     fn wait(&mut self, batch: Batch, column: usize, ctx: &mut Context<'_>) -> Result<()> {
         let mut times = column_ms(batch.column(column), "the time attribute of OVER or ORDER BY")?;
-        let in_time = |row: &u32| times[*row as usize] > self.watermark;
-        let (kept, late): (Vec<u32>, Vec<u32>) = (0..times.len() as u32).partition(in_time);
+        let behind: Vec<u32> = (0..times.len() as u32).filter(|row| times[*row as usize] <= self.watermark).collect();
+        let late = if behind.is_empty() { behind } else { self.late(&batch, &times, behind)? };
         let batch = match late.is_empty() {
             true => batch,
             false => {
+                let kept: Vec<u32> = (0..times.len() as u32).filter(|row| late.binary_search(row).is_err()).collect();
                 ctx.drop_late(0, &batch, late, Watermark(self.watermark))?;
                 times = kept.iter().map(|row| times[*row as usize]).collect();
                 batch.take(&kept.into())?
@@ -343,6 +380,18 @@ impl Over {
         self.numbers = parts;
         self.forget_parts()
     }
+}
+
+/// The instances' watermarks, and the times of the last rows that left, as they were stored one behind the other.
+fn split_instances(instances: Vec<Vec<u8>>) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+    let split = |mut bytes: Vec<u8>| match bytes.len() / 2 {
+        half if half * 2 == bytes.len() => {
+            let last = bytes.split_off(half);
+            Ok((bytes, last))
+        }
+        _ => Err(Error::state("the stored times of an OVER have an unknown form")),
+    };
+    instances.into_iter().map(split).collect::<Result<Vec<_>>>().map(|all| all.into_iter().unzip())
 }
 
 /// The functions of rows that are due, one column a call; `history`: the rows of each partition before them.
@@ -420,7 +469,13 @@ impl Operator for Over {
     fn restore(&mut self, part: Restored) -> Result<()> {
         match part {
             Restored::Instances(instances) => {
-                self.watermark = lowest_watermark(&instances)?;
+                let (passed, left) = split_instances(instances)?;
+                self.watermark = lowest_watermark(&passed)?;
+                self.last = left
+                    .iter()
+                    .map(|one| lowest_watermark(std::slice::from_ref(one)))
+                    .try_fold(i64::MIN, |last, one| one.map(|one| last.max(one)))?;
+                self.is_firing = true;
                 Ok(())
             }
             Restored::Rows { table, rows } if table == state_tables::ROWS && self.spec.keeps_rows() => {
@@ -457,6 +512,7 @@ impl Operator for Over {
         self.settle(ctx.now_ms)?;
         if self.is_event_time() {
             self.watermark = watermark.0;
+            self.is_firing = true;
             if self.fire(ctx)? == Progress::More {
                 return Ok(Progress::More);
             }
@@ -514,7 +570,8 @@ impl Operator for Over {
         if let Some(totals) = &mut self.totals {
             tables.extend(totals.groups.snapshot(epoch)?.tables);
         }
-        let instance = self.is_event_time().then(|| encode_watermark(self.watermark));
+        let instance = || [encode_watermark(self.watermark), encode_watermark(self.last)].concat();
+        let instance = self.is_event_time().then(instance);
         Ok(StateDelta { tables, instance })
     }
 }

@@ -274,6 +274,45 @@ proptest! {
     }
 
     #[test]
+    fn rows_behind_the_watermark_are_late_only_behind_what_left(steps in timed(), preceding in 1i64..4, sorts: bool) {
+        let frame = Frame { is_rows: true, preceding: Some(preceding) };
+        let frames = if sorts { vec![] } else { vec![frame] };
+        let mut job = over(true, &frames);
+        let part = |row: &Row| if sorts { None } else { row.0 };
+        let (mut kept, mut waiting) = (Vec::<Row>::new(), Vec::<Row>::new());
+        let (mut reached, mut left) = (i64::MIN, BTreeMap::new());
+        for (row, then) in steps {
+            if row.2 > reached || left.get(&part(&row)).is_none_or(|last| row.2 > *last) {
+                kept.push(row);
+                waiting.push(row);
+            }
+            insert(&mut job, row);
+            if then < 5 {
+                reached = reached.max(row.2 - 3);
+                watermark(&mut job, reached);
+                let (passed, others): (Vec<Row>, Vec<Row>) = waiting.into_iter().partition(|row| row.2 <= reached);
+                waiting = others;
+                for row in passed {
+                    let last = left.entry(part(&row)).or_insert(row.2);
+                    *last = row.2.max(*last);
+                }
+            }
+        }
+        job.restart(2);
+        watermark(&mut job, i64::MAX);
+        let mut out = vec![];
+        for (_, mut rows) in partitions(&kept, true) {
+            rows.sort_by_key(|row| row.2);
+            out.extend((0..rows.len()).map(|at| match sorts {
+                true => show(&rows[at]),
+                // Without the ranks and LAG behind the frames.
+                false => expected_over(&rows, at, &frames, true).rsplitn(5, ',').last().unwrap_or_default().to_string(),
+            }));
+        }
+        prop_assert_eq!(&job.out.0, &folded(out));
+    }
+
+    #[test]
     fn functions_over_rows_that_change_are_brought_up_to_date(steps in steps(1), preceding in 0i64..3) {
         let frames = [
             Frame { is_rows: true, preceding: None },

@@ -1,13 +1,13 @@
 //! Aggregates over SESSION windows: partial results of sessions that merge as rows bridge the gaps between them.
 
-use super::aggregate::{Accumulator, accumulator, signs};
+use super::aggregate::{Accumulator, in_window, signs};
 use super::firing::{DUE, Windowed, property_columns};
 use super::sessions::{Placed, Sessions};
 use super::watermark::column_ms;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType as ArrowType, Int64Type, SchemaRef};
 use millstream_core::graph::{
-    AggregateCall, AggregatePhase, WindowAggregate, WindowProperty, WindowShape, WindowSpec, WindowTime,
+    AggregatePhase, Connections, WindowAggregate, WindowProperty, WindowShape, WindowSpec, WindowTime,
 };
 use millstream_core::operator::{Context, TARGET_BATCH_ROWS, TableDelta, TableSpec};
 use millstream_core::{Batch, Error, Field, Result, Schema, TypeKind, Watermark};
@@ -20,10 +20,13 @@ const TABLE: &str = millstream_core::graph::state_tables::SESSIONS;
 /// One session a slot; the key of a stored open session is the group's key and the session's start.
 pub(super) struct SessionAggregate {
     spec: WindowAggregate,
+    retracts: bool,
     schema: SchemaRef,
     table: TableSpec,
     sessions: Sessions,
     accumulators: Vec<Box<dyn Accumulator>>,
+    /// How many columns each one's state has.
+    state_columns: Vec<usize>,
     /// The start under which a slot's session is stored.
     stored: Vec<Option<i64>>,
     /// Which slots changed since the last snapshot, as a flag each and a list.
@@ -40,8 +43,9 @@ pub(super) struct SessionAggregate {
     due_deletes: Vec<RecordBatch>,
 }
 
-/// The state table of a session aggregate over rows of the schema `input`.
-pub(super) fn table(spec: &WindowAggregate, input: &Schema) -> Result<TableSpec> {
+/// The state table of a session aggregate over what arrives.
+pub(super) fn table(spec: &WindowAggregate, connections: &Connections) -> Result<TableSpec> {
+    let input = connections.input(0)?;
     if spec.phase != AggregatePhase::Single {
         return Err(Error::unsupported("an aggregate over SESSION windows in two phases"));
     }
@@ -57,7 +61,7 @@ pub(super) fn table(spec: &WindowAggregate, input: &Schema) -> Result<TableSpec>
     fields.push(Field::new("session_start", TypeKind::BigInt.not_null()));
     fields.push(Field::new("session_end", TypeKind::BigInt.not_null()));
     for (i, call) in spec.aggregates.iter().enumerate() {
-        let columns = call.state_types().into_iter().enumerate();
+        let columns = in_window(call, connections.retracts(0))?.1.into_iter().enumerate();
         fields.extend(columns.map(|(j, t)| Field::new(format!("a{i}_{j}"), t)));
     }
     Ok(TableSpec {
@@ -116,15 +120,19 @@ pub(super) fn closed_by(watermark: Watermark) -> i64 {
 }
 
 impl SessionAggregate {
-    pub(super) fn new(spec: &WindowAggregate, input: &Schema, output: &Schema) -> Result<Self> {
-        let table = table(spec, input)?;
+    pub(super) fn new(spec: &WindowAggregate, connections: &Connections) -> Result<Self> {
+        let table = table(spec, connections)?;
+        let retracts = connections.retracts(0);
+        let (accumulators, state_columns) = accumulators(spec, retracts)?;
         let types: Vec<ArrowType> =
             table.schema.fields[..spec.keys.len()].iter().map(|f| f.data_type.arrow()).collect();
         Ok(SessionAggregate {
             sessions: Sessions::new(gap_ms(&spec.window)?, types)?,
-            accumulators: accumulators(&spec.aggregates)?,
+            accumulators,
+            state_columns,
+            retracts,
             spec: spec.clone(),
-            schema: output.arrow().clone(),
+            schema: connections.output.schema.arrow().clone(),
             due_table: due_table(&table),
             table,
             stored: vec![],
@@ -183,7 +191,7 @@ impl SessionAggregate {
         // Their keys are gone afterwards.
         self.store_moved()?;
         let old = self.sessions.compact()?;
-        let mut fresh = accumulators(&self.spec.aggregates)?;
+        let mut fresh = accumulators(&self.spec, self.retracts)?.0;
         for (new, known) in fresh.iter_mut().zip(&self.accumulators) {
             new.resize(old.len());
             for (chunk, slots) in old.chunks(TARGET_BATCH_ROWS).enumerate() {
@@ -229,10 +237,9 @@ impl SessionAggregate {
         }
         self.grow();
         let mut rest = states;
-        for (accumulator, call) in self.accumulators.iter_mut().zip(&self.spec.aggregates) {
-            let (own, others) = rest
-                .split_at_checked(call.state_types().len())
-                .ok_or_else(|| Error::state("stored sessions lack columns"))?;
+        for (accumulator, columns) in self.accumulators.iter_mut().zip(&self.state_columns) {
+            let (own, others) =
+                rest.split_at_checked(*columns).ok_or_else(|| Error::state("stored sessions lack columns"))?;
             accumulator.merge(&slots, own)?;
             rest = others;
         }
@@ -275,8 +282,10 @@ impl SessionAggregate {
     }
 }
 
-fn accumulators(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
-    calls.iter().map(accumulator).collect()
+/// The accumulators of all calls, and how many columns the state of each has.
+fn accumulators(spec: &WindowAggregate, retracts: bool) -> Result<(Vec<Box<dyn Accumulator>>, Vec<usize>)> {
+    let all: Vec<_> = spec.aggregates.iter().map(|call| in_window(call, retracts)).collect::<Result<_>>()?;
+    Ok(all.into_iter().map(|(accumulator, types)| (accumulator, types.len())).unzip())
 }
 
 impl Windowed for SessionAggregate {

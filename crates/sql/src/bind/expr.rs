@@ -263,8 +263,12 @@ impl<'a> ExprBinder<'a> {
                 for when in conditions {
                     let condition = match &operand {
                         Some(operand) => {
-                            let value = self.bind(&when.condition)?;
-                            self.call("=", vec![operand.clone(), value]).at_place(at_expr(&when.condition))?
+                            let mut equal = vec![];
+                            for value in parser::decode::when_values(&when.condition) {
+                                let args = vec![operand.clone(), self.bind(value)?];
+                                equal.push(self.call("=", args).at_place(at_expr(value))?);
+                            }
+                            if equal.len() > 1 { self.call("OR", equal)? } else { equal.remove(0) }
                         }
                         None => self.bind_condition(&when.condition, "the condition of WHEN")?,
                     };

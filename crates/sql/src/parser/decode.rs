@@ -196,6 +196,16 @@ pub enum JsonCall<'a> {
     },
 }
 
+/// The values of a WHEN of a CASE with an operand.
+pub fn when_values(condition: &Expr) -> Vec<&Expr> {
+    match condition {
+        Expr::Function(call) if function_name(call).as_deref() == Some(super::expr::WHEN_ANY) => {
+            plain_args(call).unwrap_or_default()
+        }
+        value => vec![value],
+    }
+}
+
 /// Reads a JSON function; `None` for other functions.
 ///
 /// # Errors

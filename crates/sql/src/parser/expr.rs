@@ -3,11 +3,13 @@
 use super::error::{PResult, expected, fail, reserved_as_name};
 use super::words::{at, eat, is, is_reserved, is_structural, upper};
 use super::{call, dialect::FlinkDialect, interval, json, types};
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, SetExpr, TableFactor, TimezoneInfo, TypedString,
     UnaryOperator, Value, ValueWithSpan,
 };
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
@@ -27,6 +29,9 @@ const NILADIC: [&str; 13] = [
     "SYSTEM_USER",
     "USER",
 ];
+
+/// The function that stands for the values of `WHEN a, b`.
+pub(super) const WHEN_ANY: &str = "WHEN_ANY";
 
 /// A string literal that the parser itself puts into a tree.
 pub(super) fn word_literal(text: &str, span: Span) -> Expr {
@@ -110,7 +115,8 @@ fn word_prefix(p: &mut Parser, word: &str, token: TokenWithSpan) -> PResult<Opti
     let is_call = after == Token::LParen;
     let is_literal = matches!(after, Token::SingleQuotedString(_));
     let found = match word {
-        "CASE" | "NOT" | "EXISTS" | "TRUE" | "FALSE" | "NULL" => return Ok(None),
+        "CASE" => case(p)?,
+        "NOT" | "EXISTS" | "TRUE" | "FALSE" | "NULL" => return Ok(None),
         "UNKNOWN" => {
             p.advance_token();
             Expr::Cast {
@@ -186,6 +192,37 @@ fn word_prefix(p: &mut Parser, word: &str, token: TokenWithSpan) -> PResult<Opti
         }
     };
     Ok(Some(found))
+}
+
+/// CASE, whose WHEN may have several values if there is an operand.
+fn case(p: &mut Parser) -> PResult<Expr> {
+    p.advance_token();
+    let case_token = AttachedToken(p.get_current_token().clone());
+    let operand = if is(&p.peek_token_ref().token, "WHEN") { None } else { Some(Box::new(p.parse_expr()?)) };
+    let mut conditions = vec![];
+    p.expect_keyword_is(Keyword::WHEN)?;
+    loop {
+        let span = p.peek_token_ref().span;
+        let mut values = vec![p.parse_expr()?];
+        while operand.is_some() && p.consume_token(&Token::Comma) {
+            values.push(p.parse_expr()?);
+        }
+        let condition = match (values.len(), values.pop()) {
+            (1, Some(value)) => value,
+            (_, last) => {
+                values.extend(last);
+                Expr::Function(function(WHEN_ANY, span, values))
+            }
+        };
+        p.expect_keyword_is(Keyword::THEN)?;
+        conditions.push(CaseWhen { condition, result: p.parse_expr()? });
+        if !p.parse_keyword(Keyword::WHEN) {
+            break;
+        }
+    }
+    let else_result = if p.parse_keyword(Keyword::ELSE) { Some(Box::new(p.parse_expr()?)) } else { None };
+    let end_token = AttachedToken(p.expect_keyword(Keyword::END)?);
+    Ok(Expr::Case { case_token, end_token, operand, conditions, else_result })
 }
 
 fn cast(p: &mut Parser, kind: CastKind) -> PResult<Expr> {

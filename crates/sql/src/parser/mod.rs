@@ -38,6 +38,7 @@
 //! - `a[i]`, `f(x).y`, `a[1].b`: `Expr::CompoundFieldAccess` (`AccessExpr::Subscript(Index)`,
 //!   `AccessExpr::Dot(Identifier)`)
 //! - `a.b.c`: `Expr::CompoundIdentifier`: alias, column or field is the binder's to find
+//! - `CASE x WHEN a, b THEN ..`: the condition is the function `WHEN_ANY(a, b)`; see [`decode::when_values`]
 //! - `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS`, `JSON_OBJECT`, `JSON_ARRAY`, `JSON_OBJECTAGG`, `JSON_ARRAYAGG`:
 //!   function of that name; see [`decode::json_call`]
 //! - `x IS [NOT] JSON [VALUE | OBJECT | ARRAY | SCALAR]`: function `IS_JSON(x, 'VALUE')`, under `UnaryOp Not` if

@@ -609,6 +609,7 @@ fn mistakes_are_told_with_place_and_hint() {
         "SELECT NOT (CASE WHEN a THEN b + END) FROM t",
         expect!["expected an expression, found `END` (line 1, column 34)"],
     );
+    check_error("SELECT CASE WHEN a, b THEN c END FROM t", expect!["expected THEN, found `,` (line 1, column 19)"]);
     check_error(
         "SELECT a FROM t WHERE a /*+ OPTIONS('a'='b') */ > 1",
         expect![[r#"
@@ -664,6 +665,7 @@ fn deep_nesting_is_refused_and_long_lists_are_not() {
         ("f(", ")"),
         ("f(a => ", ")"),
         ("CASE WHEN ", " THEN 1 END"),
+        ("CASE 1 WHEN 2, ", " THEN 1 END"),
         ("1 + ", ""),
         ("(SELECT ", ")"),
         ("ARRAY[", "]"),

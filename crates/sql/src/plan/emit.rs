@@ -7,12 +7,13 @@ use super::prune::{project_source, scan_key};
 use super::ranks::first_rows;
 use super::values::ValuesSource;
 use super::{joins, lookup};
+use crate::bind::build;
 use crate::bind::place::Placed;
 use crate::rel::{Column, RelOp, RelRef, schema_of};
 use millstream_core::graph::{
-    AggregateFunction, AggregatePhase, ChangelogMode, ChangelogNormalize, Edge, GroupAggregate, JobGraph, Join,
-    JoinKind, LookupCalls, LookupJoin, Node, NodeIndex, NodeKind, OperatorSpec, Over, Partitioning, Rank, RankTiming,
-    SourceNode, TemporalJoin, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
+    AggregateCall, AggregateFunction, AggregatePhase, ChangelogMode, ChangelogNormalize, Edge, GroupAggregate,
+    JobGraph, Join, JoinKind, LookupCalls, LookupJoin, Node, NodeIndex, NodeKind, OperatorSpec, Over, Partitioning,
+    Rank, RankTiming, SourceNode, TemporalJoin, WatermarkSpec, WindowAggregate, WindowShape, WindowTime,
 };
 use millstream_core::settings::{
     IDLE_TIMEOUT, LOOKUP_CAPACITY, LOOKUP_ORDER, LOOKUP_TIMEOUT, STATE_TTL, Settings, TIME_ZONE, TWO_PHASE,
@@ -20,6 +21,7 @@ use millstream_core::settings::{
 };
 use millstream_core::sink::Sink;
 use millstream_core::{DataType, Error, Field, Result, Schema, TypeKind};
+use millstream_expr::build as exprs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -475,35 +477,57 @@ impl<'a> Emitter<'a> {
                     Some(_) => self.rel(&with_read_columns(input))?,
                     None => self.rel(input)?,
                 };
-                if !self.is_two_phase(aggregate, self.nodes[from].changelog.is_insert_only()) {
-                    let edge = Edge { from, partitioning: Partitioning::Hash(aggregate.keys.clone()) };
-                    let spec = OperatorSpec::WindowAggregate(aggregate.clone());
-                    return self.operator("aggregate", "WindowAggregate", spec, vec![edge], schema);
+                if self.nodes[from].changelog.is_insert_only() {
+                    return self.window_aggregate(from, aggregate, schema);
                 }
-                let local = WindowAggregate { phase: AggregatePhase::Local, ..aggregate.clone() };
-                let mut fields: Vec<Field> = schema.fields[..aggregate.keys.len()].to_vec();
-                fields.push(Field::new("$slice_end", TypeKind::BigInt.not_null()));
-                for (i, call) in aggregate.aggregates.iter().enumerate() {
-                    for (j, data_type) in call.state_types().into_iter().enumerate() {
-                        fields.push(Field::new(format!("$partial{i}_{j}"), data_type));
-                    }
-                }
-                let spec = OperatorSpec::WindowAggregate(local);
-                let from =
-                    self.operator("local-aggregate", "LocalWindowAggregate", spec, forward(from), Schema::new(fields))?;
-                let keys: Vec<usize> = (0..aggregate.keys.len()).collect();
-                let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
-                let global = WindowAggregate {
-                    session_keys: keys.len(),
-                    keys,
-                    phase: AggregatePhase::Global,
-                    ..aggregate.clone()
-                };
-                let spec = OperatorSpec::WindowAggregate(global);
-                // The id is that of the single phase: its state is the same.
-                self.operator("aggregate", "GlobalWindowAggregate", spec, vec![edge], schema)
+                // Windows whose rows were all taken back give none (flink: `WindowIsEmptySupplier`).
+                let mut counting = aggregate.clone();
+                let mut fields = schema.fields.clone();
+                let at = aggregate.keys.len() + aggregate.aggregates.len();
+                let count = Field::new("$count", TypeKind::BigInt.not_null());
+                counting.aggregates.push(AggregateCall {
+                    function: AggregateFunction::Count,
+                    args: vec![],
+                    arg_types: vec![],
+                    distinct: false,
+                    filter: None,
+                    result: count.data_type.clone(),
+                });
+                fields.insert(at, count);
+                let column = |i: usize| exprs::column(i, fields[i].data_type.clone(), &fields[i].name);
+                let zone = self.settings.text(TIME_ZONE).parse()?;
+                let filter = Some(exprs::call("<>", vec![column(at), build::bigint(0)], &zone)?);
+                let project = (0..fields.len()).filter(|i| *i != at).map(column).collect();
+                let from = self.window_aggregate(from, &counting, Schema::new(fields))?;
+                self.operator("calc", "Calc", OperatorSpec::Calc { filter, project }, forward(from), schema)
             }
         }
+    }
+
+    fn window_aggregate(&mut self, from: NodeIndex, aggregate: &WindowAggregate, schema: Schema) -> Result<NodeIndex> {
+        if !self.is_two_phase(aggregate, self.nodes[from].changelog.is_insert_only()) {
+            let edge = Edge { from, partitioning: Partitioning::Hash(aggregate.keys.clone()) };
+            let spec = OperatorSpec::WindowAggregate(aggregate.clone());
+            return self.operator("aggregate", "WindowAggregate", spec, vec![edge], schema);
+        }
+        let local = WindowAggregate { phase: AggregatePhase::Local, ..aggregate.clone() };
+        let mut fields: Vec<Field> = schema.fields[..aggregate.keys.len()].to_vec();
+        fields.push(Field::new("$slice_end", TypeKind::BigInt.not_null()));
+        for (i, call) in aggregate.aggregates.iter().enumerate() {
+            for (j, data_type) in call.state_types().into_iter().enumerate() {
+                fields.push(Field::new(format!("$partial{i}_{j}"), data_type));
+            }
+        }
+        let spec = OperatorSpec::WindowAggregate(local);
+        let from =
+            self.operator("local-aggregate", "LocalWindowAggregate", spec, forward(from), Schema::new(fields))?;
+        let keys: Vec<usize> = (0..aggregate.keys.len()).collect();
+        let edge = Edge { from, partitioning: Partitioning::Hash(keys.clone()) };
+        let global =
+            WindowAggregate { session_keys: keys.len(), keys, phase: AggregatePhase::Global, ..aggregate.clone() };
+        let spec = OperatorSpec::WindowAggregate(global);
+        // The id is that of the single phase: its state is the same.
+        self.operator("aggregate", "GlobalWindowAggregate", spec, vec![edge], schema)
     }
 
     /// Whether rows are combined before the exchange: only where the result doesn't depend on their order and

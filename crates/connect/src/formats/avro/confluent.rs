@@ -46,7 +46,7 @@ impl DecoderFactory for ConfluentReading {
     fn decoder(&self, schema: &Schema) -> Result<Box<dyn Decoder>> {
         Ok(Box::new(ConfluentDecoder {
             registry: self.registry.clone(),
-            made: MadeMadeRows::new(schema, self.on_bad)?,
+            made: MadeRows::new(schema, self.on_bad)?,
             plans: HashMap::new(),
         }))
     }
@@ -125,7 +125,7 @@ pub struct ConfluentEncoder {
 impl ConfluentEncoder {
     /// One message for each row of `batch`.
     pub fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<u8>>> {
-        let rows = Rows::new(&batch.rows, &self.made.schema.fields)?;
+        let rows = Rows::new(&batch.rows, &self.schema.fields)?;
         let mut messages = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             let mut message = vec![0];

@@ -37,7 +37,7 @@ impl DecoderFactory for AvroMessages {
                 super::schema::Schema::parse(&derive(&self.written.fields, self.mapping)?.to_string())?,
                 &schema.fields,
             )?,
-            made: MadeMadeRows::new(schema, self.on_bad)?,
+            made: MadeRows::new(schema, self.on_bad)?,
         }))
     }
 }

@@ -9,7 +9,7 @@ use crate::formats::temporal::{TimestampStandard, parse_timestamp, to_unit};
 use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt8Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::Int64Type;
-use millstream_core::format::{BadRecord, Decoder};
+use millstream_core::format::{BadRecord, Decoder, OnBadRecord};
 use millstream_core::{Batch, Error, Field, Result, RowKind, Schema, TypeKind};
 use std::sync::Arc;
 
