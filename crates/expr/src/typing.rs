@@ -40,6 +40,8 @@ fn common(a: &DataType, b: &DataType) -> Option<DataType> {
                 let s = s1.max(s2);
                 crate::decimal::adjust(i32::from((p1 - s1).max(p2 - s2)) + i32::from(s), i32::from(s))
             }
+            // Of FLOAT and DOUBLE the first: Calcite takes both to have 15 digits.
+            (true, true) => x.clone(),
             _ if matches!(x, Decimal(..) | Double) || matches!(y, Decimal(..) | Double) => Double,
             _ => Float,
         },
@@ -70,13 +72,17 @@ pub(crate) fn length(kind: &TypeKind) -> u32 {
     }
 }
 
-/// The type two sides of a comparison are brought to: as [`common_type`], and text yields to the other side.
+/// The type two sides of a comparison are brought to: as [`common_type`] but for FLOAT and DOUBLE, and text
+/// yields to the other side.
 pub(crate) fn comparison_type(a: &DataType, b: &DataType) -> Option<DataType> {
     let yields = |k: &TypeKind| k.is_numeric() || k.is_temporal() || *k == TypeKind::Boolean;
     let nullable = a.nullable || b.nullable;
     match (a.kind.is_character(), b.kind.is_character()) {
         (true, false) if yields(&b.kind) => Some(b.clone().with_nullable(nullable)),
         (false, true) if yields(&a.kind) => Some(a.clone().with_nullable(nullable)),
+        _ if a.kind.is_approximate() && b.kind.is_approximate() && a.kind != b.kind => {
+            Some(TypeKind::Double.nullable().with_nullable(nullable))
+        }
         _ => common(a, b),
     }
 }

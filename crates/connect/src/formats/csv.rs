@@ -3,7 +3,7 @@
 use super::column::{Column, Values};
 use super::json::JsonOptions;
 use super::rows::{MadeRows, undecodable};
-use super::temporal::TimestampStandard;
+use super::temporal::{TimestampStandard, parse_short_date};
 use super::{EncoderFactory, Framing, ReadContent, ReadFormat};
 use arrow::array::{Array, AsArray};
 use millstream_core::connector::TableDef;
@@ -214,6 +214,17 @@ impl CsvDecoder {
     }
 }
 
+fn write_plain(column: &mut Column, row: usize, text: &[u8]) -> Result<(), String> {
+    if let Values::Date(days) = &mut column.values
+        && let Some(day) = parse_short_date(text.trim_ascii())
+    {
+        days.push(day);
+        column.len = row + 1;
+        return Ok(());
+    }
+    column.write_text(row, text, TimestampStandard::Sql)
+}
+
 fn write_field(column: &mut Column, row: usize, text: &[u8], options: &CsvOptions) -> Result<(), String> {
     let (ends, items) = match &mut column.values {
         Values::Array(ends, items) => (ends, items),
@@ -222,7 +233,7 @@ fn write_field(column: &mut Column, row: usize, text: &[u8], options: &CsvOption
             column.len = row + 1;
             return Ok(());
         }
-        _ => return column.write_text(row, text, TimestampStandard::Sql),
+        _ => return write_plain(column, row, text),
     };
     let mut at = ends.last().copied().unwrap_or(0) as usize;
     let mut rest = text;
@@ -231,7 +242,7 @@ fn write_field(column: &mut Column, row: usize, text: &[u8], options: &CsvOption
         let item = rest.get(..end).unwrap_or_default();
         items.seek(at);
         if options.null_literal.as_deref() != Some(item) {
-            items.write_text(at, item, TimestampStandard::Sql)?;
+            write_plain(items, at, item)?;
         }
         at += 1;
         rest = rest.get(end + options.array_delimiter.len().max(1)..).unwrap_or_default();
@@ -251,7 +262,7 @@ fn write_fields(fields: &mut [Column], row: usize, text: &[u8], options: &CsvOpt
         if let Some(field) = fields.get_mut(have) {
             field.seek(row);
             if options.null_literal.as_deref() != Some(item)
-                && let Err(reason) = field.write_text(row, item, TimestampStandard::Sql)
+                && let Err(reason) = write_plain(field, row, item)
             {
                 if !options.ignore_parse_errors {
                     return Err(format!("field '{}': {reason}", field.name));

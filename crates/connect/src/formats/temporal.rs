@@ -77,6 +77,21 @@ pub fn parse_date(text: &[u8]) -> Option<i32> {
     Some(days_from_civil(year as i32, month, day))
 }
 
+/// As [`parse_date`], but months and days may have one digit (java: `java.sql.Date.valueOf`).
+pub fn parse_short_date(text: &[u8]) -> Option<i32> {
+    let mut parts = text.split(|byte| *byte == b'-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || month.len() > 2 || day.len() > 2 {
+        return None;
+    }
+    let two = |part: &[u8]| match *part {
+        [one] => [b'0', one],
+        [one, two] => [one, two],
+        _ => [0, 0],
+    };
+    parse_date(&[year, b"-", &two(month), b"-", &two(day)].concat())
+}
+
 /// `HH:mm:ss[.fraction]` (seconds optional if `short`) to seconds of the day and nanoseconds.
 pub fn parse_time(text: &[u8], short: bool) -> Option<(u32, u32)> {
     let [h0, h1, b':', m0, m1, rest @ ..] = text else { return None };
@@ -322,6 +337,10 @@ mod tests {
     fn impossible_dates_and_wrong_forms_are_refused() {
         for text in ["2023-02-29", "2023-13-01", "2023-1-01", "20230101", "2023-00-10"] {
             assert_eq!(parse_date(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(parse_short_date(b"2023-1-2"), parse_date(b"2023-01-02"));
+        for text in ["2023-2-29", "2023-1", "2023--1", "2023-1-2-3", "23-1-2", "2023-001-2", "2023-+1-2"] {
+            assert_eq!(parse_short_date(text.as_bytes()), None, "{text}");
         }
         assert_eq!(parse_timestamp(b"2023-01-01T00:00:00", TimestampStandard::Sql, false), None);
         assert_eq!(parse_timestamp(b"2023-01-01 00:00:00", TimestampStandard::Sql, true), None);

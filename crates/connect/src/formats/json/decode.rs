@@ -409,7 +409,8 @@ fn out_of_range<T>(scan: &Scan, start: usize, kind: &TypeKind) -> Outcome<T> {
     misfit(format!("{} is out of range for {kind}", String::from_utf8_lossy(number)))
 }
 
-/// The number under the cursor as an integer; a fraction is cut off.
+/// The number under the cursor as an integer; a fraction is cut off, but refused for TINYINT and SMALLINT (flink:
+/// `JsonParserToRowDataConverters`).
 #[inline(always)]
 fn integer(scan: &mut Scan, kind: &TypeKind) -> Outcome<i64> {
     match scan.plain_integer() {
@@ -423,6 +424,9 @@ fn odd_integer(scan: &mut Scan, kind: &TypeKind) -> Outcome<i64> {
     let start = scan.at;
     let number = scan.number()?;
     let text = std::str::from_utf8(number).unwrap_or_default();
+    if matches!(kind, TypeKind::TinyInt | TypeKind::SmallInt) && text.contains(['.', 'e', 'E']) {
+        return misfit(format!("{text} is no {kind}"));
+    }
     let exact = match text.find(['e', 'E']) {
         None => text.split('.').next().unwrap_or_default().parse::<i64>().ok(),
         Some(_) => text.parse::<f64>().ok().map(f64::trunc).filter(|v| v.abs() < 9.2e18).map(|v| v as i64),

@@ -190,7 +190,14 @@ impl Accumulator for Collect {
                             return Err(Error::data("a key of JSON_OBJECTAGG is NULL"));
                         }
                         if !(*absent_on_null && values.is_null(row)) {
-                            members.insert(array_value_to_string(keys, row)?, json(values, row, *is_json)?);
+                            let key = array_value_to_string(keys, row)?;
+                            if members.contains_key(&key) {
+                                return Err(Error::data(format!(
+                                    "JSON_OBJECTAGG has several values for the key '{key}'"
+                                ))
+                                .hint("group by the key, too, or choose one of its values before"));
+                            }
+                            members.insert(key, json(values, row, *is_json)?);
                         }
                     }
                     let mut parts = vec![];
