@@ -5,7 +5,7 @@ use crate::calendar::{DAY_MS, add_months};
 use crate::cast::{implicit, pack};
 use crate::decimal;
 use crate::node;
-use crate::typing::common_type;
+use crate::typing::least_restrictive;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::numeric;
@@ -35,7 +35,7 @@ pub(crate) fn binary(op: char, l: &ExprRef, r: &ExprRef, zone: &SessionZone) -> 
 
 fn numbers(op: char, l: ExprRef, r: ExprRef, nullable: bool, zone: &SessionZone) -> Result<ExprRef> {
     let (lt, rt) = (l.data_type().clone(), r.data_type().clone());
-    let Some(common) = common_type(&[lt.clone(), rt.clone()]) else {
+    let Some(common) = least_restrictive(&[lt.clone(), rt.clone()]) else {
         return Err(Error::internal("two numbers without a common type"));
     };
     if let (TypeKind::Decimal(..), _) | (_, TypeKind::Decimal(..)) = (&lt.kind, &rt.kind)

@@ -11,7 +11,7 @@ use millstream_core::{Batch, DataType, Error, ExprRef, Result, Schema, TypeKind}
 use std::sync::Arc;
 
 pub use crate::cast::cast;
-pub use crate::typing::common_type;
+pub use crate::typing::least_restrictive;
 
 /// A constant's value; temporal ones are integers in the unit of their Arrow type.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,7 +129,7 @@ fn case(args: &[ExprRef], nullable: bool, zone: &SessionZone) -> Result<Option<E
     let is_value = |i: usize| i % 2 == 1 || i + 1 == args.len();
     let values = args.iter().enumerate().filter(|(i, _)| is_value(*i));
     let types: Vec<DataType> = values.map(|(_, v)| v.data_type().clone()).collect();
-    let Some(mut data_type) = common_type(&types) else { return Ok(None) };
+    let Some(mut data_type) = least_restrictive(&types) else { return Ok(None) };
     data_type.nullable |= nullable;
     let mut children = Vec::with_capacity(args.len());
     for (i, arg) in args.iter().enumerate() {
@@ -145,7 +145,7 @@ fn case(args: &[ExprRef], nullable: bool, zone: &SessionZone) -> Result<Option<E
 
 fn coalesce(args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {
     let types: Vec<DataType> = args.iter().map(|v| v.data_type().clone()).collect();
-    let Some(data_type) = common_type(&types) else { return Ok(None) };
+    let Some(data_type) = crate::typing::common_type(&types) else { return Ok(None) };
     let data_type = data_type.with_nullable(types.iter().all(|t| t.nullable));
     let children = args.iter().map(|a| crate::cast::implicit(a, &data_type, zone)).collect::<Result<_>>()?;
     Ok(Some(Arc::new(Coalesce { children, data_type })))

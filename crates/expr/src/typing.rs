@@ -1,9 +1,20 @@
-//! Which type several types have in common (Flink's `LogicalTypeMerging` and Calcite's `leastRestrictive`).
+//! Which type several types have in common.
 
 use crate::decimal::shape;
 use millstream_core::{DataType, Field, TypeKind};
 
-/// The least type that takes all of `types`; `None` if there is none.
+/// The type of a place where values of any of `types` may stand, such as the branches of CASE and the rows of a UNION; `None`
+/// if there is none. As [`common_type`], but of FLOAT and DOUBLE the first (calcite: `leastRestrictive`, which takes both to
+/// have 15 digits).
+pub fn least_restrictive(types: &[DataType]) -> Option<DataType> {
+    let (first, rest) = types.split_first()?;
+    rest.iter().try_fold(first.clone(), |a, b| match a.kind.is_approximate() && b.kind.is_approximate() {
+        true => Some(a.clone().with_nullable(a.nullable || b.nullable)),
+        false => common(&a, b),
+    })
+}
+
+/// The least type that takes all of `types` (flink: `LogicalTypeMerging`); `None` if there is none.
 pub fn common_type(types: &[DataType]) -> Option<DataType> {
     let (first, rest) = types.split_first()?;
     rest.iter().try_fold(first.clone(), |a, b| common(&a, b))
@@ -40,8 +51,6 @@ fn common(a: &DataType, b: &DataType) -> Option<DataType> {
                 let s = s1.max(s2);
                 crate::decimal::adjust(i32::from((p1 - s1).max(p2 - s2)) + i32::from(s), i32::from(s))
             }
-            // Of FLOAT and DOUBLE the first: Calcite takes both to have 15 digits.
-            (true, true) => x.clone(),
             _ if matches!(x, Decimal(..) | Double) || matches!(y, Decimal(..) | Double) => Double,
             _ => Float,
         },
@@ -72,17 +81,13 @@ pub(crate) fn length(kind: &TypeKind) -> u32 {
     }
 }
 
-/// The type two sides of a comparison are brought to: as [`common_type`] but for FLOAT and DOUBLE, and text
-/// yields to the other side.
+/// The type two sides of a comparison are brought to: as [`common_type`], and text yields to the other side.
 pub(crate) fn comparison_type(a: &DataType, b: &DataType) -> Option<DataType> {
     let yields = |k: &TypeKind| k.is_numeric() || k.is_temporal() || *k == TypeKind::Boolean;
     let nullable = a.nullable || b.nullable;
     match (a.kind.is_character(), b.kind.is_character()) {
         (true, false) if yields(&b.kind) => Some(b.clone().with_nullable(nullable)),
         (false, true) if yields(&a.kind) => Some(a.clone().with_nullable(nullable)),
-        _ if a.kind.is_approximate() && b.kind.is_approximate() && a.kind != b.kind => {
-            Some(TypeKind::Double.nullable().with_nullable(nullable))
-        }
         _ => common(a, b),
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn lists(
 
 pub(super) fn to_common(args: &[ExprRef], zone: &SessionZone) -> Result<Option<(DataType, Vec<ExprRef>)>> {
     let types: Vec<_> = args.iter().map(|a| a.data_type().clone()).collect();
-    let Some(common) = crate::typing::common_type(&types) else { return Ok(None) };
+    let Some(common) = crate::typing::least_restrictive(&types) else { return Ok(None) };
     let args = args.iter().map(|a| implicit(a, &common, zone)).collect::<Result<_>>()?;
     Ok(Some((common, args)))
 }

@@ -136,7 +136,7 @@ impl<'a> QueryBinder<'a> {
         let mut columns = vec![];
         for i in 0..width {
             let types: Vec<DataType> = bound.iter().map(|r| r[i].data_type().clone()).collect();
-            let Some(data_type) = exprs::common_type(&types) else {
+            let Some(data_type) = exprs::least_restrictive(&types) else {
                 let shown: Vec<String> = types.iter().map(ToString::to_string).collect();
                 let message = format!("column {} of VALUES has different types: {}", i + 1, shown.join(", "));
                 return error(at, message);

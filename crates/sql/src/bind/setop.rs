@@ -56,7 +56,7 @@ impl QueryBinder<'_> {
         }
         let mut columns = vec![];
         for (number, (l, r)) in left.columns.iter().zip(&right.columns).enumerate() {
-            let Some(data_type) = exprs::common_type(&[l.data_type.clone(), r.data_type.clone()]) else {
+            let Some(data_type) = exprs::least_restrictive(&[l.data_type.clone(), r.data_type.clone()]) else {
                 let (l, r) = (&l.data_type, &r.data_type);
                 let message = format!("column {} of {name} is {l} on one side and {r} on the other", number + 1);
                 return Err(Error::script(message).hint("CAST one of them").at_place(at));

@@ -1,0 +1,3 @@
+CREATE TABLE a (id INT, k STRING, v INT, d DECIMAL(10,2), f DOUBLE, ts TIMESTAMP(3), tags ARRAY<STRING>, m MAP<STRING,INT>, r ROW<n INT, s STRING>, pt AS PROCTIME(), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND) WITH ('connector'='filesystem','path'='${DIR}/a.json','format'='json');
+CREATE TABLE b (bid INT, k STRING, w BIGINT, bt TIMESTAMP(3), WATERMARK FOR bt AS bt) WITH ('connector'='filesystem','path'='${DIR}/b.json','format'='json');
+CREATE TABLE c (id INT, g STRING, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='filesystem','path'='${DIR}/c.json','format'='debezium-json');
