@@ -8,14 +8,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A number as text that does not tell 1 from 1.0, nor the last digits of a fraction.
+/// The value, its numbers as text that does not tell 1 from 1.0, nor the last digits of a fraction.
 fn plain(value: &Value) -> Value {
     match value {
         Value::Number(number) if !number.is_i64() => {
             number.as_f64().map_or_else(|| value.clone(), |number| format!("{number:.9e}").into())
         }
         Value::Array(items) => items.iter().map(plain).collect(),
-        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
+        // The order of a map's entries means nothing.
+        Value::Object(entries) => {
+            let sorted: BTreeMap<_, _> = entries.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+            sorted.into_iter().collect()
+        }
         other => other.clone(),
     }
 }
