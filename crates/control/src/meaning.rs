@@ -87,6 +87,8 @@ pub fn meaning(graph: &JobGraph, node: &Node) -> String {
             | OperatorSpec::ChangelogNormalize(_)
             | OperatorSpec::LookupJoin(_)
             | OperatorSpec::LateRows(_)
+            | OperatorSpec::ToChangelog(_)
+            | OperatorSpec::FromChangelog(_)
             | OperatorSpec::Custom(_),
             _,
         ) => String::new(),
@@ -158,6 +160,9 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
             let texts = node.inputs.iter().map(|input| column(graph, input.from, index)).collect();
             one_of(texts).unwrap_or_else(|_| name())
         }
+        OperatorSpec::ToChangelog(_) if index < graph.nodes[below].schema.len() => column(graph, below, index),
+        OperatorSpec::ToChangelog(_) => format!("the kinds of node {}", graph.nodes[below].id),
+        OperatorSpec::FromChangelog(changes) => column(graph, below, index + usize::from(index >= changes.column)),
         OperatorSpec::Replicate { count } => column(graph, below, index + usize::from(index >= *count)),
         OperatorSpec::Unnest(unnest) => match unnest.kept.get(index) {
             Some(kept) => column(graph, below, *kept),

@@ -5,7 +5,7 @@ use crate::lookup::LookupSource;
 use crate::operator::TableSpec;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::{DataType, Error, ExprRef, Result, Schema};
+use crate::{DataType, Error, ExprRef, Result, RowKind, Schema};
 use std::fmt;
 use std::sync::Arc;
 
@@ -258,6 +258,10 @@ pub enum OperatorSpec {
     LookupJoin(LookupJoin),
     /// Makes a full changelog of one that lacks old rows or repeats itself.
     ChangelogNormalize(ChangelogNormalize),
+    /// `TO_CHANGELOG`: each row as a `+I`, with one more column at the end that says what it was.
+    ToChangelog(ToChangelog),
+    /// `FROM_CHANGELOG`: each row as what a column says that it is, without that column.
+    FromChangelog(FromChangelog),
     /// The rows of each partition whose rank is within a range.
     Rank(Rank),
     /// Functions over the rows before each row, in the order of time.
@@ -306,6 +310,8 @@ impl OperatorSpec {
             | OperatorSpec::Replicate { .. }
             | OperatorSpec::LookupJoin(_)
             | OperatorSpec::LateRows(_)
+            | OperatorSpec::ToChangelog(_)
+            | OperatorSpec::FromChangelog(_)
             | OperatorSpec::Unnest(_) => vec![],
             OperatorSpec::WindowAssign { window, .. } if is_session(window) => with_due(state_tables::ROWS),
             OperatorSpec::WindowAssign { .. } => vec![],
@@ -663,6 +669,36 @@ pub enum WindowProperty {
         /// Whether it is TIMESTAMP_LTZ(3) (else TIMESTAMP(3)).
         local_time_zone: bool,
     },
+}
+
+/// How the kinds of rows are written into a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToChangelog {
+    /// The code of each kind, by its number (`RowKind as usize`); rows of a kind without one are dropped.
+    pub codes: [Option<String>; 4],
+    /// Whether the old versions of updated rows are wanted.
+    pub update_before: bool,
+}
+
+/// How the kinds of rows are read from a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromChangelog {
+    /// The column of the input that has the codes, a text.
+    pub column: usize,
+    /// What the codes stand for.
+    pub kinds: Vec<(String, RowKind)>,
+}
+
+impl FromChangelog {
+    /// Which kinds there may be.
+    pub fn changelog(&self) -> ChangelogMode {
+        let has = |wanted: RowKind| self.kinds.iter().any(|(_, kind)| *kind == wanted);
+        ChangelogMode {
+            update: has(RowKind::UpdateAfter),
+            update_before: has(RowKind::UpdateBefore),
+            delete: has(RowKind::Delete),
+        }
+    }
 }
 
 /// One aggregate of a group.

@@ -3,7 +3,8 @@
 use crate::bind::place::At;
 use crate::catalog::Table;
 use crate::plan::lookup::LookupHints;
-use millstream_core::graph::{AggregateCall, JoinKind, OverCall, Rank, SortKey, Unnest, WindowAggregate, WindowSpec};
+use millstream_core::graph::{AggregateCall, FromChangelog, JoinKind, OverCall, Rank, SortKey, ToChangelog};
+use millstream_core::graph::{Unnest, WindowAggregate, WindowSpec};
 use millstream_core::lookup::LookupSource;
 use millstream_core::pattern::MatchRecognize;
 use millstream_core::source::Source;
@@ -180,6 +181,20 @@ pub enum RelOp {
         /// How it is to be looked up in.
         hints: LookupHints,
     },
+    /// `TO_CHANGELOG`: the columns, then what each row was.
+    ToChangelog {
+        /// The changes.
+        input: RelRef,
+        /// What they are called.
+        changes: ToChangelog,
+    },
+    /// `FROM_CHANGELOG`: the columns without the one that says what each row is.
+    FromChangelog {
+        /// The rows.
+        input: RelRef,
+        /// What they are.
+        changes: FromChangelog,
+    },
     /// A full changelog, made of one that lacks old rows or repeats itself.
     Normalize {
         /// The changes.
@@ -279,6 +294,8 @@ impl Rel {
             | RelOp::Window { input, .. }
             | RelOp::Match { input, .. }
             | RelOp::Normalize { input, .. }
+            | RelOp::ToChangelog { input, .. }
+            | RelOp::FromChangelog { input, .. }
             | RelOp::Aggregate { input, .. }
             | RelOp::GroupAggregate { input, .. }
             | RelOp::Over { input, .. }

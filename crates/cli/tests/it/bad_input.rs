@@ -89,6 +89,34 @@ fn what_is_no_bitmap_or_variant_is_told() {
 }
 
 #[test]
+fn a_changelog_that_can_t_be_read_or_written_is_told() {
+    let to =
+        |rest: &str, parts: &[&str]| refused(&format!("SELECT * FROM TO_CHANGELOG(input => TABLE t{rest});"), parts);
+    to(", op => DESCRIPTOR(id)", &["there is a column 'id' already", "line 3, column", "DESCRIPTOR(name)"]);
+    to(", op => 'x'", &["TO_CHANGELOG's argument op must be a descriptor", "op => DESCRIPTOR(op)"]);
+    to(", op_mapping => MAP['INSERTED', 'I']", &["'INSERTED' is no kind of change", "line 3, column", "did you mean"]);
+    to(", op_mapping => MAP['INSERT', 'a', 'DELETE, INSERT', 'b']", &["op_mapping has INSERT twice"]);
+    to(", op_mapping => MAP['INSERT', 1]", &["must be a MAP of texts, and a constant"]);
+    to(", codes => MAP['INSERT', 'I']", &["TO_CHANGELOG has no argument CODES", "line 3, column"]);
+    refused("SELECT * FROM TO_CHANGELOG(op => DESCRIPTOR(x));", &["TO_CHANGELOG lacks the argument INPUT"]);
+    refused("SELECT * FROM TO_CHANGELOG(input => t);", &["first argument must be a table"]);
+    let from =
+        |rest: &str, parts: &[&str]| refused(&format!("SELECT * FROM FROM_CHANGELOG(input => TABLE t{rest});"), parts);
+    from("", &["the table has no column 'op'", "line 3, column 15"]);
+    from(", op => DESCRIPTOR(id)", &["operation codes are text, but the column 'id' is of type INT"]);
+    from(" PARTITION BY name, op => DESCRIPTOR(name)", &["'name' can't be one of PARTITION BY, too"]);
+    from(
+        ", op => DESCRIPTOR(name), op_mapping => MAP['u', 'UPDATE_AFTER']",
+        &["UPDATE_AFTER without UPDATE_BEFORE", "PARTITION BY the columns that tell rows apart"],
+    );
+    let updated = "(SELECT name AS op, COUNT(*) AS n FROM t GROUP BY name)";
+    let sql = format!("SELECT * FROM FROM_CHANGELOG(input => {updated});");
+    refused(&sql, &["FROM_CHANGELOG over rows that are updated"]);
+    let parts = ["'a' is no operation code", "DELETE, INSERT, UPDATE_AFTER, UPDATE_BEFORE", "op_mapping"];
+    fails("SELECT * FROM FROM_CHANGELOG(input => TABLE t, op => DESCRIPTOR(name));", "t.json", ROW.as_bytes(), &parts);
+}
+
+#[test]
 fn syntax_errors_are_told_with_line_and_column() {
     refused("SELECT id FRM t;", &["found `t`", "line 3, column 15", "FROM"]);
     refused("SELECT (id + 1 FROM t;", &["expected `)`", "line 3, column 16", "the `(` at line 3, column 8"]);

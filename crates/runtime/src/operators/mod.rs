@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod calc;
+mod changelog;
 mod changelog_normalize;
 #[cfg(test)]
 mod changelog_tests;
@@ -109,6 +110,8 @@ pub fn create(
         OperatorSpec::ChangelogNormalize(normalize) => {
             Box::new(Expires(changelog_normalize::ChangelogNormalize::new(normalize, connections)?))
         }
+        OperatorSpec::ToChangelog(spec) => Box::new(Stateless(changelog::ToChangelog::new(spec, output))),
+        OperatorSpec::FromChangelog(spec) => Box::new(Stateless(changelog::FromChangelog::new(spec, output))),
         OperatorSpec::Rank(spec) => match spec.timing {
             RankTiming::Continuous | RankTiming::Window { .. } => rank::create(spec, connections)?,
             RankTiming::Arrival => Box::new(Expires(rank_arrival::RankArrival::new(spec, connections)?)),
@@ -142,6 +145,8 @@ pub fn tables(spec: &OperatorSpec, connections: &Connections) -> Result<Vec<Tabl
         | OperatorSpec::Replicate { .. }
         | OperatorSpec::LookupJoin(_)
         | OperatorSpec::LateRows(_)
+        | OperatorSpec::ToChangelog(_)
+        | OperatorSpec::FromChangelog(_)
         | OperatorSpec::Unnest(_) => vec![],
         OperatorSpec::WindowAssign { window, session_keys } => match window.shape {
             WindowShape::Session { .. } => {

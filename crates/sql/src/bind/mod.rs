@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod aggregate_call;
 pub mod build;
+mod changelog;
 pub mod expr;
 mod hints;
 pub mod insert;

@@ -2,6 +2,7 @@
 
 use super::aggregate::{Grouping, contains_aggregate, distinct};
 use super::build;
+use super::changelog::is_changelog_function;
 use super::expr::{ExprBinder, Outer, Scope, known_type};
 use super::hints::Hints;
 use super::lateral::{is_lateral, rename_columns};
@@ -23,8 +24,8 @@ use millstream_core::types::SessionZone;
 use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
 use millstream_expr::build as exprs;
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, OrderByExpr, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
+    Distinct, Expr, FunctionArguments, GroupByExpr, Ident, Join, JoinConstraint, OrderByExpr, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -274,6 +275,19 @@ impl<'a> QueryBinder<'a> {
             TableFactor::Table { version: Some(_), name, .. } => {
                 Err(Error::unsupported("FOR SYSTEM_TIME AS OF but on the right side of a JOIN").at_place(at_name(name)))
             }
+            TableFactor::Table { name, alias, args: Some(args), .. } if is_changelog_function(name) => {
+                let rel = self.bind_changelog_function(name, &args.args)?;
+                self.aliased(rel, alias.as_ref(), None)
+            }
+            TableFactor::TableFunction { expr: Expr::Function(function), alias }
+                if is_changelog_function(&function.name) =>
+            {
+                let FunctionArguments::List(list) = &function.args else {
+                    return unsupported(at_name(&function.name), "a query as the arguments of a table function");
+                };
+                let rel = self.bind_changelog_function(&function.name, &list.args)?;
+                self.aliased(rel, alias.as_ref(), None)
+            }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let shown = parts(name).join(".");
                 let what = format!("the table function {shown}");
@@ -361,13 +375,13 @@ impl<'a> QueryBinder<'a> {
     }
 
     /// A table argument of a window function: its relation, its name, its PARTITION BY.
-    pub fn bind_table_argument(&mut self, arg: &Expr) -> Result<(RelRef, Option<String>, Vec<Expr>)> {
+    pub fn bind_table_argument(&mut self, arg: &Expr, what: &str) -> Result<(RelRef, Option<String>, Vec<Expr>)> {
         let at = at_expr(arg);
         let Some(table) = decode::table_arg(arg) else {
-            return error(at, "the window function's first argument must be a table: TABLE t, or (SELECT ..)");
+            return error(at, format!("{what}'s first argument must be a table: TABLE t, or (SELECT ..)"));
         };
         if !table.order_by.is_empty() {
-            return unsupported(at, "ORDER BY of a window function's table");
+            return unsupported(at, format!("ORDER BY of {what}'s table"));
         }
         let name = single_table(table.query);
         let rel = self.without_outer("a table argument", |binder| binder.query(table.query))?;

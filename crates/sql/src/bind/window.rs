@@ -42,31 +42,37 @@ fn length_ms(expr: &Expr, what: &str, signed: bool) -> Result<i64> {
     Ok(value)
 }
 
-/// Plain arguments of a call, with their names if they were given by name.
-fn arguments(function: &Function) -> Result<Vec<(Option<String>, At, &Expr)>> {
-    let FunctionArguments::List(list) = &function.args else { return Ok(vec![]) };
-    list.args
-        .iter()
+/// The arguments of a call.
+fn list(function: &Function) -> &[FunctionArg] {
+    match &function.args {
+        FunctionArguments::List(list) => &list.args,
+        _ => &[],
+    }
+}
+
+/// Plain arguments, with their names if they were given by name.
+fn arguments(args: &[FunctionArg]) -> Result<Vec<(Option<String>, At, &Expr)>> {
+    args.iter()
         .map(|arg| match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok((None, at_expr(expr), expr)),
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
                 Ok((Some(name.value.to_uppercase()), at_ident(name), expr))
             }
-            other => error((0, 0), format!("{other} is no argument of a window function")),
+            other => error((0, 0), format!("{other} is no argument of a table function")),
         })
         .collect()
 }
 
 /// The arguments in the order of `names`, by place or by name; as many as `required` must be there.
-fn ordered<'f>(
-    function: &'f Function,
+pub(super) fn ordered<'f>(
+    args: &'f [FunctionArg],
     what: &str,
     names: &[&str],
     required: usize,
     at: At,
 ) -> Result<Vec<Option<&'f Expr>>> {
     let mut result: Vec<Option<&Expr>> = vec![None; names.len()];
-    for (place, (name, arg_at, expr)) in arguments(function)?.into_iter().enumerate() {
+    for (place, (name, arg_at, expr)) in arguments(args)?.into_iter().enumerate() {
         let index = match &name {
             None => place,
             Some(name) => names.iter().position(|n| n == name).ok_or_else(|| {
@@ -114,10 +120,10 @@ impl QueryBinder<'_> {
             "CUMULATE" => (&["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"], 4),
             _ => (&["DATA", "TIMECOL", "GAP"], 3),
         };
-        let args = ordered(function, name, names.0, names.1, at)?;
+        let args = ordered(list(function), name, names.0, names.1, at)?;
         let arg = |i: usize| args.get(i).copied().flatten();
         let (Some(data), Some(time)) = (arg(0), arg(1)) else { return Err(Error::internal("arguments are checked")) };
-        let (input, alias, partition) = self.bind_table_argument(data)?;
+        let (input, alias, partition) = self.bind_table_argument(data, "the window function")?;
         let scope = Scope::of(alias.as_deref(), &input.columns);
         let time = self.descriptor(time, &scope)?;
         let offset = |i: usize| arg(i).map_or(Ok(0), |e| length_ms(e, "offset", true));
@@ -182,7 +188,7 @@ impl QueryBinder<'_> {
         if parts(&function.name) != ["DESCRIPTOR"] {
             return Err(wrong());
         }
-        let columns = arguments(function)?;
+        let columns = arguments(list(function))?;
         let [(_, column_at, column)] = columns.as_slice() else {
             return error(at, "a window's descriptor names exactly one column");
         };
@@ -227,11 +233,11 @@ pub fn group_window(
         "SESSION" => &["TIME", "GAP"],
         _ => return unsupported(at, format!("{name} in GROUP BY")),
     };
-    let args = arguments(function)?;
+    let args = arguments(list(function))?;
     if args.len() == names.len() + 1 {
         return unsupported(at, format!("an offset of the group window {name}"));
     }
-    let args = ordered(function, name, names, names.len(), at)?;
+    let args = ordered(list(function), name, names, names.len(), at)?;
     let arg = |i: usize| args.get(i).copied().flatten().ok_or_else(|| Error::internal("arguments are checked"));
     let time = arg(0)?;
     let bound = ExprBinder::new(scope, session).bind(time)?;

@@ -70,6 +70,8 @@ pub fn emitted(kind: &NodeKind, inputs: &[ChangelogMode]) -> Result<ChangelogMod
             Ok(inputs.first().copied().unwrap_or(ChangelogMode::INSERT_ONLY))
         }
         OperatorSpec::ChangelogNormalize(_) => Ok(ChangelogMode::ALL),
+        OperatorSpec::ToChangelog(_) => Ok(ChangelogMode::INSERT_ONLY),
+        OperatorSpec::FromChangelog(changes) => append_only("FROM_CHANGELOG").map(|_| changes.changelog()),
         OperatorSpec::Custom(_) => append_only("an operator of the program's own"),
     }
 }
@@ -93,6 +95,8 @@ fn makes_updates(kind: &NodeKind) -> bool {
             | OperatorSpec::WindowAssign { .. }
             | OperatorSpec::WindowAggregate(_)
             | OperatorSpec::Match(_)
+            | OperatorSpec::ToChangelog(_)
+            | OperatorSpec::FromChangelog(_)
             | OperatorSpec::Custom(_) => false,
         },
     }
@@ -114,7 +118,8 @@ fn needs_update_before(kind: &NodeKind, port: usize, wanted: bool) -> bool {
             OperatorSpec::TemporalJoin(_) => port == 0 && wanted,
             // The new version of a row may have other matches than the old one, or none.
             OperatorSpec::LookupJoin(join) => wanted || !join.outer || !join.is_unique || join.condition.is_some(),
-            OperatorSpec::ChangelogNormalize(_) | OperatorSpec::LateRows(_) => false,
+            OperatorSpec::ToChangelog(changes) => changes.update_before,
+            OperatorSpec::ChangelogNormalize(_) | OperatorSpec::LateRows(_) | OperatorSpec::FromChangelog(_) => false,
             OperatorSpec::WindowAggregate(_)
             | OperatorSpec::GroupAggregate(_)
             | OperatorSpec::Join(_)

@@ -403,6 +403,16 @@ impl<'a> Emitter<'a> {
                 });
                 self.operator("lookup-join", "LookupJoin", spec, forward(from), schema)
             }
+            RelOp::ToChangelog { input, changes } => {
+                let from = self.rel(input)?;
+                let spec = OperatorSpec::ToChangelog(changes.clone());
+                self.operator("to-changelog", "ToChangelog", spec, forward(from), schema)
+            }
+            RelOp::FromChangelog { input, changes } => {
+                let from = self.rel(input)?;
+                let spec = OperatorSpec::FromChangelog(changes.clone());
+                self.operator("from-changelog", "FromChangelog", spec, forward(from), schema)
+            }
             RelOp::Normalize { input, keys } => {
                 let from = self.rel(input)?;
                 let ttl_ms = self.ttl_ms(None);

@@ -6,7 +6,7 @@ use millstream_core::graph::{
 };
 use millstream_core::pattern::{AfterMatch, MatchRecognize};
 use millstream_core::types::SessionZone;
-use millstream_core::{ExprRef, Schema};
+use millstream_core::{ExprRef, RowKind, Schema};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -104,6 +104,20 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
                 projections.iter().map(|p| format!("row: {}", list(p, &node.schema))).collect()
             }
             OperatorSpec::Union => vec![],
+            OperatorSpec::ToChangelog(changes) => {
+                let code = |(code, kind): (&Option<String>, u8)| {
+                    Some(format!("{} as '{}'", RowKind::from_byte(kind)?.symbol(), code.as_ref()?))
+                };
+                vec![format!(
+                    "codes: {}",
+                    changes.codes.iter().zip(0..).filter_map(code).collect::<Vec<_>>().join(", ")
+                )]
+            }
+            OperatorSpec::FromChangelog(changes) => {
+                let shown = changes.kinds.iter().map(|(code, kind)| format!("'{code}' is {}", kind.symbol()));
+                let codes = shown.collect::<Vec<_>>().join(", ");
+                vec![format!("codes: {}: {codes}", names(&[changes.column], input))]
+            }
             OperatorSpec::Replicate { count } => vec![format!("copies: {}", names(&[*count], input))],
             OperatorSpec::Unnest(unnest) => {
                 let ordinality = if unnest.ordinality { " with ordinality" } else { "" };

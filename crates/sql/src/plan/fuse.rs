@@ -99,6 +99,8 @@ fn strip(rel: &RelRef, start: usize, end: usize) -> Option<Stripped> {
         | RelOp::TemporalJoin { .. }
         | RelOp::LookupJoin { .. }
         | RelOp::Normalize { .. }
+        | RelOp::ToChangelog { .. }
+        | RelOp::FromChangelog { .. }
         | RelOp::Aggregate { .. }
         | RelOp::GroupAggregate { .. }
         | RelOp::Match { .. }

@@ -89,6 +89,8 @@ fn found(rel: &Rel) -> Vec<Key> {
         | RelOp::Union { .. }
         | RelOp::Replicate { .. }
         | RelOp::Unnest { .. }
+        | RelOp::ToChangelog { .. }
+        | RelOp::FromChangelog { .. }
         | RelOp::Match { .. } => {
             vec![]
         }

@@ -438,6 +438,15 @@ impl Pruner {
                 let columns = input.rel.columns.clone();
                 Ok(Pruned { rel: Rel::new(RelOp::Normalize { input: input.rel, keys }, columns), map: input.map })
             }
+            // Of fewer columns there would be fewer changes.
+            RelOp::ToChangelog { input, changes } => {
+                let op = RelOp::ToChangelog { input: self.prune(input)?, changes: changes.clone() };
+                Ok(Pruned { rel: Rel::new(op, rel.columns.clone()), map: (0..rel.columns.len()).map(Some).collect() })
+            }
+            RelOp::FromChangelog { input, changes } => {
+                let op = RelOp::FromChangelog { input: self.prune(input)?, changes: changes.clone() };
+                Ok(Pruned { rel: Rel::new(op, rel.columns.clone()), map: (0..rel.columns.len()).map(Some).collect() })
+            }
             RelOp::Over { input, partition, order, calls, roles, window, at } => {
                 let width = input.columns.len();
                 let mut below: Needs =
