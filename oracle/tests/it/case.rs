@@ -52,13 +52,23 @@ impl Case {
     }
 
     pub fn check(&self) -> Verdict {
-        let expected = match reference::answer(&self.tables, &self.query) {
+        let [plain, others @ ..] = reference::DISPUTED;
+        let mut expected = match reference::answer(&self.tables, &self.query, plain) {
             Ok(expected) => expected,
             Err(error) => return Verdict::NoReference(error),
         };
         for run in &self.runs {
             match engine::answer(&self.tables, &self.query, self.keys, run) {
                 Ok(actual) if actual == expected => {}
+                // Where the reference disagrees with itself, one of its answers is enough, the same one for all runs.
+                Ok(actual)
+                    if std::ptr::eq(run, &self.runs[0])
+                        && others
+                            .iter()
+                            .any(|rules| reference::answer(&self.tables, &self.query, rules) == Ok(actual.clone())) =>
+                {
+                    expected = actual;
+                }
                 Ok(actual) => {
                     let text = format!("{}with {run:?}", difference(&expected, &actual));
                     return Verdict::Failed(Failure { class: "another answer".into(), text });

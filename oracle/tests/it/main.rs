@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many seeds are tried, unless `MILLSTREAM_SEEDS` says `COUNT` or `FIRST..LAST`; the case of a single one is shown.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 2000;
 /// After so many failures no more are looked for.
 const FAILURES: usize = 8;
 /// Plans of queries nest deeply where nothing is optimised.

@@ -8,14 +8,21 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use millstream_trial::Folded;
 use std::sync::Arc;
 
-/// What the query gives, or why it can't be told.
-pub fn answer(tables: &[Table], query: &Query) -> Result<Folded, String> {
+/// Rules that DataFusion can plan without. Its answers with and without them differ for a few queries in a thousand, all with
+/// outer joins or joins without an equality, whose conditions it moves where they don't belong.
+pub const DISPUTED: [&[&str]; 3] = [&[], &["eliminate_outer_join"], &["eliminate_outer_join", "push_down_filter"]];
+
+/// What the query gives, planned without these rules, or why it can't be told.
+pub fn answer(tables: &[Table], query: &Query, without: &[&str]) -> Result<Folded, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime needs nothing");
-    runtime.block_on(run(tables, query)).map_err(|error| error.to_string())
+    runtime.block_on(run(tables, query, without)).map_err(|error| error.to_string())
 }
 
-async fn run(tables: &[Table], query: &Query) -> datafusion::error::Result<Folded> {
+async fn run(tables: &[Table], query: &Query, without: &[&str]) -> datafusion::error::Result<Folded> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    for rule in without {
+        assert!(context.remove_optimizer_rule(rule), "there is no rule {rule}");
+    }
     for table in tables {
         context.register_batch(&table.name, table.rows())?;
     }
