@@ -431,8 +431,8 @@ fn push(out: &mut Vec<u8>, number: usize, width: usize) {
 fn width_of(max: usize) -> usize {
     match max {
         0..=0xFF => 1,
-        0..=0xFFFF => 2,
-        0..=0xFF_FFFF => 3,
+        0x100..=0xFFFF => 2,
+        0x1_0000..=0xFF_FFFF => 3,
         _ => 4,
     }
 }
