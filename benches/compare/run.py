@@ -62,8 +62,8 @@ def finished(process):
 class Flink:
     """A JVM for each run, with a cluster of one task manager within."""
 
-    def __init__(self, options):
-        self.jars = flink_jars()
+    def __init__(self, options, connectors=()):
+        self.jars = ":".join([flink_jars(), *connectors])
         self.classes = compiled_runner(self.jars)
         self.java = ["java", f"-Xmx{options.heap}", "-Duser.timezone=UTC"]
         self.java += [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENS]
@@ -75,20 +75,21 @@ class Flink:
             *options.set,
         ]
 
-    def run(self, script, rows):
-        """Runs a script. The clocks run from when the cluster is up: starting the JVM costs Flink nothing."""
+    def run(self, script, rows, warm_up=None):
+        """Runs a script, after another one to warm up. The clocks run from when the cluster is up: starting the JVM, and what
+        comes before the script, cost Flink nothing."""
         class_path = f"{self.jars}:{self.classes}"
         command = [*self.java, "-cp", class_path, "Runner", *self.settings]
         with open(WORK / "flink.log", "w") as log:
             java = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
-        java.stdin.write(f"{script}\t{rows}\n")
+        for order in filter(None, [warm_up, script]):
+            java.stdin.write(f"{order}\t{rows}\n")
         java.stdin.close()
-        answer = java.stdout.readline()
-        java.stdout.read()
+        answers = java.stdout.readlines()
         _, peak_mb = finished(java)
-        if not answer:
+        if len(answers) < 1 + bool(warm_up):
             raise SystemExit(f"Flink ended before the query did: {WORK}/flink.log")
-        outcome = json.loads(answer)
+        outcome = json.loads(answers[-1])
         if "error" in outcome:
             raise SystemExit(f"Flink: {outcome['error']}")
         return dict(outcome, peak_mb=peak_mb)
@@ -98,7 +99,7 @@ class Millstream:
     """The program; the clocks run from before its start."""
 
     def __init__(self, options):
-        self.programs = pathlib.Path(options.programs or TARGET / "release")
+        self.programs = pathlib.Path(options.programs or TARGET / "release").resolve()
         if not options.programs:
             build = ["cargo", "build", "--release", "-p", "millstream", "-p", "millstream-bench"]
             subprocess.run(build, cwd=ROOT, check=True)
@@ -151,6 +152,15 @@ def check(query, engines, script):
     return firsts, "yes" if results[0] == results[1] else "NO"
 
 
+def engine_options(parser):
+    """What both engines are told."""
+    parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--heap", default="4g", help="the most that Flink's JVM takes for objects")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="a setting of Flink, such as state.backend.type=rocksdb")
+    parser.add_argument("--programs", help="a folder with millstream and millstream-bench, instead of building them")
+
+
 def thousands(value):
     return f"{value / 1000:,.0f}"
 
@@ -161,11 +171,7 @@ def main():
     parser.add_argument("--events", type=int, default=1_000_000, help="how many (default: 1,000,000)")
     parser.add_argument("--check-events", type=int, default=100_000, help="over how many results are compared")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; medians are shown")
-    parser.add_argument("--parallelism", type=int, default=1)
-    parser.add_argument("--heap", default="4g", help="the most that Flink's JVM takes for objects")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="a setting of Flink, such as state.backend.type=rocksdb")
-    parser.add_argument("--programs", help="a folder with millstream and millstream-bench, instead of building them")
+    engine_options(parser)
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     millstream = Millstream(options)

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask (test | servers | example NAME | tidy | lint)
   test      house rules, then every test of every crate, with the servers they need
-  servers   installs the servers that tests need, and shows the variables that lead tests to them
+  servers   installs the servers that tests need (or 'servers kafka': that one), and shows the variables that lead tests to them
   example   a pipeline with a Kafka of its own: router, alerts
   tidy      house rules alone
   lint      rustfmt and clippy with the project's lints";
@@ -18,7 +18,9 @@ fn main() -> ExitCode {
     let outcome = match task.as_deref() {
         Some("test") => tidy::check().and_then(|()| test()),
         Some("servers") => {
-            servers().map(|all| all.iter().for_each(|(name, path)| println!("{name}={}", path.display())))
+            let only_kafka = std::env::args().nth(2).as_deref() == Some("kafka");
+            let found = if only_kafka { kafka().map(|kafka| vec![kafka]) } else { servers().map(Vec::from) };
+            found.map(|all| all.iter().for_each(|(name, path)| println!("{name}={}", path.display())))
         }
         Some("example") => example(&std::env::args().nth(2).unwrap_or_default()),
         Some("tidy") => tidy::check(),
@@ -52,7 +54,7 @@ fn example(name: &str) -> Result<(), String> {
     let target = target_folder()?;
     let (programs, folder) = (target.join("release"), target.join("examples").join(name));
     let mut pipelines = Command::new(programs.join("pipelines"));
-    pipelines.arg(name).arg(programs.join("millstream")).arg(folder).env("MILLSTREAM_KAFKA", servers::kafka(&target)?);
+    pipelines.arg(name).arg(programs.join("millstream")).arg(folder).envs([kafka()?]);
     let status = pipelines.status().map_err(|e| format!("can't start the example: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("the example '{name}' failed")) }
 }
@@ -75,8 +77,12 @@ fn servers() -> Result<[(&'static str, PathBuf); 3], String> {
     Ok([
         ("MILLSTREAM_S3_SERVER", servers::s3(&target)?),
         ("MILLSTREAM_POSTGRES", servers::postgres(&target)?),
-        ("MILLSTREAM_KAFKA", servers::kafka(&target)?),
+        kafka()?,
     ])
+}
+
+fn kafka() -> Result<(&'static str, PathBuf), String> {
+    Ok(("MILLSTREAM_KAFKA", servers::kafka(&target_folder()?)?))
 }
 
 fn lint() -> Result<(), String> {

@@ -1,10 +1,14 @@
-//! Measures the program as a whole: Nexmark queries from the generator or from JSON files, one JSON line a run.
+//! Measures the program as a whole: Nexmark queries from the generator or from JSON files, and Kafka to Kafka; one JSON line
+//! a run.
 
+mod kafka;
+mod program;
 mod queries;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use program::rounded;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Benchmarks of Millstream.
@@ -39,6 +43,11 @@ enum Benchmark {
         #[arg(long)]
         program: Option<PathBuf>,
     },
+    /// From Kafka to Kafka, with a server of its own.
+    Kafka {
+        #[command(subcommand)]
+        what: kafka::Kafka,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,12 +59,14 @@ enum Source {
 }
 
 fn main() -> ExitCode {
-    let Benchmark::Nexmark { query, events, source, parallelism, folder, script, program } = Cli::parse().benchmark;
-    match nexmark(&query, events, source, parallelism, &folder, script, program) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
+    let outcome = match Cli::parse().benchmark {
+        Benchmark::Nexmark { query, events, source, parallelism, folder, script, program } => {
+            nexmark(&query, events, source, parallelism, &folder, script, program).map(|line| println!("{line}"))
         }
+        Benchmark::Kafka { what } => what.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("error: {message}");
             ExitCode::FAILURE
@@ -70,11 +81,11 @@ fn nexmark(
     parallelism: usize,
     folder: &Path,
     only_script: bool,
-    program: Option<PathBuf>,
+    built: Option<PathBuf>,
 ) -> Result<String, String> {
     let select =
         queries::nexmark(query).ok_or_else(|| format!("there is no query '{query}' here: {}", queries::NAMES))?;
-    let program = program.map_or_else(build, Ok)?;
+    let millstream = built.map_or_else(program::build, Ok)?;
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let table = match source {
         Source::Generator => queries::generator(events),
@@ -84,7 +95,7 @@ fn nexmark(
                 let partial = folder.join(format!("events-{events}.partial"));
                 let _ = std::fs::remove_dir_all(&partial);
                 let script = queries::write_json(events, &partial.display().to_string());
-                run(&program, folder, &script, 1)?;
+                program::run(&millstream, folder, &script, 1)?;
                 std::fs::rename(&partial, &data).map_err(|e| e.to_string())?;
             }
             queries::json(&data.display().to_string())
@@ -99,61 +110,17 @@ fn nexmark(
         return Ok(script);
     }
     let started = Instant::now();
-    let before = children();
-    run(&program, folder, &script, parallelism)?;
+    let used = program::run(&millstream, folder, &script, parallelism)?;
     let wall = started.elapsed().as_secs_f64();
-    let after = children();
-    let cpu = after.0 - before.0;
     Ok(serde_json::json!({
         "query": query,
         "source": format!("{source:?}").to_lowercase(),
         "parallelism": parallelism,
         "events": events,
-        "wall_s": (wall * 1000.0).round() / 1000.0,
-        "cpu_s": (cpu * 1000.0).round() / 1000.0,
-        "events_per_cpu_s": (events as f64 / cpu).round(),
-        "peak_rss_mb": after.1 / 1024,
+        "wall_s": rounded(wall),
+        "cpu_s": rounded(used.cpu_s),
+        "events_per_cpu_s": (events as f64 / used.cpu_s).round(),
+        "peak_rss_mb": used.peak_rss_mb,
     })
     .to_string())
-}
-
-/// Builds the program that is measured, in the profile of this one.
-fn build() -> Result<PathBuf, String> {
-    let own = std::env::current_exe().map_err(|e| e.to_string())?;
-    let folder = own.parent().ok_or("the benchmark has no folder")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "millstream"]);
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
-    let status = cargo.status().map_err(|e| format!("can't start cargo: {e}"))?;
-    if status.success() { Ok(folder.join("millstream")) } else { Err("the program does not build".into()) }
-}
-
-fn run(program: &Path, folder: &Path, script: &str, parallelism: usize) -> Result<(), String> {
-    let file = folder.join("script.sql");
-    std::fs::write(&file, script).map_err(|e| e.to_string())?;
-    let state = folder.join("state");
-    let _ = std::fs::remove_dir_all(&state);
-    let status = Command::new(program)
-        .arg("run")
-        .arg(&file)
-        .args(["--parallelism", &parallelism.to_string(), "--state-dir"])
-        .arg(&state)
-        .stdout(Stdio::null())
-        .status()
-        .map_err(|e| format!("{}: {e}", program.display()))?;
-    if status.success() { Ok(()) } else { Err(format!("the run ended with {status}")) }
-}
-
-/// CPU seconds of all ended children so far, and the largest one's peak memory in KiB.
-fn children() -> (f64, i64) {
-    // SAFETY: `getrusage` fills the struct that it is given.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
-        usage
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-    (seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_maxrss)
 }

@@ -119,12 +119,17 @@ impl Broker {
             eprintln!("skipped: {VARIABLE} names no folder of jars; 'cargo xtask test' installs a server");
             return None;
         };
+        Some(Broker::start_from(Path::new(&jars), settings, format))
+    }
+
+    /// [`Broker::start_with`] by the jars in a folder, over data that were formatted with more arguments.
+    pub fn start_from(jars: &Path, settings: &[(&str, &str)], format: &[&str]) -> Broker {
         let folder = tempfile::tempdir().unwrap();
         // Held until both are known, so that they differ.
         let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let (port, controller) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
         drop((one, two));
-        let mut broker = Broker { jars: jars.into(), folder, port, process: None };
+        let mut broker = Broker { jars: jars.to_path_buf(), folder, port, process: None };
         let mut all: Vec<(String, String)> = SETTINGS.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let mut set = |key: &str, value: String| {
             all.retain(|(known, _)| known != key);
@@ -148,7 +153,7 @@ impl Broker {
         let output = tool.arg("-c").arg(broker.settings()).stdin(Stdio::null()).output().expect("start java");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         broker.restart();
-        Some(broker)
+        broker
     }
 
     /// The server that the tests of this process share; topics are told apart by [`unique`] names. It is never stopped while
