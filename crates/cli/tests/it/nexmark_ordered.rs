@@ -342,11 +342,8 @@ fn from_json_files_they_are_the_same_also_after_kills_and_rescales() {
     }
 }
 
-#[test]
-fn bids_are_logged_in_folders_by_minute() {
-    let events = events();
-    let script = Script::new(&format!("{}\n{}", generator(), queries::nexmark("q10").unwrap()));
-    stdout_of(&script.run(&["--parallelism", "2"]));
+/// The bids that q10 has logged, in order: each is in the folder of its minute, which is complete.
+fn logged(script: &Script) -> Vec<String> {
     let mut found = vec![];
     for day in std::fs::read_dir(script.path("q10")).unwrap().map(|entry| entry.unwrap().path()) {
         for minute in std::fs::read_dir(&day).unwrap().map(|entry| entry.unwrap().path()) {
@@ -354,7 +351,8 @@ fn bids_are_logged_in_folders_by_minute() {
             let of_folder = format!("{} {}", name(&day).replace("dt=", ""), name(&minute).replace("hm=", ""));
             assert!(minute.join("_SUCCESS").exists(), "{of_folder} is complete");
             for file in std::fs::read_dir(&minute).unwrap().map(|entry| entry.unwrap().path()) {
-                if file.ends_with("_SUCCESS") {
+                // Others don't read what is hidden.
+                if name(&file).starts_with(['.', '_']) {
                     continue;
                 }
                 for line in std::fs::read_to_string(file).unwrap().lines() {
@@ -366,14 +364,31 @@ fn bids_are_logged_in_folders_by_minute() {
             }
         }
     }
+    found.sort();
+    found
+}
+
+#[test]
+fn bids_are_logged_in_folders_by_minute_also_from_files_and_after_kills_and_rescales() {
+    let events = events();
     let mut wanted: Vec<String> =
         events.bids.iter().map(|b| format!("{},{},{},{}", b.auction, b.bidder, b.price, b.time)).collect();
-    found.sort();
     wanted.sort();
-    assert_eq!(found.len(), wanted.len());
-    assert!(
-        found == wanted,
-        "the bids in the folders are others: {:?}",
-        found.iter().zip(&wanted).find(|(a, b)| a != b)
-    );
+    let check = |script: &Script, how: &str| {
+        let found = logged(script);
+        assert_eq!(found.len(), wanted.len(), "{how}");
+        let other = found.iter().zip(&wanted).find(|(found, wanted)| found != wanted);
+        assert!(other.is_none(), "{how}: the bids in the folders are others: {other:?}");
+    };
+    let query = queries::nexmark("q10").unwrap();
+    let script = Script::new(&format!("{}\n{query}", generator()));
+    stdout_of(&script.run(&["--parallelism", "2"]));
+    check(&script, "from the generator");
+    let files = Script::new(&queries::write_json(EVENTS, "${DIR}/events").replace("'connector' = 'nexmark'", RATES));
+    stdout_of(&files.run(&["--parallelism", "1"]));
+    let json = queries::json(&files.path("events").display().to_string())
+        .replace("'format' = 'json'", "'format' = 'json', 'scan.rate-limit.rows-per-second' = '8000'");
+    let script = Script::new(&format!("SET 'execution.checkpointing.interval' = '50 ms';\n{json}\n{query}"));
+    run_with_kills(&script);
+    check(&script, "after kills");
 }
