@@ -114,6 +114,8 @@ fn number(text: &str, is_whole: bool) -> Result<Node, String> {
     }
     if !text.contains(['e', 'E']) {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        // 1.50 is 1.5 (flink: `BinaryVariantUtil.getDecimal`).
+        let fraction = fraction.trim_end_matches('0');
         let digits = format!("{whole}{fraction}");
         let count = digits.trim_start_matches(['-', '0']).len();
         if let (true, true, Ok(n)) = (count <= DIGITS_MAX, fraction.len() <= DIGITS_MAX, digits.parse()) {
