@@ -313,22 +313,23 @@ pub(super) fn look<C: Cluster>(
     pending.sort_by_key(|c| (c.epoch, c.slot));
     let mut slots: BTreeMap<u32, Slot<C::Producer>> = BTreeMap::new();
     let mut wanted: BTreeSet<u32> = (0..run.instances).chain(pending.iter().map(|c| c.slot)).collect();
+    // The ids first: while one is in a transaction that nobody ends, markers can't be told.
     let markers = loop {
-        let markers = run.persist(|| run.cluster.markers(run.prefix))?;
-        let numbered = markers.into_iter().filter_map(|(slot, marker)| Some((slot.parse::<u32>().ok()?, marker)));
-        let markers: BTreeMap<u32, Marker> = numbered.collect();
-        // Slots that the last attempt had given up have had no writer since.
-        wanted.extend(markers.iter().filter(|(slot, m)| **slot < m.instances).map(|(slot, _)| *slot));
         let missing: Vec<u32> = wanted.iter().copied().filter(|slot| !slots.contains_key(slot)).collect();
-        if missing.is_empty() {
-            break markers;
-        }
         for slot in missing {
             let taken = run.persist(|| run.cluster.take(&run.id(slot)))?;
             let slot_of = Slot { taken: Some(taken), is_claimed: false, was_taken: true, ..Slot::claimed(slot) };
             slots.insert(slot, slot_of);
         }
         fail_point!("kafka::all_taken")?;
+        let markers = run.persist(|| run.cluster.markers(run.prefix))?;
+        let numbered = markers.into_iter().filter_map(|(slot, marker)| Some((slot.parse::<u32>().ok()?, marker)));
+        let markers: BTreeMap<u32, Marker> = numbered.collect();
+        // Slots that the last attempt had given up have had no writer since.
+        wanted.extend(markers.iter().filter(|(slot, m)| **slot < m.instances).map(|(slot, _)| *slot));
+        if wanted.iter().all(|slot| slots.contains_key(slot)) {
+            break markers;
+        }
     };
     let own = |slot: &u32| markers.get(slot).filter(|m| m.lineage == run.lineage);
     for (number, slot) in &mut slots {
