@@ -28,10 +28,11 @@ fn folded(lines: &str) -> BTreeMap<String, i64> {
     let mut rows = BTreeMap::new();
     for line in lines.lines() {
         let change: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
-        let (row, count) = match change["op"].as_str() {
-            Some("-U" | "-D") => (&change["row"], -1),
-            Some(_) => (&change["row"], 1),
-            None => (&change, 1),
+        // Changes, or plain rows, which may have a column `op`.
+        let (row, count) = match (change.get("row"), change["op"].as_str()) {
+            (Some(row), Some("-U" | "-D")) => (row, -1),
+            (Some(row), Some("+I" | "+U")) => (row, 1),
+            _ => (&change, 1),
         };
         *rows.entry(plain(row).to_string()).or_insert(0) += count;
     }

@@ -42,7 +42,7 @@ fn check_message(output: &Output, parts: &[&str]) {
 fn check_refused(script: &Script, args: &[&str], parts: &[&str]) {
     let all = || {
         let mut all = files(script.folder());
-        all.retain(|path, _| !["lock", "job.json"].iter().any(|name| path.ends_with(name)));
+        all.retain(|path, _| !["lock", "job.json", "limits.json"].iter().any(|name| path.ends_with(name)));
         all
     };
     let before = all();

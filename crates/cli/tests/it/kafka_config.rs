@@ -115,12 +115,12 @@ fn rights_that_are_missing_are_told_with_the_option_that_names_what_they_are_of(
     allow(Of::Topic(&to), Right::RD_KAFKA_ACL_OPERATION_READ);
     check_told(&writes, 2, &[&format!("the topic '{to}' may not be written"), "option 'topic'", "WRITE"]);
     allow(Of::Topic(&to), Right::RD_KAFKA_ACL_OPERATION_WRITE);
+    check_told(&writes, 2, &["transactions of this name may not be used", "option 'sink.transactional-id-prefix'"]);
+    allow(Of::TransactionalIds("copy-"), Right::RD_KAFKA_ACL_OPERATION_ALL);
     check_told(&writes, 2, &["the topic may not be used", &markers, "option 'sink.marker-topic'"]);
     // Made by who may.
     secure.broker.create_topic_with(&markers, 1, &[("cleanup.policy", "compact")]);
     allow(Of::Topic(&markers), Right::RD_KAFKA_ACL_OPERATION_READ);
-    check_told(&writes, 2, &["transactions of this name may not be used", "option 'sink.transactional-id-prefix'"]);
-    allow(Of::TransactionalIds("copy-"), Right::RD_KAFKA_ACL_OPERATION_ALL);
     check_told(&writes, 2, &[&format!("the topic '{markers}' may not be written"), "option 'sink.marker-topic'"]);
     assert!(secure.broker.read_with(&to, "read_uncommitted").is_empty());
     allow(Of::Topic(&markers), Right::RD_KAFKA_ACL_OPERATION_WRITE);

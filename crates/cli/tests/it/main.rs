@@ -24,6 +24,7 @@ mod lookup;
 mod match_recognize;
 mod memory;
 mod nexmark;
+mod nexmark_files;
 mod nexmark_ordered;
 mod postgres;
 mod process;

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 #[expect(dead_code, reason = "the benchmark's own parts are not all needed here")]
 pub mod queries;
 
-const EVENTS: u64 = 30_000;
+pub const EVENTS: u64 = 30_000;
 
 /// The rows that a SELECT over the generator's tables gives in the end.
-fn select(select: &str, arguments: &[&str]) -> Vec<serde_json::Map<String, Value>> {
+pub fn select(select: &str, arguments: &[&str]) -> Vec<serde_json::Map<String, Value>> {
     let script = Script::new(&format!("{}\n{select};", queries::generator(EVENTS)));
     let output = stdout_of(&script.run(&[arguments, &["--format", "jsonl"]].concat()));
     let mut rows: BTreeMap<String, i64> = BTreeMap::new();
@@ -26,7 +26,7 @@ fn select(select: &str, arguments: &[&str]) -> Vec<serde_json::Map<String, Value
 }
 
 /// The rows of a query: `SELECT * FROM discard` is what the benchmark's sink would have taken.
-fn rows(query: &str, arguments: &[&str]) -> Vec<Value> {
+pub fn rows(query: &str, arguments: &[&str]) -> Vec<Value> {
     let text = queries::nexmark(query).unwrap();
     let (table, query) = text.split_once("INSERT INTO discard\n").unwrap();
     let columns = table.split_once("discard (").unwrap().1.split_once(") WITH").unwrap().0;
