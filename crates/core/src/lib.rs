@@ -3,6 +3,7 @@
 //!
 //! Reading order is the order of the modules below. Nothing here does I/O.
 
+mod aggregates;
 pub mod batch;
 pub mod bitmap;
 pub mod connector;

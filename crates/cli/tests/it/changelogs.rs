@@ -229,6 +229,21 @@ fn sinks_that_only_take_inserts_refuse_changes_with_the_reason() {
     assert!(stderr.contains("sink 'o' takes [I] rows, but the query gives [I,UB,UA,D]"), "{stderr}");
 }
 
+/// A job over the records `text` that is killed while it reads them at `rate` a second, and then reads the rest at full speed;
+/// `script`: its text at a rate.
+fn killed_once(text: &str, parallelism: &str, rate: u64, script: impl Fn(u64) -> String) -> Script {
+    let job = Script::new(&script(rate));
+    std::fs::write(job.path("t.json"), text).unwrap();
+    let mut running = Running::start(&job, &["--parallelism", parallelism]);
+    running.wait_for_checkpoints(&job, 3);
+    running.signal(libc::SIGKILL);
+    running.wait();
+    let fast = script(1_000_000_000).replace("${DIR}", job.folder().to_str().unwrap());
+    std::fs::write(job.path("job.sql"), fast).unwrap();
+    stdout_of(&job.run(&["--parallelism", parallelism]));
+    job
+}
+
 #[test]
 fn windows_over_changes_hold_what_is_left_of_each_also_after_a_kill() {
     let (mut random, mut table, mut text) = (Random(11), BTreeMap::new(), String::new());
@@ -275,15 +290,7 @@ fn windows_over_changes_hold_what_is_left_of_each_also_after_a_kill() {
                   FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;"
             )
         };
-        let job = Script::new(&script(3000));
-        std::fs::write(job.path("t.json"), &text).unwrap();
-        let mut running = Running::start(&job, &["--parallelism", parallelism]);
-        running.wait_for_checkpoints(&job, 3);
-        running.signal(libc::SIGKILL);
-        running.wait();
-        let fast = script(1_000_000_000).replace("${DIR}", job.folder().to_str().unwrap());
-        std::fs::write(job.path("job.sql"), fast).unwrap();
-        stdout_of(&job.run(&["--parallelism", parallelism]));
+        let job = killed_once(&text, parallelism, 3000, script);
         let mut found: Vec<Value> = vec![];
         for entry in std::fs::read_dir(job.path("out")).unwrap() {
             let path = entry.unwrap().path();
@@ -366,15 +373,7 @@ fn groups_and_sessions_whose_rows_were_all_taken_back_leave_no_row() {
                 aggregate("session", "SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '7' SECOND)"),
             )
         };
-        let job = Script::new(&script(2000));
-        std::fs::write(job.path("t.json"), &text).unwrap();
-        let mut running = Running::start(&job, &["--parallelism", parallelism]);
-        running.wait_for_checkpoints(&job, 3);
-        running.signal(libc::SIGKILL);
-        running.wait();
-        let fast = script(1_000_000_000).replace("${DIR}", job.folder().to_str().unwrap());
-        std::fs::write(job.path("job.sql"), fast).unwrap();
-        stdout_of(&job.run(&["--parallelism", parallelism]));
+        let job = killed_once(&text, parallelism, 2000, script);
         assert_eq!(folded(&job.path("out")), expected, "parallelism {parallelism}");
     }
 }
