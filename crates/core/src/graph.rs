@@ -369,6 +369,8 @@ pub struct Unnest {
     pub ordinality: bool,
     /// Whether a row without elements comes out once, with NULLs (`LEFT JOIN UNNEST`).
     pub keeps_empty: bool,
+    /// A predicate over the output: what it is not TRUE of is no element (`LEFT JOIN UNNEST ... ON`).
+    pub condition: Option<ExprRef>,
 }
 
 /// Makes instances of an operator that is not one of [`OperatorSpec`]'s own.

@@ -171,9 +171,6 @@ impl Catalog {
     /// `CREATE TABLE`.
     pub fn create_table(&mut self, create: &CreateTable, zone: SessionZone) -> Result<()> {
         let at = at_name(&create.name);
-        if create.query.is_some() {
-            return unsupported(at, "CREATE TABLE AS");
-        }
         if create.or_replace {
             return unsupported(at, "CREATE OR REPLACE TABLE");
         }

@@ -1,7 +1,10 @@
 //! Plans a whole script: statements change the catalog and the settings, inserts and a last SELECT become the job.
 
+use crate::bind::build;
+use crate::bind::create_as;
+use crate::bind::expr::known_type;
 use crate::bind::place::{At, Placed, at_name, parts, unsupported};
-use crate::bind::query::QueryBinder;
+use crate::bind::query::{QueryBinder, with_different_names};
 use crate::catalog::{Catalog, Relation};
 use crate::parser::ast::{Insert, ObjectKind, Statement, StatementKind};
 use crate::parser::parse_script;
@@ -11,10 +14,11 @@ use crate::plan::joins::with_plain_keys;
 use crate::plan::late::LateTable;
 use crate::plan::normalize::normalize;
 use crate::plan::not_null::NotNull;
+use crate::plan::order::ordered;
 use crate::plan::prune::Pruner;
 use crate::plan::ranks::ranks;
 use crate::plan::simplify::{identity, simplify};
-use crate::rel::{Rel, RelOp, RelRef};
+use crate::rel::{Column, Rel, RelOp, RelRef};
 use millstream_core::connector::{ConnectorRegistry, SessionInfo, WriteMode};
 use millstream_core::graph::JobGraph;
 use millstream_core::settings::{CDC_DUPLICATES, LATE_ROWS_SINK, Settings, TIME_ZONE};
@@ -134,6 +138,15 @@ struct Planner<'a> {
     late_at: At,
 }
 
+/// The columns of a query that stands for itself: their names differ, their types are known.
+fn named_columns(rel: &RelRef, at: At) -> Result<Vec<Column>> {
+    let columns = with_different_names(rel.columns.clone());
+    for (i, column) in columns.iter().enumerate() {
+        known_type(&build::column(i, column), at)?;
+    }
+    Ok(columns)
+}
+
 impl Planner<'_> {
     fn session(&self) -> SessionInfo {
         let base_dir = self.options.session.base_dir.clone();
@@ -168,7 +181,17 @@ impl Planner<'_> {
                 let place = key.as_ref().map_or(at, |k| (k.line, k.column));
                 self.settings.reset(key.as_ref().map(|k| k.value.as_str())).at_place(place)
             }
-            StatementKind::CreateTable(create) => self.catalog.create_table(create, zone),
+            StatementKind::CreateTable(create) => match &create.query {
+                None => self.catalog.create_table(create, zone),
+                Some(query) => {
+                    let rel =
+                        QueryBinder::new(&self.catalog, self.options.registry.as_ref(), &session)?.query(query)?;
+                    let columns = named_columns(&rel, at_name(&create.name))?;
+                    let (table, insert) = create_as::split(create, &columns)?;
+                    self.catalog.create_table(&table, zone)?;
+                    self.insert(&insert, &session)
+                }
+            },
             StatementKind::CreateView(view) => {
                 let bound =
                     QueryBinder::new(&self.catalog, self.options.registry.as_ref(), &session)?.query(&view.query)?;
@@ -195,10 +218,7 @@ impl Planner<'_> {
                     return Err(Error::unsupported("a SELECT beside INSERT INTO in one script"));
                 }
                 let rel = QueryBinder::new(&self.catalog, self.options.registry.as_ref(), &session)?.query(query)?;
-                let rel = crate::bind::query::with_different_names(rel);
-                for (i, column) in rel.columns.iter().enumerate() {
-                    crate::bind::expr::known_type(&crate::bind::build::column(i, column), at)?;
-                }
+                let rel = Rel::new(rel.op.clone(), named_columns(&rel, at)?);
                 let Some(sink) = self.options.select_sink.clone() else {
                     return Err(Error::unsupported("a SELECT here").hint("write INSERT INTO a table"));
                 };
@@ -309,7 +329,7 @@ impl Planner<'_> {
         let mut plans = vec![];
         for root in &self.roots {
             let rel = normalize(&root.rel, self.settings.boolean(CDC_DUPLICATES))?;
-            let rel = fuse(&simplify(&rel, &zone)?)?;
+            let rel = fuse(&simplify(&ordered(&simplify(&rel, &zone)?, &zone)?, &zone)?)?;
             let rel = simplify(&ranks(&simplify(&rel, &zone)?, &zone)?, &zone)?;
             pruner.collect(&rel)?;
             plans.push(rel);

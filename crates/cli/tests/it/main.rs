@@ -35,6 +35,7 @@ mod sessions;
 mod sources;
 mod take_over;
 mod testing;
+mod tpch;
 mod updating;
 mod windows;
 

@@ -356,6 +356,26 @@ fn unnest_gives_a_row_for_each_element() {
             _ => vec![vec![l.0, None]],
         }),
     );
+    // What the condition isn't TRUE of is no element; a row without any is there once.
+    check(
+        "SELECT k, x FROM l LEFT JOIN UNNEST(ARRAY[v, k, 4, 4]) AS t(x) ON x > k AND (x < 20 OR v = 30)",
+        L.iter().flat_map(|(k, v)| {
+            let is_element = |x: &Value| x > k && k.is_some() && (*x < Some(20) || *v == Some(30));
+            let found: Vec<_> = [*v, *k, Some(4), Some(4)].into_iter().filter(is_element).collect();
+            if found.is_empty() { vec![vec![*k, None]] } else { found.into_iter().map(|x| vec![*k, x]).collect() }
+        }),
+    );
+    check(
+        &format!("SELECT k, x, o FROM {collected} LEFT JOIN UNNEST(vs) WITH ORDINALITY AS t(x, o) ON o = 2 AND k < 3"),
+        [
+            vec![Some(1), Some(10), Some(2)],
+            vec![Some(2), None, None],
+            vec![Some(3), None, None],
+            vec![Some(4), None, None],
+            vec![None, None, None],
+            vec![Some(5), None, None],
+        ],
+    );
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn unnested(kind: TypeKind, collections: ArrayRef, elements: Vec<DataType>, keep
     let kinds = UInt8Array::from_iter_values((0..rows).map(|row| if row == 1 { 3 } else { 0 }));
     let batch = Batch::from_columns(input.arrow().clone(), vec![values, collections], rows).unwrap();
     let collection = column(1, kind.nullable());
-    let unnest = Unnest { collection, kept: vec![0], ordinality: true, keeps_empty };
+    let unnest = Unnest { collection, kept: vec![0], ordinality: true, keeps_empty, condition: None };
     let batches = emitted(OperatorSpec::Unnest(unnest), &input, &output, batch.with_kinds(Some(kinds)));
     let text = |column: &ArrayRef, row: usize| match column.is_null(row) {
         true => "NULL".to_string(),

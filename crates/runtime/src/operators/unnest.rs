@@ -2,11 +2,13 @@
 
 use super::stateless::MapBatch;
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, UInt8Array, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{Int32Type, SchemaRef};
 use millstream_core::graph::Unnest as Spec;
 use millstream_core::operator::{Context, TARGET_BATCH_ROWS};
 use millstream_core::{Batch, Error, Result, Schema, TypeKind};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Emits the kept columns, the element's, and its number.
@@ -69,13 +71,44 @@ struct Picks {
     ordinals: Vec<Option<i32>>,
 }
 
-impl Unnest {
-    fn emit(&self, batch: &Batch, elements: &Elements, picks: &mut Picks, ctx: &mut Context<'_>) -> Result<()> {
-        let Picks { rows, elements: picked, ordinals } = std::mem::take(picks);
-        if rows.is_empty() {
-            return Ok(());
+impl Picks {
+    fn push(&mut self, row: u32, element: Option<u32>, ordinal: Option<i32>) {
+        self.rows.push(row);
+        self.elements.push(element);
+        self.ordinals.push(ordinal);
+    }
+
+    /// Those for which `holds` is true.
+    fn filtered(&self, holds: &BooleanBuffer) -> Picks {
+        let mut picks = Picks::default();
+        for at in holds.set_indices() {
+            picks.push(self.rows[at], self.elements[at], self.ordinals[at]);
         }
-        let (rows, picked) = (UInt32Array::from(rows), UInt32Array::from(picked));
+        picks
+    }
+
+    /// With one of NULLs for each row of `all` that has none.
+    fn completed(self, all: &Range<u32>) -> Picks {
+        let (mut picks, mut at) = (Picks::default(), 0);
+        for row in all.clone() {
+            let before = at;
+            while self.rows.get(at) == Some(&row) {
+                picks.push(row, self.elements[at], self.ordinals[at]);
+                at += 1;
+            }
+            if at == before {
+                picks.push(row, None, None);
+            }
+        }
+        picks
+    }
+}
+
+impl Unnest {
+    /// The output's rows for `picks`.
+    fn rows(&self, batch: &Batch, elements: &Elements, picks: &Picks) -> Result<Batch> {
+        let (rows, picked) = (UInt32Array::from_iter_values(picks.rows.iter().copied()), &picks.elements);
+        let picked = UInt32Array::from_iter(picked.iter().copied());
         let mut columns = vec![];
         for index in &self.spec.kept {
             columns.push(take(batch.column(*index), &rows, None)?);
@@ -84,13 +117,42 @@ impl Unnest {
             columns.push(take(column, &picked, None)?);
         }
         if self.spec.ordinality {
-            columns.push(Arc::new(Int32Array::from(ordinals)));
+            columns.push(Arc::new(Int32Array::from_iter(picks.ordinals.iter().copied())));
         }
         let kinds = match &batch.kinds {
             None => None,
             Some(kinds) => Some(UInt8Array::from(take(kinds, &rows, None)?.to_data())),
         };
-        ctx.emit(Batch::from_columns(self.schema.clone(), columns, rows.len())?.with_kinds(kinds))
+        Ok(Batch::from_columns(self.schema.clone(), columns, rows.len())?.with_kinds(kinds))
+    }
+
+    /// Emits what is picked of `rows`.
+    fn emit(
+        &self,
+        batch: &Batch,
+        elements: &Elements,
+        picks: Picks,
+        rows: Range<u32>,
+        ctx: &mut Context<'_>,
+    ) -> Result<()> {
+        let mut picks = picks;
+        if let Some(condition) = &self.spec.condition {
+            let candidates = self.rows(batch, elements, &picks)?;
+            let holds = condition.evaluate(&candidates, &ctx.eval())?.into_array(candidates.num_rows())?;
+            let holds = holds.as_boolean();
+            let is_true = match holds.nulls() {
+                Some(valid) => holds.values() & valid.inner(),
+                None => holds.values().clone(),
+            };
+            picks = picks.filtered(&is_true);
+        }
+        if self.spec.keeps_empty {
+            picks = picks.completed(&rows);
+        }
+        match picks.rows.is_empty() {
+            true => Ok(()),
+            false => ctx.emit(self.rows(batch, elements, &picks)?),
+        }
     }
 }
 
@@ -99,7 +161,7 @@ impl MapBatch for Unnest {
         let array = self.spec.collection.evaluate(&batch, &ctx.eval())?.into_array(batch.num_rows())?;
         let elements = self.elements(&array)?;
         let copies = elements.copies.as_ref().map(|copies| copies.as_primitive::<Int32Type>());
-        let mut picks = Picks::default();
+        let (mut picks, mut first) = (Picks::default(), 0);
         for row in 0..batch.num_rows() {
             let (from, to) = match array.is_null(row) {
                 true => (0, 0),
@@ -114,20 +176,14 @@ impl MapBatch for Unnest {
                 }
                 for _ in 0..copies.map_or(1, |copies| copies.value(element)) {
                     ordinal += 1;
-                    picks.rows.push(row as u32);
-                    picks.elements.push(is_there.then_some(element as u32));
-                    picks.ordinals.push(Some(ordinal));
-                    if picks.rows.len() >= TARGET_BATCH_ROWS {
-                        self.emit(&batch, &elements, &mut picks, ctx)?;
-                    }
+                    picks.push(row as u32, is_there.then_some(element as u32), Some(ordinal));
                 }
             }
-            if ordinal == 0 && self.spec.keeps_empty {
-                picks.rows.push(row as u32);
-                picks.elements.push(None);
-                picks.ordinals.push(None);
+            if picks.rows.len() >= TARGET_BATCH_ROWS {
+                self.emit(&batch, &elements, std::mem::take(&mut picks), first..row as u32 + 1, ctx)?;
+                first = row as u32 + 1;
             }
         }
-        self.emit(&batch, &elements, &mut picks, ctx)
+        self.emit(&batch, &elements, picks, first..batch.num_rows() as u32, ctx)
     }
 }

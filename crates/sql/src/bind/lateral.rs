@@ -135,7 +135,7 @@ impl QueryBinder<'_> {
         let names: Vec<&str> = alias.iter().flat_map(|a| &a.columns).map(|c| c.name.value.as_str()).collect();
         rename_columns(&mut elements, &names).at_place(alias.map_or(at, |alias| at_ident(&alias.name)))?;
         let columns = left.columns.iter().cloned().chain(elements).collect();
-        let unnest = Unnest { collection: bound, kept: (0..width).collect(), ordinality, keeps_empty };
+        let unnest = Unnest { collection: bound, kept: (0..width).collect(), ordinality, keeps_empty, condition: None };
         let rel = Rel::new(RelOp::Unnest { input: left.clone(), unnest }, columns);
         let right = Scope::of(alias.map(|a| a.name.value.as_str()), &rel.columns[width..]);
         Ok((rel, right))
@@ -153,9 +153,15 @@ impl QueryBinder<'_> {
         match kind {
             _ if is_true => Ok((rel, scope)),
             JoinKind::Inner => Ok((Rel::filter(rel, condition), scope)),
-            _ => Err(Error::unsupported("a condition in LEFT JOIN of a table that reads what stands before it")
-                .hint("ON TRUE is what it takes")
-                .at_place(at_expr(on))),
+            _ => match &rel.op {
+                RelOp::Unnest { input, unnest } => {
+                    let unnest = Unnest { condition: Some(condition), ..unnest.clone() };
+                    Ok((Rel::new(RelOp::Unnest { input: input.clone(), unnest }, rel.columns.clone()), scope))
+                }
+                _ => Err(Error::unsupported("a condition in LEFT JOIN of a query that reads what stands before it")
+                    .hint("write the condition into the query's WHERE, and ON TRUE")
+                    .at_place(at_expr(on))),
+            },
         }
     }
 }

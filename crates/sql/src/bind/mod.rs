@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod aggregate_call;
 pub mod build;
 mod changelog;
+pub mod create_as;
 pub mod expr;
 mod hints;
 pub mod insert;

@@ -722,10 +722,9 @@ pub fn rename(rel: RelRef, names: &[&str]) -> Result<RelRef> {
     Ok(Rel::new(RelOp::Calc { input: rel, filter: None, project }, columns))
 }
 
-/// The relation in which a name that stands twice has a number behind it the second time, as in Flink's results.
-pub fn with_different_names(rel: RelRef) -> RelRef {
+/// The columns with a number behind a name that stands there a second time, as in Flink's results.
+pub fn with_different_names(mut columns: Vec<Column>) -> Vec<Column> {
     let mut used = BTreeSet::new();
-    let mut columns = rel.columns.clone();
     for column in &mut columns {
         let mut numbers = 0..;
         let original = column.name.clone();
@@ -733,5 +732,5 @@ pub fn with_different_names(rel: RelRef) -> RelRef {
             column.name = format!("{original}{}", numbers.next().unwrap_or(0));
         }
     }
-    Rel::new(rel.op.clone(), columns)
+    columns
 }

@@ -122,7 +122,8 @@ fn details(graph: &JobGraph, node: &Node) -> Vec<String> {
             OperatorSpec::Unnest(unnest) => {
                 let ordinality = if unnest.ordinality { " with ordinality" } else { "" };
                 let keeps = if unnest.keeps_empty { ", keeps rows without elements" } else { "" };
-                vec![format!("unnest: {}{ordinality}{keeps}", unnest.collection)]
+                let on = unnest.condition.as_ref().map_or_else(String::new, |on| format!(", on {on}"));
+                vec![format!("unnest: {}{ordinality}{keeps}{on}", unnest.collection)]
             }
             OperatorSpec::WindowAssign { window, session_keys } => {
                 let mut lines = vec![show_window(window, Some(input))];

@@ -1,18 +1,51 @@
 //! What a join's condition says: equal keys, windows, intervals of event time, and the rest.
 
-use crate::bind::build::{and, column, columns_of, replace_columns};
+use crate::bind::build::{and, column, columns_of, replace_columns, same};
 use crate::rel::{Column, Rel, RelOp, RelRef, Role, WindowInfo};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DurationMillisecondType;
 use millstream_core::graph::{JoinKey, JoinKind, JoinTime};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result, TypeKind};
+use millstream_expr::build;
 use std::collections::BTreeSet;
 
 /// The parts of an AND.
 pub fn conjuncts(expr: &ExprRef) -> Vec<ExprRef> {
     match expr.as_call() {
         Some("AND") => expr.children().into_iter().flat_map(conjuncts).collect(),
+        _ => vec![expr.clone()],
+    }
+}
+
+/// The parts of an AND, and of an OR whose sides have some of them in common: `a AND b OR a AND c` is `a AND (b OR c)`.
+pub fn factors(expr: &ExprRef, zone: &SessionZone) -> Result<Vec<ExprRef>> {
+    let mut factors = vec![];
+    for part in conjuncts(expr) {
+        let mut sides: Vec<Vec<ExprRef>> = disjuncts(&part).iter().map(conjuncts).collect();
+        let is_common = |part: &ExprRef| sides.iter().all(|side| side.iter().any(|other| same(part, other)));
+        let common: Vec<ExprRef> = sides[0].iter().filter(|p| p.is_deterministic() && is_common(p)).cloned().collect();
+        if sides.len() == 1 || common.is_empty() {
+            factors.push(part);
+            continue;
+        }
+        for side in &mut sides {
+            side.retain(|part| !common.iter().any(|other| same(part, other)));
+        }
+        factors.extend(common);
+        // A side with nothing of its own is TRUE.
+        if sides.iter().all(|side| !side.is_empty()) {
+            let sides = sides.into_iter().map(|side| all_of(side, zone)).collect::<Result<Vec<_>>>()?;
+            let either = sides.into_iter().flatten().map(Ok).reduce(|a, b| build::call("OR", vec![a?, b?], zone));
+            factors.extend(either.transpose()?);
+        }
+    }
+    Ok(factors)
+}
+
+fn disjuncts(expr: &ExprRef) -> Vec<ExprRef> {
+    match expr.as_call() {
+        Some("OR") => expr.children().into_iter().flat_map(disjuncts).collect(),
         _ => vec![expr.clone()],
     }
 }
@@ -236,7 +269,7 @@ pub fn join(
     let columns = columns(&left.columns, &right.columns, kind, analysis.time.is_some());
     let width = left.columns.len();
     let (mut to_left, mut to_right, mut rest) = (vec![], vec![], vec![]);
-    for part in condition.as_ref().map(conjuncts).unwrap_or_default() {
+    for part in condition.as_ref().map(|on| factors(on, zone)).transpose()?.unwrap_or_default() {
         let left_free = matches!(kind, JoinKind::Inner | JoinKind::Right | JoinKind::Semi);
         let right_free = matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti);
         match reads(&part, width) {
@@ -263,7 +296,7 @@ pub fn push_filter(rel: &RelRef, filter: &ExprRef, zone: &SessionZone) -> Result
     };
     let width = left.columns.len();
     let (mut to_left, mut to_right, mut inside, mut above) = (vec![], vec![], vec![], vec![]);
-    for part in conjuncts(filter) {
+    for part in factors(filter, zone)? {
         let left_free = !matches!(kind, JoinKind::Right | JoinKind::Full);
         let right_free = matches!(kind, JoinKind::Inner | JoinKind::Right);
         match reads(&part, width) {

@@ -10,6 +10,7 @@ pub mod late;
 pub mod lookup;
 pub mod normalize;
 pub mod not_null;
+pub mod order;
 pub mod prune;
 pub mod ranks;
 pub mod simplify;

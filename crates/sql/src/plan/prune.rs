@@ -2,7 +2,7 @@
 
 use crate::bind::build::{column, rebind};
 use crate::rel::{Column, Rel, RelOp, RelRef, schema_of};
-use millstream_core::graph::{JoinKind, OverCall, OverFunction, RankTiming, WindowShape, WindowTime};
+use millstream_core::graph::{JoinKind, OverCall, OverFunction, RankTiming, Unnest, WindowShape, WindowTime};
 use millstream_core::pattern::{MatchColumn, MatchRecognize};
 use millstream_core::source::Source;
 use millstream_core::{DataType, ExprRef, Field, Result, Schema, TypeKind};
@@ -244,9 +244,11 @@ impl Pruner {
             }
             RelOp::Unnest { input, unnest } => {
                 let width = unnest.kept.len();
+                let mut needs = needs.clone();
+                unnest.condition.iter().for_each(|condition| needs_of(condition, &Need::All, &mut needs));
                 let mut below = Needs::new();
                 needs_of(&unnest.collection, &Need::All, &mut below);
-                for (index, need) in needs {
+                for (index, need) in &needs {
                     unnest.kept.get(*index).into_iter().for_each(|kept| add(&mut below, *kept, need.clone()));
                 }
                 let input = self.walk(input, &below)?;
@@ -257,7 +259,7 @@ impl Pruner {
                 unnest.kept.iter_mut().for_each(|kept| *kept = input.at(*kept));
                 let kept: Vec<usize> =
                     (0..rel.columns.len()).filter(|i| *i >= width || needs.contains_key(i)).collect();
-                let columns = kept
+                let columns: Vec<Column> = kept
                     .iter()
                     .enumerate()
                     .map(|(to, from)| {
@@ -268,8 +270,12 @@ impl Pruner {
                         }
                     })
                     .collect();
-                let op = RelOp::Unnest { input: input.rel, unnest };
-                Ok(Pruned { rel: Rel::new(op, columns), map: map_of(&kept) })
+                let plain =
+                    |unnest: Unnest| Rel::new(RelOp::Unnest { input: input.rel.clone(), unnest }, columns.clone());
+                let pruned = Pruned { rel: plain(unnest.clone()), map: map_of(&kept) };
+                let Some(condition) = &unnest.condition else { return Ok(pruned) };
+                unnest.condition = Some(pruned.rebind(condition)?);
+                Ok(Pruned { rel: plain(unnest), ..pruned })
             }
             RelOp::Union { inputs } => {
                 let whole: Needs = kept.iter().map(|i| (*i, Need::All)).collect();

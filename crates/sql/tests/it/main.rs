@@ -1,7 +1,9 @@
 //! Scripts planned against a connector that exists only here: plans, derived types and errors.
 
 mod changelogs;
+mod create_as;
 mod hints;
+mod join_order;
 mod match_recognize;
 mod ranks;
 

@@ -245,6 +245,13 @@ fn unnest_keeps_only_what_is_read() {
 }
 
 #[test]
+fn unnest_reads_what_its_condition_reads() {
+    let joined =
+        "LEFT JOIN UNNEST(ARRAY[ROW(v, r)]) WITH ORDINALITY AS t(x, y, i) ON x > v AND y.b.d < i AND k IS NULL";
+    check(&format!("SELECT ts, x FROM ev {joined}"), 1, expect![[r#""#]]);
+}
+
+#[test]
 fn types_of_subqueries_and_set_operations() {
     let script = "SELECT (SELECT COUNT(*) FROM o) AS c, (SELECT COUNT(*) FROM o WHERE o.k = ev.k) AS d, \
          k IN (SELECT k FROM o) AS i, EXISTS (SELECT 1 FROM o WHERE o.k = ev.k) AS e FROM ev";
@@ -310,7 +317,7 @@ fn mistakes_in_subqueries_and_joins_are_told_with_their_place() {
         "SELECT v FROM ev SEMI JOIN o ON ev.k = o.k",
         "SELECT v FROM ev, UNNEST(v) AS t(x)",
         "SELECT v FROM ev, UNNEST(ARRAY[v]) AS t(x, y)",
-        "SELECT v FROM ev LEFT JOIN UNNEST(ARRAY[v]) AS t(y) ON y > 1",
+        "SELECT v FROM ev LEFT JOIN LATERAL (SELECT n FROM o WHERE o.k = ev.k) ON n > 1",
         "SELECT v FROM ev, LATERAL TABLE(split(k)) AS t(x)",
     ]);
     expect![[r#"

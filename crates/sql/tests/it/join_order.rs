@@ -1,0 +1,41 @@
+//! The order of inner joins, and conditions that the sides of an OR have in common.
+
+use super::{check, plan};
+use expect_test::expect;
+
+#[test]
+fn tables_are_joined_with_those_that_they_are_equal_to() {
+    // In the order that is written, ev and o2 would be paired row by row.
+    check("SELECT ev.v, o2.n FROM ev, o AS o2, o WHERE ev.k = o.k AND o.n = o2.n", 1, expect![[r#""#]]);
+}
+
+#[test]
+fn what_an_or_has_in_common_is_a_key() {
+    check(
+        "SELECT ev.v, o.n FROM ev JOIN o ON (ev.k = o.k AND v > 1 AND n = 1) OR (v < 1 AND ev.k = o.k AND n = 2)",
+        1,
+        expect![[r#""#]],
+    );
+    check("SELECT v FROM ev, o WHERE ev.k = o.k OR (v < 1 AND ev.k = o.k)", 1, expect![[r#""#]]);
+}
+
+#[test]
+fn orders_that_are_as_good_stay() {
+    let joins = |script: &str| {
+        let planned = plan(script, 1).unwrap();
+        let lines = millstream_sql::explain(&planned);
+        lines
+            .lines()
+            .filter(|line| line.contains("INNER"))
+            .map(|line| line.trim_matches(['|', ' ']).to_string())
+            .collect::<Vec<_>>()
+    };
+    // Nothing connects the third table.
+    expect![[r#""#]].assert_debug_eq(&joins("SELECT 1 FROM ev, o, o AS o2 WHERE ev.k = o.k"));
+    // As written each has an equality.
+    expect![[r#""#]].assert_debug_eq(&joins("SELECT 1 FROM o AS o2, o, ev WHERE ev.k = o.k AND o.n = o2.n"));
+    // A lifetime of its own for a join's state belongs to that join.
+    expect![[r#""#]].assert_debug_eq(&joins(
+        "SELECT /*+ STATE_TTL('ev' = '1d', 'o2' = '1d') */ 1 FROM ev, o AS o2, o WHERE ev.k = o.k AND o.n = o2.n",
+    ));
+}
