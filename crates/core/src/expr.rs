@@ -3,6 +3,7 @@
 use crate::{Batch, DataType, Result};
 use arrow::array::{Array, ArrayRef, Datum, Scalar, UInt32Array};
 use arrow::compute;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ impl EvalContext {
 /// - `evaluate` gives an array of `data_type().arrow()`, one value a row (or a scalar).
 /// - It is a pure function of the batch and `ctx`; it may be called from several threads.
 /// - An error is about data (`ErrorKind::Data`) and fails the job.
-pub trait Expr: Send + Sync + fmt::Debug + fmt::Display {
+pub trait Expr: Any + Send + Sync + fmt::Debug + fmt::Display {
     /// The type of its values.
     fn data_type(&self) -> &DataType;
     /// Its values over `batch`.

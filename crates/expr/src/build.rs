@@ -2,7 +2,7 @@
 
 use crate::functions;
 use crate::logic::{self, Case, Coalesce};
-use crate::node::{Column, Literal};
+use crate::node::{self, Column, Literal};
 use crate::{arithmetic, compare};
 use arrow::array::*;
 use millstream_core::expr::EvalContext;
@@ -99,7 +99,7 @@ pub fn call(name: &str, args: Vec<ExprRef>, zone: &SessionZone) -> Result<ExprRe
             args.into_iter().reduce(|l, r| logic::and_or(name == "AND", l, r))
         }
         ("NOT", [x]) => condition(x, zone).map(logic::not),
-        ("IN", [_, _, ..]) => compare::is_in(&args, zone)?,
+        ("IN", [_, _, ..]) => compare::is_in(&args, zone)?.map(|made| node::with_constants(made, &args)),
         ("CASE", [_, _, _, ..]) if args.len() % 2 == 1 => case(&args, false, zone)?,
         ("IF", [c, x, y]) => case(&[c.clone(), x.clone(), y.clone()], c.data_type().nullable, zone)?,
         ("COALESCE" | "IFNULL", [_, ..]) => coalesce(&args, zone)?,
@@ -110,7 +110,7 @@ pub fn call(name: &str, args: Vec<ExprRef>, zone: &SessionZone) -> Result<ExprRe
                 case(&[equal, null, x.clone()], false, zone)?
             }
         },
-        _ => return functions::bind(name, &args, zone)?.ok_or_else(mismatch),
+        _ => functions::bind(name, &args, zone)?.map(|made| node::with_constants(made, &args)),
     };
     made.ok_or_else(mismatch)
 }

@@ -4,6 +4,7 @@ use crate::args::{Args, Kernel};
 use arrow::array::{Array, ArrayRef, AsArray};
 use millstream_core::expr::{Columnar, EvalContext};
 use millstream_core::{Batch, DataType, Error, Expr, ExprRef, Result, TypeKind};
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,6 +85,8 @@ pub(crate) struct Call {
     pub kernel: Kernel,
     /// Whether it gives the same for equal arguments.
     pub pure: bool,
+    /// Constants that it was made of and that are not among its arguments, as text.
+    pub constants: String,
 }
 
 impl fmt::Debug for Call {
@@ -115,6 +118,10 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.name.as_str(), self.args.as_slice()) {
             ("CAST" | "TRY_CAST", [value]) => write!(f, "{}({value} AS {})", self.name, self.data_type.kind),
+            (name, args) if !self.constants.is_empty() => {
+                let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+                write!(f, "{name}({}; {})", args.join(", "), self.constants)
+            }
             _ => write_call(f, &self.name, &self.args),
         }
     }
@@ -148,7 +155,35 @@ impl Expr for Call {
 
 /// A pure call.
 pub(crate) fn call(name: &str, args: Vec<ExprRef>, data_type: DataType, kernel: Kernel) -> ExprRef {
-    Arc::new(Call { name: name.to_string(), args, data_type, kernel, pure: true })
+    Arc::new(Call { name: name.to_string(), args, data_type, kernel, pure: true, constants: String::new() })
+}
+
+/// The expression `made` of `args`; a call in it says which constants of these it has taken into itself: two calls are the same
+/// only if these are.
+pub(crate) fn with_constants(made: ExprRef, args: &[ExprRef]) -> ExprRef {
+    let any: &dyn Any = &*made;
+    if any.downcast_ref::<Call>().is_some_and(|call| call.args.len() >= args.len()) {
+        return made;
+    }
+    let taken = args.iter().filter(|arg| arg.as_literal().is_some() && !contains(&made, arg));
+    let constants: Vec<String> = taken.map(ToString::to_string).collect();
+    if constants.is_empty() { made } else { noted(&made, args, &constants.join(", ")) }
+}
+
+fn contains(expr: &ExprRef, literal: &ExprRef) -> bool {
+    Arc::ptr_eq(expr, literal) || expr.children().into_iter().any(|child| contains(child, literal))
+}
+
+fn noted(expr: &ExprRef, args: &[ExprRef], constants: &str) -> ExprRef {
+    if args.iter().any(|arg| Arc::ptr_eq(arg, expr)) {
+        return expr.clone();
+    }
+    let any: &dyn Any = &**expr;
+    if let Some(call) = any.downcast_ref::<Call>() {
+        return Arc::new(Call { constants: constants.to_string(), ..call.clone() });
+    }
+    let children: Vec<ExprRef> = expr.children().into_iter().map(|child| noted(child, args, constants)).collect();
+    if children.is_empty() { expr.clone() } else { expr.with_children(children) }
 }
 
 /// A field of a ROW.

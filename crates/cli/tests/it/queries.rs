@@ -379,6 +379,23 @@ fn unnest_gives_a_row_for_each_element() {
 }
 
 #[test]
+fn columns_of_one_name_are_told_apart() {
+    let pairs =
+        || L.iter().flat_map(|l| R.iter().filter(move |r| l.0.is_some() && l.0 == r.0).map(move |r| (l.1, r.1)));
+    let sum = |values: Vec<Value>| values.into_iter().flatten().map(|v| v + 1).reduce(|a, b| a + b);
+    check(
+        "SELECT SUM(l.v + 1) AS a, SUM(r.v + 1) AS b FROM l, r WHERE l.k = r.k",
+        [vec![sum(pairs().map(|p| p.0).collect()), sum(pairs().map(|p| p.1).collect())]],
+    );
+    let mut groups = BTreeMap::new();
+    pairs().for_each(|(a, b)| *groups.entry((a.map(|a| a + 1), b.map(|b| b + 1))).or_insert(0) += 1);
+    check(
+        "SELECT l.v + 1, r.v + 1, COUNT(*) FROM l, r WHERE l.k = r.k GROUP BY l.v + 1, r.v + 1",
+        groups.into_iter().map(|((a, b), count)| vec![a, b, Some(count)]),
+    );
+}
+
+#[test]
 fn a_lateral_subquery_reads_the_row_before_it() {
     check(
         "SELECT l.k, t.v FROM l LEFT JOIN LATERAL (SELECT v FROM r WHERE r.k = l.k AND r.v > l.v) AS t ON TRUE",

@@ -81,6 +81,10 @@ fn queries() -> Vec<(String, String, Vec<String>)> {
 fn text_of(row: &Value) -> String {
     let text = |value: &Value| match value {
         Value::Number(number) => format!("{:.3}", number.as_f64().unwrap()),
+        // A DECIMAL's digits.
+        Value::String(text) if text.contains('.') && text.parse::<f64>().is_ok() => {
+            format!("{:.3}", text.parse::<f64>().unwrap())
+        }
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };

@@ -1,4 +1,4 @@
--- The 22 queries of TPC-H with its parameters for validation (q8 of more parts), without ORDER BY where no LIMIT follows.
+-- The 22 queries of TPC-H with its parameters for validation (q8, q17 and q19 of more parts), without ORDER BY where no LIMIT follows.
 
 -- q1
 select l_returnflag, l_linestatus, sum(l_quantity) as sum_qty, sum(l_extendedprice) as sum_base_price,
@@ -141,8 +141,8 @@ group by p_brand, p_type, p_size;
 -- q17
 select sum(l_extendedprice) / 7.0 as avg_yearly
 from lineitem, part
-where p_partkey = l_partkey and p_brand = 'Brand#23' and p_container = 'MED BOX' and l_quantity < (select 0.2 *
-  avg(l_quantity)
+where p_partkey = l_partkey and p_brand = 'Brand#23' and p_container in ('MED BOX', 'MED BAG', 'MED PKG') and
+  l_quantity < (select 0.2 * avg(l_quantity)
 from lineitem
 where l_partkey = p_partkey);
 
@@ -159,9 +159,9 @@ order by o_totalprice desc, o_orderdate limit 100;
 -- q19
 select sum(l_extendedprice * (1 - l_discount)) as revenue
 from lineitem, part
-where (p_partkey = l_partkey and p_brand = 'Brand#12' and p_container in ('SM CASE', 'SM BOX', 'SM PACK', 'SM PKG')
-  and l_quantity >= 1 and l_quantity <= 11 and p_size between 1 and 5 and l_shipmode in ('AIR', 'AIR REG') and
-  l_shipinstruct = 'DELIVER IN PERSON') or (p_partkey = l_partkey and p_brand = 'Brand#23' and p_container in
+where (p_partkey = l_partkey and p_brand like 'Brand#1%' and p_container in ('SM CASE', 'SM BOX', 'SM PACK',
+  'SM PKG') and l_quantity >= 1 and l_quantity <= 11 and p_size between 1 and 5 and l_shipmode in ('AIR', 'AIR REG')
+  and l_shipinstruct = 'DELIVER IN PERSON') or (p_partkey = l_partkey and p_brand like 'Brand#2%' and p_container in
   ('MED BAG', 'MED BOX', 'MED PKG', 'MED PACK') and l_quantity >= 10 and l_quantity <= 20 and p_size between 1 and
   10 and l_shipmode in ('AIR', 'AIR REG') and l_shipinstruct = 'DELIVER IN PERSON');
 

@@ -186,7 +186,14 @@ pub(crate) fn bind(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<O
             };
             let data_type = result_kind(kind, &args).nullable().with_nullable(nullable);
             let pure = !IMPURE.contains(&name);
-            return Ok(Some(Arc::new(Call { name: name.into(), args, data_type, kernel: kernel(zone), pure })));
+            return Ok(Some(Arc::new(Call {
+                name: name.into(),
+                args,
+                data_type,
+                kernel: kernel(zone),
+                pure,
+                constants: String::new(),
+            })));
         }
     }
     Ok(None)

@@ -30,7 +30,8 @@ fn current_watermark(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
         _ => return None,
     };
     let kernel = int(|a, _| a.ctx.watermark_ms);
-    Some(Arc::new(Call { name: name.into(), args: vec![x.clone()], data_type: out.nullable(), kernel, pure: false }))
+    let (name, args, constants) = (name.into(), vec![x.clone()], String::new());
+    Some(Arc::new(Call { name, args, data_type: out.nullable(), kernel, pure: false, constants }))
 }
 
 /// The shift from what a value carries to local time.

@@ -6,6 +6,7 @@ mod hints;
 mod join_order;
 mod match_recognize;
 mod ranks;
+mod sameness;
 
 use expect_test::{Expect, expect};
 use millstream_core::connector::{Connector, ConnectorRegistry, SessionInfo, TableDef, WriteMode};

@@ -247,8 +247,24 @@ fn unnest_keeps_only_what_is_read() {
 #[test]
 fn unnest_reads_what_its_condition_reads() {
     let joined =
-        "LEFT JOIN UNNEST(ARRAY[ROW(v, r)]) WITH ORDINALITY AS t(x, y, i) ON x > v AND y.b.d < i AND k IS NULL";
-    check(&format!("SELECT ts, x FROM ev {joined}"), 1, expect![[r#""#]]);
+        "LEFT JOIN UNNEST(ARRAY[ROW(v, r)]) WITH ORDINALITY AS t(p, q, i) ON p > v AND q.b.d < i AND k IS NULL";
+    check(
+        &format!("SELECT ts, p FROM ev {joined}"),
+        1,
+        expect![[r#"
+            Sink(select) id=select changelog=[I]
+            |   test sink select
+            |   columns: ts TIMESTAMP(3), p INT
+            +- hash[] (all to one worker) Calc id=select/calc changelog=[I]
+               |   select: ts, p
+               +- Unnest id=select/unnest changelog=[I]
+                  |   unnest: ARRAY(ROW(v, r)) with ordinality, keeps rows without elements, on (((p > v) AND (q.b.d < i)) AND k IS NULL)
+                  +- Source(ev) id=source:ev changelog=[I]
+                         test(k STRING, v INT, r ROW<`a` INT, `b` ROW<`c` STRING, `d` INT>>, ts TIMESTAMP(3))
+                         columns: k STRING, v INT, r ROW<`a` INT, `b` ROW<`c` STRING, `d` INT>>, ts TIMESTAMP(3)
+                         watermark: ts AS (ts - +0 00:00:05.000), every 200 ms
+        "#]],
+    );
 }
 
 #[test]
@@ -396,9 +412,9 @@ fn mistakes_in_subqueries_and_joins_are_told_with_their_place() {
           UNNEST takes an ARRAY, MAP or MULTISET, but got INT (line 2, column 26)
         SELECT v FROM ev, UNNEST(ARRAY[v]) AS t(x, y)
           2 column names for 1 columns (line 2, column 39)
-        SELECT v FROM ev LEFT JOIN UNNEST(ARRAY[v]) AS t(y) ON y > 1
-          a condition in LEFT JOIN of a table that reads what stands before it is not supported yet (line 2, column 56)
-          hint: ON TRUE is what it takes
+        SELECT v FROM ev LEFT JOIN LATERAL (SELECT n FROM o WHERE o.k = ev.k) ON n > 1
+          a condition in LEFT JOIN of a query that reads what stands before it is not supported yet (line 2, column 74)
+          hint: write the condition into the query's WHERE, and ON TRUE
         SELECT v FROM ev, LATERAL TABLE(split(k)) AS t(x)
           there is no table function 'split' (line 2, column 33)
           hint: of functions that give rows only UNNEST is built in: CROSS JOIN UNNEST(array) AS t(x)
