@@ -89,9 +89,10 @@ pub(crate) struct Call {
     pub constants: String,
 }
 
+// Expressions that are debugged alike are the same: planning goes by that.
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}: {}", self.data_type)
+        write!(f, "{}({:?}; {}): {}", self.name, self.args, self.constants, self.data_type)
     }
 }
 

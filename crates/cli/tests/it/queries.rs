@@ -396,6 +396,49 @@ fn columns_of_one_name_are_told_apart() {
 }
 
 #[test]
+fn inserts_whose_rules_differ_in_constants_get_rows_of_their_own() {
+    let sink = |name: &str| format!("'connector' = 'filesystem', 'path' = '${{DIR}}/{name}', 'format' = 'csv'");
+    let job = script(&format!(
+        "CREATE TABLE a WITH ({}) AS SELECT k FROM l WHERE k IN (1, 2, 7, 8);
+         CREATE TABLE b WITH ({}) AS SELECT k FROM l WHERE k IN (3, 4, 7, 8);
+         CREATE TABLE c WITH ({}) AS SELECT l.v FROM l, r WHERE l.k = r.k AND l.v + 0 = 10;
+         CREATE TABLE d WITH ({}) AS SELECT l.v FROM l, r WHERE l.k = r.k AND r.v + 0 = 10",
+        sink("a"),
+        sink("b"),
+        sink("c"),
+        sink("d")
+    ));
+    stdout_of(&job.run(&[]));
+    let rows = |name: &str| {
+        let files = std::fs::read_dir(job.path(name)).unwrap();
+        let mut lines: Vec<Value> = files
+            .flat_map(|file| {
+                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                text.lines().map(|line| line.parse().ok()).collect::<Vec<Value>>()
+            })
+            .collect();
+        lines.sort();
+        lines
+    };
+    let of = |wanted: &[i64]| {
+        let mut keys: Vec<Value> = L.iter().map(|l| l.0).filter(|k| k.is_some_and(|k| wanted.contains(&k))).collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(rows("a"), of(&[1, 2, 7, 8]));
+    assert_eq!(rows("b"), of(&[3, 4, 7, 8]));
+    let pairs =
+        || L.iter().flat_map(|l| R.iter().filter(move |r| l.0.is_some() && l.0 == r.0).map(move |r| (l.1, r.1)));
+    let mut left: Vec<Value> = pairs().filter(|p| p.0 == Some(10)).map(|p| p.0).collect();
+    let mut right: Vec<Value> = pairs().filter(|p| p.1 == Some(10)).map(|p| p.0).collect();
+    left.sort();
+    right.sort();
+    assert_ne!(left, right);
+    assert_eq!(rows("c"), left);
+    assert_eq!(rows("d"), right);
+}
+
+#[test]
 fn a_lateral_subquery_reads_the_row_before_it() {
     check(
         "SELECT l.k, t.v FROM l LEFT JOIN LATERAL (SELECT v FROM r WHERE r.k = l.k AND r.v > l.v) AS t ON TRUE",

@@ -121,13 +121,18 @@ pub(super) fn build_map(
 
 fn row(name: &str, args: &[ExprRef]) -> Option<ExprRef> {
     let fields = args.iter().enumerate().map(|(i, a)| Field::new(format!("EXPR${i}"), a.data_type().clone()));
-    let out = TypeKind::Row(fields.collect()).not_null();
+    row_of(name, fields.collect(), args.to_vec())
+}
+
+/// The call that makes a row of these fields, which have the types of `args`.
+pub(super) fn row_of(name: &str, fields: Vec<Field>, args: Vec<ExprRef>) -> Option<ExprRef> {
+    let out = TypeKind::Row(fields).not_null();
     let ArrowType::Struct(fields) = out.arrow() else { return None };
     let kernel: Kernel = Arc::new(move |a| {
         let columns = (0..a.len()).map(|k| a.array(k)).collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, None, a.rows)?))
     });
-    Some(call(name, args.to_vec(), out, kernel))
+    Some(call(name, args, out, kernel))
 }
 
 fn item(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Option<ExprRef>> {

@@ -9,6 +9,7 @@ mod json_make;
 mod json_text;
 mod map;
 mod math;
+mod object;
 mod pattern;
 mod printf;
 mod regex;
@@ -73,6 +74,7 @@ fn all() -> Vec<Function> {
         collection::functions(),
         array::functions(),
         map::functions(),
+        object::functions(),
         time::functions(),
         json::functions(),
         json_make::functions(),
@@ -88,11 +90,7 @@ fn all() -> Vec<Function> {
 /// Functions that [`crate::build::call`] makes itself.
 const BUILT_IN: [&str; 5] = ["COALESCE", "IF", "IFNULL", "MOD", "NULLIF"];
 /// Functions of Flink that there are not, with the reason.
-const REFUSED: [(&str, &str); 3] = [
-    ("OBJECT_OF", "there are no structured types"),
-    ("OBJECT_UPDATE", "there are no structured types"),
-    ("ML_PREDICT", "there are no models"),
-];
+const REFUSED: [(&str, &str); 1] = [("ML_PREDICT", "there are no models")];
 /// Functions that don't give the same for equal arguments.
 const IMPURE: [&str; 13] = [
     "RAND",

@@ -1,6 +1,7 @@
 //! What differs in a constant, or in the table that a column is of, is computed twice; what doesn't is computed once.
 
 use super::plan;
+use millstream_core::graph::JobGraph;
 
 /// How many different aggregates the query computes of these values.
 fn computed(values: [&str; 2]) -> usize {
@@ -10,6 +11,17 @@ fn computed(values: [&str; 2]) -> usize {
     let line = text.lines().find(|line| line.contains("aggregates:"));
     assert!(line.is_some(), "{script}: {text}");
     line.map_or(0, |line| line.matches("Count(").count())
+}
+
+/// The job of two inserts, each of one of these values.
+fn inserts(values: [&str; 2]) -> Option<std::sync::Arc<JobGraph>> {
+    let insert = |(number, value): (usize, &str)| {
+        format!(
+            "CREATE TABLE s{number} WITH ('connector' = 'test') AS SELECT {value} AS x FROM ev JOIN o ON ev.v = o.n;"
+        )
+    };
+    let script: String = values.into_iter().enumerate().map(insert).collect();
+    plan(&script, 1).map(|planned| std::sync::Arc::new(planned.graph)).ok()
 }
 
 #[test]
@@ -60,6 +72,10 @@ fn values_that_differ_in_a_constant_or_a_table_are_told_apart() {
     ];
     let taken_for_one: Vec<_> = pairs.into_iter().filter(|pair| computed(*pair) != 2).collect();
     assert!(taken_for_one.is_empty(), "taken for the same: {taken_for_one:#?}");
+    for pair in pairs {
+        let nodes = |values| inserts(values).map(|graph| graph.nodes.len());
+        assert!(nodes(pair).is_some() && nodes(pair) > nodes([pair[0]; 2]), "shared by two inserts: {pair:?}");
+    }
     for value in pairs.iter().flatten() {
         assert_eq!(computed([value, value]), 1, "{value}");
     }
