@@ -3,6 +3,7 @@
 
 pub mod compactor;
 pub mod coordinator;
+mod door;
 pub mod heartbeat;
 pub mod meaning;
 pub mod protocol;

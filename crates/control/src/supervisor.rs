@@ -3,6 +3,7 @@
 
 use crate::compactor::Compactor;
 use crate::coordinator::{Action, Checkpoint, Coordinator, Pace};
+use crate::door::Door;
 use crate::heartbeat::Heartbeats;
 use crate::protocol::{self, FromWorker, Progress, Sender, ToWorker};
 use crate::restart::RestartStrategy;
@@ -16,10 +17,9 @@ use millstream_state::compact::CompactionPolicy;
 use millstream_state::dir::StateDir;
 use millstream_state::manifest::Manifest;
 use millstream_state::store::CheckpointStore;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Events, channel};
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,6 @@ enum Event {
     Connected(protocol::Sender, protocol::Receiver, FromWorker),
     Message(u64, usize, FromWorker),
     Lost(u64, usize),
-    Broken(Error),
 }
 
 /// Runs the job until it ends, is stopped, or fails for good.
@@ -209,15 +208,15 @@ fn attempt(
     compactor: Option<&mut Compactor>,
 ) -> Result<bool> {
     store::recover_sinks(job, start)?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for worker processes")?;
-    let address = listener.local_addr()?;
     let token = job.random ^ start.attempt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let (events, inbox) = channel();
-    let _door = accept(listener, address, token, events.clone());
+    let newcomers = events.clone();
+    let admit = move |sender, receiver, hello| drop(newcomers.send(Event::Connected(sender, receiver, hello)));
+    let door = Door::open(token, admit).context("listen for worker processes")?;
     let mut children = Children(Vec::new());
     for process in 0..job.processes {
         fail_point!("supervisor::before_spawn")?;
-        children.0.push((job.spawn)(process, address, token)?);
+        children.0.push((job.spawn)(process, door.address(), token)?);
     }
     fail_point!("supervisor::after_spawn")?;
     let senders = rendezvous(job, start, &events, &inbox, &mut children)?;
@@ -254,53 +253,6 @@ fn wait_for_exit(children: &mut Children) {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Ends the thread that accepts connections when the attempt is over.
-struct Door {
-    is_open: Arc<AtomicBool>,
-    address: SocketAddr,
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.is_open.store(false, Ordering::Release);
-        // The thread looks up when somebody knocks; if nobody can, it has ended already.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
-    }
-}
-
-fn accept(listener: TcpListener, address: SocketAddr, token: u64, events: Events<Event>) -> Door {
-    let door = Door { is_open: Arc::new(AtomicBool::new(true)), address };
-    let is_open = door.is_open.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            if !is_open.load(Ordering::Acquire) {
-                return;
-            }
-            let event = stream.map_err(Error::from).and_then(protocol::split).and_then(|(sender, mut receiver)| {
-                match receiver.receive::<FromWorker>()? {
-                    Some(FromWorker::Hello { token: t, version, process, address, fingerprint })
-                        if t == token && version == protocol::VERSION =>
-                    {
-                        let hello = FromWorker::Hello { token: t, version, process, address, fingerprint };
-                        Ok(Some(Event::Connected(sender, receiver, hello)))
-                    }
-                    // Whoever that was, it is no worker of this job.
-                    _ => Ok(None),
-                }
-            });
-            let event = match event {
-                Ok(None) => continue,
-                Ok(Some(event)) => event,
-                Err(error) => Event::Broken(error),
-            };
-            if events.send(event).is_err() {
-                return;
-            }
-        }
-    });
-    door
 }
 
 fn rendezvous(
@@ -342,7 +294,6 @@ fn rendezvous(
                 });
             }
             Ok(Event::Message(_, _, FromWorker::Failed(error))) => return Err(error.into()),
-            Ok(Event::Broken(error)) => return Err(error),
             Ok(Event::Message(..) | Event::Lost(..)) | Err(_) => {}
         }
     }
@@ -398,7 +349,6 @@ impl Run<'_> {
                     let error = self.why_lost(process, inbox, children);
                     return Err(self.cause_of(error, inbox));
                 }
-                Ok(Event::Broken(error)) => return Err(error),
                 Ok(_) | Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::internal("the control connections are gone")),
             };
