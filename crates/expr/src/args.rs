@@ -241,18 +241,7 @@ pub(crate) fn text(f: impl Fn(&Args<'_>, usize, &mut String) -> Option<()> + Sen
 pub(crate) fn try_text(
     f: impl Fn(&Args<'_>, usize, &mut String) -> Result<Option<()>> + Send + Sync + 'static,
 ) -> Kernel {
-    Arc::new(move |a| {
-        let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 16);
-        let mut buffer = String::new();
-        for i in 0..a.rows {
-            buffer.clear();
-            match f(a, i, &mut buffer)? {
-                Some(()) => builder.append_value(&buffer),
-                None => builder.append_null(),
-            }
-        }
-        Ok(Arc::new(builder.finish()))
-    })
+    try_text_with(move |_: &mut (), a, i, out| f(a, i, out))
 }
 
 /// Something compiled from text (a pattern, a path): made anew only when the text changes, which it hardly ever does.
@@ -278,12 +267,19 @@ impl<T> Compiled<T> {
 pub(crate) fn text_with<S: Default>(
     f: impl Fn(&mut S, &Args<'_>, usize, &mut String) -> Option<()> + Send + Sync + 'static,
 ) -> Kernel {
+    try_text_with(move |state, a, i, out| Ok(f(state, a, i, out)))
+}
+
+/// [`text_with`] that may fail.
+pub(crate) fn try_text_with<S: Default>(
+    f: impl Fn(&mut S, &Args<'_>, usize, &mut String) -> Result<Option<()>> + Send + Sync + 'static,
+) -> Kernel {
     Arc::new(move |a| {
         let mut builder = StringBuilder::with_capacity(a.rows, a.rows * 16);
         let (mut state, mut buffer) = (S::default(), String::new());
         for i in 0..a.rows {
             buffer.clear();
-            match f(&mut state, a, i, &mut buffer) {
+            match f(&mut state, a, i, &mut buffer)? {
                 Some(()) => builder.append_value(&buffer),
                 None => builder.append_null(),
             }

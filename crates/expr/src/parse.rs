@@ -66,7 +66,10 @@ pub(crate) fn date(text: &str) -> Option<i64> {
 
 /// Milliseconds of a day of `h[:m[:s[.fraction]]]`.
 pub(crate) fn time(text: &str) -> Option<i64> {
-    let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let (clock, fraction) = match text.contains(':') {
+        true => text.split_once('.').unwrap_or((text, "")),
+        false => (text, ""),
+    };
     let mut parts = clock.splitn(3, ':');
     let hour = number(parts.next()?.trim(), 9)?;
     let minute = parts.next().map_or(Some(0), |p| number(p.trim(), 9))?;
@@ -91,7 +94,7 @@ pub(crate) fn timestamp(text: &str) -> Option<(i64, i64)> {
     };
     let mut parts = date.splitn(3, '-');
     let (y, m, d) = (number(parts.next()?, 10)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-    if !(1..=12).contains(&m) || !(1..=31).contains(&d) {
+    if !(1..=9999).contains(&y) || !(1..=12).contains(&m) || !(1..=31).contains(&d) {
         return None;
     }
     let day = days(y, m, d.min(month_length(y, m)));

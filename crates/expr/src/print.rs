@@ -189,14 +189,38 @@ fn write_double(out: &mut String, v: f64) {
         });
         return;
     }
-    java_digits(out, ryu::Buffer::new().format_finite(v.abs()), v.is_sign_negative(), v.abs());
+    let size = v.abs();
+    if size > 0.0 && size < f64::from_bits(10) {
+        // Of the least there are two digits in any case.
+        return java_digits(out, &format!("{size:.1e}"), v.is_sign_negative(), size);
+    }
+    match whole_digits(size, 53) {
+        Some(digits) => java_digits(out, itoa::Buffer::new().format(digits), v.is_sign_negative(), size),
+        None => java_digits(out, ryu::Buffer::new().format_finite(size), v.is_sign_negative(), size),
+    }
 }
 
 fn write_float(out: &mut String, v: f32) {
     if !v.is_finite() {
         return write_double(out, f64::from(v));
     }
-    java_digits(out, ryu::Buffer::new().format_finite(v.abs()), v.is_sign_negative(), f64::from(v.abs()));
+    let size = f64::from(v.abs());
+    match whole_digits(size, 24) {
+        Some(digits) => java_digits(out, itoa::Buffer::new().format(digits), v.is_sign_negative(), size),
+        None => java_digits(out, ryu::Buffer::new().format_finite(v.abs()), v.is_sign_negative(), size),
+    }
+}
+
+/// Whole numbers that have more bits than the type keeps are not written with the fewest digits that tell them apart, but
+/// rounded to so many as those bits stand for (as Java before 19 does; its later ones write the fewest). `None` for others.
+fn whole_digits(size: f64, bits: i32) -> Option<u64> {
+    let exponent = (size.to_bits() >> 52) as i32 - 1023;
+    if exponent <= bits || exponent > 62 {
+        return None;
+    }
+    // So many decimal digits as the bits behind the kept ones may hold.
+    let unit = 10u64.pow((f64::from(exponent - bits - 1) * std::f64::consts::LOG10_2) as u32);
+    Some((size as u64).saturating_add(unit / 2) / unit * unit)
 }
 
 /// Lays out the shortest digits as `Double.toString` does: plain within [0.001, 10^7), else `d.dE±n`.

@@ -1,3 +1,8 @@
 CREATE TABLE a (id INT, k STRING, v INT, d DECIMAL(10,2), f DOUBLE, ts TIMESTAMP(3), tags ARRAY<STRING>, m MAP<STRING,INT>, r ROW<n INT, s STRING>, pt AS PROCTIME(), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND) WITH ('connector'='filesystem','path'='${DIR}/a.json','format'='json');
 CREATE TABLE b (bid INT, k STRING, w BIGINT, bt TIMESTAMP(3), WATERMARK FOR bt AS bt) WITH ('connector'='filesystem','path'='${DIR}/b.json','format'='json');
 CREATE TABLE c (id INT, g STRING, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='filesystem','path'='${DIR}/c.json','format'='debezium-json');
+CREATE TABLE t (id INT, sym STRING, price INT, vol INT, rt TIMESTAMP(3), WATERMARK FOR rt AS rt - INTERVAL '3' SECOND) WITH ('connector'='filesystem','path'='${DIR}/t.json','format'='json');
+CREATE TABLE o (oid INT, cur STRING, amt DECIMAL(12,2), ot TIMESTAMP(3), WATERMARK FOR ot AS ot) WITH ('connector'='filesystem','path'='${DIR}/o.json','format'='json');
+CREATE TABLE rates (cur STRING, rate DECIMAL(10,4), ut TIMESTAMP(3), WATERMARK FOR ut AS ut, PRIMARY KEY (cur) NOT ENFORCED) WITH ('connector'='filesystem','path'='${DIR}/rates.json','format'='debezium-json');
+CREATE TABLE z (id INT, zt TIMESTAMP_LTZ(3), s STRING, n INT, p STRING, WATERMARK FOR zt AS zt) WITH ('connector'='filesystem','path'='${DIR}/z.json','format'='json');
+CREATE TABLE q (id INT, i INT, l BIGINT, s SMALLINT, y TINYINT, d DECIMAL(10,2), e DECIMAL(18,6), f FLOAT, g DOUBLE, b BOOLEAN, x STRING) WITH ('connector'='filesystem','path'='${DIR}/q.json','format'='json');

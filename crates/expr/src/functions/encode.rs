@@ -182,6 +182,7 @@ fn encode(s: &str, charset: Charset) -> Vec<u8> {
         Charset::Utf8 => s.as_bytes().to_vec(),
         Charset::Utf16Le => s.encode_utf16().flat_map(u16::to_le_bytes).collect(),
         Charset::Utf16Be => s.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        Charset::Utf16 if s.is_empty() => vec![],
         Charset::Utf16 => [0xfe, 0xff].into_iter().chain(s.encode_utf16().flat_map(u16::to_be_bytes)).collect(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::calendar::{DAY_MS, civil, day_of_year, days, iso_weekday, month_length};
 use crate::print;
+use millstream_core::types::SessionZone;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -75,15 +76,23 @@ fn sequence(chars: &mut Peekable<Chars<'_>>, letters: &str, nested: bool) -> Opt
 }
 
 /// The letters of `DateTimeFormatter` that are known.
-const LETTERS: &str = "GyuYQqMLdHhkKmsSAnNaEecDFwW[";
+const LETTERS: &str = "GyuYQqMLdHhkKmsSAnNaEecDFwW[XxZzVO";
+/// Those of zones and offsets: read, and without effect on a local time, which has none to be written.
+const ZONES: &str = "XxZzVO";
 
 /// A pattern that has been read.
 pub(super) struct Pattern(Vec<Piece>);
 
 impl Pattern {
-    /// `None` if it is invalid.
-    pub fn compile(pattern: &str) -> Option<Pattern> {
+    /// A pattern to read with; `None` if it is invalid.
+    pub fn to_read(pattern: &str) -> Option<Pattern> {
         pieces(pattern, LETTERS).map(Pattern)
+    }
+
+    /// A pattern to write with; `None` if it is invalid, or of what a local time doesn't have.
+    pub fn to_write(pattern: &str) -> Option<Pattern> {
+        let known = LETTERS.strip_suffix(ZONES).unwrap_or(LETTERS);
+        pieces(pattern, known).map(Pattern)
     }
 
     /// Writes a local time.
@@ -261,6 +270,7 @@ fn read_field<'t>(rest: &'t str, field: char, n: usize, p: &mut Parsed) -> Optio
             p.month = i as i64 + 1;
             return rest.get(name.len()..);
         }
+        'X' | 'x' | 'Z' | 'z' | 'V' | 'O' => return read_zone(rest, field, n),
         _ => {}
     }
     let most = if n == 1 { 9 } else { n };
@@ -283,4 +293,44 @@ fn read_field<'t>(rest: &'t str, field: char, n: usize, p: &mut Parsed) -> Optio
         _ => return None,
     }
     Some(after)
+}
+
+/// What follows a zone or an offset, of which a local time keeps nothing (as in Flink).
+fn read_zone(rest: &str, field: char, n: usize) -> Option<&str> {
+    match (field, n) {
+        ('X', 1..=5) | ('Z', 5) if rest.starts_with('Z') => rest.get(1..),
+        ('X' | 'x', 1..=5) | ('Z', 5) => read_offset(rest, n),
+        ('Z', 1..=3) => read_offset(rest, 2),
+        ('Z', 4) | ('O', _) => {
+            let rest = rest.strip_prefix("GMT")?;
+            let Some(hours) = rest.strip_prefix(['+', '-']) else { return Some(rest) };
+            let digits = hours.bytes().take(2).take_while(u8::is_ascii_digit).count();
+            let after = hours.get(digits..).filter(|_| digits > 0)?;
+            Some(after.strip_prefix(':').and_then(two_digits).unwrap_or(after))
+        }
+        ('z', _) | ('V', 2) => {
+            let in_name = |c: char| c.is_ascii_alphanumeric() || "/_+-:".contains(c);
+            let (name, after) = rest.split_at(rest.find(|c| !in_name(c)).unwrap_or(rest.len()));
+            let is_short = field == 'z' && name.len() > 1 && name.bytes().all(|b| b.is_ascii_uppercase());
+            (name == "Z" || is_short || name.parse::<SessionZone>().is_ok()).then_some(after)
+        }
+        _ => None,
+    }
+}
+
+/// What follows an offset that is written as so many letters `x` want it.
+fn read_offset(rest: &str, letters: usize) -> Option<&str> {
+    let hours = two_digits(rest.strip_prefix(['+', '-'])?)?;
+    let next =
+        |rest| if letters == 3 || letters == 5 { two_digits(str::strip_prefix(rest, ':')?) } else { two_digits(rest) };
+    match letters {
+        1 => Some(next(hours).unwrap_or(hours)),
+        2 | 3 => next(hours),
+        _ => next(hours).map(|minutes| next(minutes).unwrap_or(minutes)),
+    }
+}
+
+fn two_digits(rest: &str) -> Option<&str> {
+    let digits = rest.get(..2)?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| &rest[2..])
 }

@@ -158,26 +158,46 @@ fn initcap(s: &str, out: &mut String) -> Option<()> {
     Some(())
 }
 
-fn similar(pattern: &str, escape: Option<char>) -> String {
-    let mut out = String::from("^(?s:");
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
+/// Names of sets of characters that may stand in the brackets of SIMILAR TO, all in capitals or all not.
+const SETS: [(&str, &str); 7] = [
+    (":ALPHA:]", "\\p{Alpha}"),
+    (":UPPER:]", "\\p{Upper}"),
+    (":LOWER:]", "\\p{Lower}"),
+    (":DIGIT:]", "\\d"),
+    (":SPACE:]", " "),
+    (":WHITESPACE:]", "\\s"),
+    (":ALNUM:]", "\\p{Alnum}"),
+];
+
+/// A pattern of SIMILAR TO as a regular expression (calcite: `sqlToRegexSimilar`, which leaves `.` and `^` what they are
+/// there); `None` if it is invalid.
+fn similar(pattern: &str, escape: Option<char>) -> Option<String> {
+    let mut out = String::from("^(?:");
+    let mut rest = pattern.chars();
+    let mut in_brackets = false;
+    while let Some(c) = rest.next() {
         match c {
-            c if Some(c) == escape => {
-                let next = chars.next().map(String::from).unwrap_or_default();
-                out.push_str(&fancy_regex::escape(&next));
+            c if Some(c) == escape => out.push_str(&fancy_regex::escape(rest.next()?.encode_utf8(&mut [0; 4]))),
+            '[' if in_brackets => {
+                let is_next = |name: &str| {
+                    rest.as_str().starts_with(name) || rest.as_str().starts_with(&name.to_ascii_lowercase())
+                };
+                let (name, set) = SETS.iter().find(|(name, _)| is_next(name))?;
+                out.push_str(set);
+                rest = rest.as_str().get(name.len()..)?.chars();
             }
-            '%' => out.push_str(".*"),
-            '_' => out.push('.'),
-            '.' | '\\' | '^' | '$' if !out.ends_with('[') => {
-                out.push('\\');
+            '[' | ']' => {
+                in_brackets = c == '[';
                 out.push(c);
             }
+            '\\' | '$' => out.extend(['\\', c]),
+            '%' if !in_brackets => out.push_str("(?s:.*)"),
+            '_' if !in_brackets => out.push('.'),
             c => out.push(c),
         }
     }
-    out.push_str(")$");
-    out
+    out.push_str(")\\z");
+    Some(out)
 }
 
 pub(super) fn functions() -> Vec<Function> {
@@ -188,9 +208,9 @@ pub(super) fn functions() -> Vec<Function> {
                 let (s, pattern) = (a.str(0, i)?, a.str(1, i)?);
                 if a.len() > 2 {
                     let escape = a.str(2, i)?.chars().next();
-                    return compiled(&similar(pattern, escape))?.is_match(s).ok();
+                    return compiled(&similar(pattern, escape)?)?.is_match(s).ok();
                 }
-                last.get(pattern, |p| compiled(&similar(p, None)))?.is_match(s).ok()
+                last.get(pattern, |p| compiled(&similar(p, None)?))?.is_match(s).ok()
             })
         }),
         plain("UPPER", &["s"], "=", |_| recased(<[u8]>::make_ascii_uppercase, str::to_uppercase)),

@@ -4,7 +4,7 @@ use super::pattern::Pattern;
 use super::simple_date::{SimpleDate, TIMESTAMP};
 use super::unit::Unit;
 use super::{Function, fit, plain, special};
-use crate::args::{Args, Compiled, Kernel, boolean, int, int_with, text_with};
+use crate::args::{Args, Compiled, Kernel, boolean, int, int_with, text_with, try_text_with};
 use crate::calendar::{self, DAY_MS};
 use crate::cast::pack;
 use crate::node::{Call, call};
@@ -12,7 +12,7 @@ use crate::{arithmetic, parse};
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use millstream_core::types::SessionZone;
-use millstream_core::{ExprRef, Result, TypeKind};
+use millstream_core::{Error, ExprRef, Result, TypeKind};
 use std::sync::Arc;
 
 /// The text of a constant, in capitals: a word argument.
@@ -137,18 +137,26 @@ fn date_format(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<Optio
     }
     let (ltz, zone) = (is_ltz(x), *zone);
     let kernel = match kind.is_character() {
-        true => text_with(move |(from, to): &mut Dates, a, i, out| {
-            let utc_ms = from.get(TIMESTAMP, SimpleDate::compile)?.parse(a.str(0, i)?, &zone)?;
-            to.get(a.str(1, i)?, SimpleDate::compile)?.format(out, utc_ms, &zone);
-            Some(())
+        true => try_text_with(move |(from, to): &mut Dates, a, i, out| {
+            let (Some(text), Some(pattern)) = (a.str(0, i), a.str(1, i)) else { return Ok(None) };
+            let Some(to) = to.get(pattern, SimpleDate::compile) else { return Err(no_pattern(pattern)) };
+            let utc_ms = from.get(TIMESTAMP, SimpleDate::compile).and_then(|from| from.parse(text, &zone));
+            Ok(utc_ms.map(|utc_ms| to.format(out, utc_ms, &zone)))
         }),
-        false => text_with(move |to: &mut Compiled<Pattern>, a, i, out| {
-            let (ms, nanos) = a.instant(0, i)?;
-            to.get(a.str(1, i)?, Pattern::compile)?.format(out, local(ltz, &zone, ms), nanos);
-            Some(())
+        false => try_text_with(move |to: &mut Compiled<Pattern>, a, i, out| {
+            let (Some((ms, nanos)), Some(pattern)) = (a.instant(0, i), a.str(1, i)) else { return Ok(None) };
+            let Some(to) = to.get(pattern, Pattern::to_write) else { return Err(no_pattern(pattern)) };
+            to.format(out, local(ltz, &zone, ms), nanos);
+            Ok(Some(()))
         }),
     };
     Ok(Some(call(name, args.to_vec(), TypeKind::STRING.nullable(), kernel)))
+}
+
+fn no_pattern(pattern: &str) -> Error {
+    Error::data(format!("'{pattern}' is no pattern that a TIMESTAMP can be written with")).hint(
+        "letters are those of Java's DateTimeFormatter, without zones; text that isn't meant as such takes quotes",
+    )
 }
 
 /// A pattern to read with, and one to write with.
@@ -160,8 +168,8 @@ fn read(format: &mut Compiled<Pattern>, a: &Args<'_>, i: usize) -> Option<(i64, 
     if a.len() < 2 {
         return parse::timestamp(s);
     }
-    let format = format.get(a.str(1, i)?, Pattern::compile);
-    format.and_then(|format| format.parse(s)).or_else(|| parse::lenient_timestamp(s))
+    let format = format.get(a.str(1, i)?, Pattern::to_read)?;
+    format.parse(s).or_else(|| parse::lenient_timestamp(s))
 }
 
 /// A time zone by its name, its offset or one of Java's older abbreviations.
@@ -206,6 +214,11 @@ fn to_timestamp_ltz(name: &str, args: &[ExprRef], zone: &SessionZone) -> Result<
         return Ok(Some(call(name, fitting, out, kernel)));
     }
     if let Some(args) = fit("sss", args, zone)? {
+        let constant = args[2].as_literal().and_then(|zone| Some(crate::args::view(zone).ok()?.str(0)?.to_string()));
+        if let Some(name) = constant.filter(|name| named_zone(name).is_none()) {
+            return Err(Error::script(format!("there is no time zone '{name}'"))
+                .hint("a name such as 'Europe/Berlin', 'UTC', or an offset such as '+02:00'"));
+        }
         let kernel = int_with(|format, a, i| {
             let zone = named_zone(a.str(2, i)?)?;
             read(format, a, i).map(|(ms, _)| zone.to_utc_ms(ms))

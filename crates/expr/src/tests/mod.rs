@@ -53,6 +53,27 @@ fn check_type(e: ExprRef, expect: &str) {
 }
 
 #[test]
+fn floats_are_written_as_java_writes_them() {
+    let text = |v: f64, kind: TypeKind| {
+        let value = cast(d(v), kind.not_null(), false, &UTC).expect("a number");
+        try_eval(&cast(value, TypeKind::STRING.not_null(), false, &UTC).expect("text")).expect("text")
+    };
+    for (v, float, double) in [
+        (0.1, "0.1", "0.1"),
+        (1e7, "1.0E7", "1.0E7"),
+        (9_999_999.0, "9999999.0", "9999999.0"),
+        (123_456_789.125, "1.23456792E8", "1.23456789125E8"),
+        (12_345_678_901.0, "1.23456788E10", "1.2345678901E10"),
+        (123_456_789_012.0, "1.23456791E11", "1.23456789012E11"),
+        (9_223_372_036_854_775_807.0, "9.223372E18", "9.223372036854776E18"),
+        (1e21, "1.0E21", "1.0E21"),
+    ] {
+        assert_eq!((text(v, TypeKind::Float).as_str(), text(v, TypeKind::Double).as_str()), (float, double));
+    }
+    assert_eq!(text(f64::from_bits(1), TypeKind::Double), "4.9E-324");
+}
+
+#[test]
 fn decimals_have_flinks_precision_scale_and_rounding() {
     let a = || dec(-93033, 10, 2);
     let b = || dec(-335431744, 18, 6);
@@ -189,6 +210,11 @@ fn text_functions_answer_as_flink() {
         ("LIKE", vec![s("wild_card%"), s("wild\\_%"), s("\\")], "TRUE"),
         ("LIKE", vec![s("abcabd"), s("%ab_")], "TRUE"),
         ("SIMILAR TO", vec![s("abc"), s("(a|b)%")], "TRUE"),
+        ("SIMILAR TO", vec![s("abc"), s("a.c")], "TRUE"),
+        ("SIMILAR TO", vec![s("ab1"), s("[[:ALPHA:]]+[[:digit:]]")], "TRUE"),
+        ("SIMILAR TO", vec![s("a%"), s("a!%"), s("!")], "TRUE"),
+        ("SIMILAR TO", vec![s("abc"), s("a[%_]c")], "FALSE"),
+        ("SIMILAR TO", vec![s("abc\n"), s("abc")], "FALSE"),
         ("SPLIT_INDEX", vec![s("a,b,,c"), s(","), i(3)], "c"),
         ("MD5", vec![s("Hello World")], "b10a8db164e0754105b7a99be72e3fe5"),
         ("PARSE_URL", vec![s("https://user:pw@example.org:8080/a/b.html?k=v&x=1#frag"), s("HOST")], "example.org"),

@@ -55,6 +55,7 @@ fn text_functions_of_the_documentation() {
         ("CHR", vec![i(353)], "a"),
         ("DECODE", vec![c("ENCODE", vec![s("aé"), s("UTF-16")]), s("UTF-16")], "aé"),
         ("HEX", vec![c("ENCODE", vec![s("aé"), s("utf-16le")])], "6100E900"),
+        ("HEX", vec![c("ENCODE", vec![s(""), s("UTF-16")])], ""),
         ("HEX", vec![c("ENCODE", vec![s("aé"), s("US-ASCII")])], "613F"),
         ("INSTR", vec![s("hello"), s("l")], "3"),
         ("LOCATE", vec![s("l"), s("hello"), i(4)], "4"),

@@ -153,6 +153,12 @@ fn text_becomes_time_and_back() {
         ("2024-02-29 10:11:12.345", "yyyy-MM-dd HH:mm:ss[.SSS]", "2024-02-29 10:11:12.345"),
         ("20240229101112", "yyyyMMddHHmmss", "2024-02-29 10:11:12.000"),
         ("2024-02-29T10", "yyyy-MM-dd'T'HH", "2024-02-29 10:00:00.000"),
+        // An offset or a zone is read, and counts for nothing.
+        ("2024-02-29 10:11:12Z", "yyyy-MM-dd HH:mm:ssX", "2024-02-29 10:11:12.000"),
+        ("2024-02-29T10:11:12+02:00", "yyyy-MM-dd'T'HH:mm:ssXXX", "2024-02-29 10:11:12.000"),
+        ("2024-02-29 10:11:12 -0730", "yyyy-MM-dd HH:mm:ss Z", "2024-02-29 10:11:12.000"),
+        ("2024-02-29 10:11:12 Europe/Berlin", "yyyy-MM-dd HH:mm:ss VV", "2024-02-29 10:11:12.000"),
+        ("2024-02-29 10:11:12 GMT+2", "yyyy-MM-dd HH:mm:ss O", "2024-02-29 10:11:12.000"),
     ] {
         check(c("TO_TIMESTAMP", vec![s(text), s(format)]), expect);
     }
@@ -175,6 +181,13 @@ fn text_becomes_time_and_back() {
     ] {
         check(c("CONVERT_TZ", args.iter().map(|t| s(t)).collect()), expect);
     }
+    for pattern in ["b", "yyyy XXX", "'"] {
+        let refused = try_eval(&c("DATE_FORMAT", vec![ts("2024-02-29 13:14:15"), s(pattern)])).unwrap_err().to_string();
+        assert!(refused.contains(&format!("'{pattern}' is no pattern")), "{refused}");
+    }
+    check(c("TO_TIMESTAMP", vec![s("2024-02-29"), s("yyyy-MM-dd b")]), "NULL");
+    let zone = call("TO_TIMESTAMP_LTZ", vec![s("2024-02-29"), s("yyyy-MM-dd"), s("No/Where")], &UTC).unwrap_err();
+    assert!(zone.to_string().contains("there is no time zone 'No/Where'"), "{zone}");
     check(c("DATE_FORMAT", vec![s("2024-02-29 13:14:15"), s("yyyy-'W'u hh a")]), "2024-W4 01 PM");
     check(
         c("DATE_FORMAT", vec![ts("2024-02-29 13:14:15.678"), s("EEEE, MMMM d, QQQ yy SSS")]),

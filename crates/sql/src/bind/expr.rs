@@ -6,6 +6,7 @@ use super::over::Overs;
 use super::pending::Subqueries;
 use super::place::{At, Placed, at_expr, at_ident, at_name, error, parts, unsupported, with_nearest};
 use super::subquery::{Correlated, OUTER, row_items};
+use crate::catalog::{CATALOG, DATABASE};
 use crate::parser;
 use crate::rel::{Column, RelRef, Role};
 use millstream_core::types::SessionZone;
@@ -68,6 +69,19 @@ impl Scope {
     pub fn table(&self, name: &str) -> Option<(usize, usize)> {
         self.tables.iter().find(|(alias, ..)| alias == name).map(|(_, first, end)| (*first, *end))
     }
+    /// The path of a column without the catalog and the database of its table.
+    fn below_database<'i>(&self, idents: &'i [Ident]) -> &'i [Ident] {
+        let is_path = |path: &[&str]| {
+            idents.len() > path.len() + 1
+                && idents.iter().zip(path).all(|(ident, name)| ident.value == *name)
+                && self.table(&idents[path.len()].value).is_some()
+        };
+        match () {
+            () if is_path(&[CATALOG, DATABASE]) => &idents[2..],
+            () if is_path(&[DATABASE]) => &idents[1..],
+            () => idents,
+        }
+    }
     fn find(&self, name: &str, among: &[usize], at: At) -> Result<Option<usize>> {
         let mut found = among.iter().copied().filter(|i| self.columns[*i].name == name);
         let index = found.next();
@@ -89,6 +103,7 @@ impl Scope {
     }
     /// The column that a path starts with, and the fields after it; `None` if nothing has such a name.
     fn lookup<'i>(&self, idents: &'i [Ident]) -> Result<Option<(usize, &'i [Ident])>> {
+        let idents = self.below_database(idents);
         let [first, rest @ ..] = idents else { return Err(Error::internal("a name has no parts")) };
         if let ([second, fields @ ..], Some((from, to))) = (rest, self.table(&first.value)) {
             let (at, range) = (at_ident(second), (from..to).collect::<Vec<_>>());
@@ -213,7 +228,7 @@ impl<'a> ExprBinder<'a> {
             Expr::Like { negated, expr, pattern, escape_char, .. } => {
                 let mut args = vec![self.bind(expr)?, self.bind(pattern)?];
                 if let Some(escape) = escape_char {
-                    args.push(literal(&escape.value)?);
+                    args.push(escape_literal(&escape.value, at)?);
                 }
                 let like = self.call("LIKE", args)?;
                 self.negate_if(*negated, like)
@@ -221,7 +236,7 @@ impl<'a> ExprBinder<'a> {
             Expr::SimilarTo { negated, expr, pattern, escape_char } => {
                 let mut args = vec![self.bind(expr)?, self.bind(pattern)?];
                 if let Some(escape) = escape_char {
-                    args.push(literal(&escape.value)?);
+                    args.push(escape_literal(&escape.value, at)?);
                 }
                 let similar = self.call("SIMILAR TO", args)?;
                 self.negate_if(*negated, similar)
@@ -584,6 +599,14 @@ fn string_literal(text: &str) -> ExprRef {
     exprs::literal(Value::String(text.to_string()), TypeKind::Char(length).not_null())
 }
 
+/// The character behind `ESCAPE`.
+fn escape_literal(value: &SqlValue, at: At) -> Result<ExprRef> {
+    match string_of(value) {
+        Some(text) if text.chars().count() == 1 => Ok(string_literal(text)),
+        _ => error(at, format!("ESCAPE takes one character, but got {value}")),
+    }
+}
+
 fn literal(value: &SqlValue) -> Result<ExprRef> {
     if let Some(text) = string_of(value) {
         return Ok(string_literal(text));
@@ -613,7 +636,7 @@ fn literal(value: &SqlValue) -> Result<ExprRef> {
 fn number(text: &str) -> Result<ExprRef> {
     let out_of_range = || Error::script(format!("the number {text} is out of range"));
     if text.contains(['e', 'E']) {
-        let value: f64 = text.parse().map_err(|_| out_of_range())?;
+        let value = text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(out_of_range)?;
         return Ok(exprs::literal(Value::Double(value), TypeKind::Double.not_null()));
     }
     if !text.trim_end_matches('.').contains('.')

@@ -32,6 +32,11 @@ impl QueryBinder<'_> {
             }
             _ => return unsupported(at, "this kind of join"),
         };
+        if matches!(constraint, JoinConstraint::None) && !matches!(join.join_operator, CrossJoin(_)) {
+            return Err(Error::script("a join needs a condition: ON or USING")
+                .hint("CROSS JOIN puts each row beside each; ON TRUE does so in an outer join")
+                .at_place(at));
+        }
         if let Some(time) = as_of(&join.relation) {
             return self.temporal_join(left, &join.relation, time, (kind, constraint), at);
         }

@@ -254,8 +254,8 @@ fn json_functions_are_read_with_their_clauses() {
     };
     check("JSON_VALUE(j, '$.a')", expect!["value None Null Null"]);
     check(
-        "JSON_VALUE(j, '$.a' RETURNING INT DEFAULT 0 ON EMPTY ERROR ON ERROR)",
-        expect!["value Some(DataType { kind: Int, nullable: true }) default 0 Error"],
+        "JSON_VALUE(j, '$.a' RETURNING INT NULL ON ERROR DEFAULT 0 ON EMPTY)",
+        expect!["value Some(DataType { kind: Int, nullable: true }) default 0 Null"],
     );
     check(
         "JSON_QUERY(j, '$' WITH CONDITIONAL ARRAY WRAPPER EMPTY OBJECT ON ERROR)",

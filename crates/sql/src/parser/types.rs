@@ -111,7 +111,10 @@ fn nullability(p: &mut Parser, kind: TypeKind) -> DataType {
     if eat(p, &["NOT", "NULL"]) {
         return kind.not_null();
     }
-    eat(p, &["NULL"]);
+    // `RETURNING INT NULL ON ERROR` says nothing of the type.
+    if !at(p, &["NULL", "ON"]) {
+        eat(p, &["NULL"]);
+    }
     kind.nullable()
 }
 

@@ -668,6 +668,10 @@ fn mistakes_are_told_with_their_place() {
         "SELECT DATE '2024-13-01'",
         "SELECT NULL",
         "SELECT SUM(k) FROM ev GROUP BY TUMBLE(ts, INTERVAL '1' SECOND)",
+        "SELECT ev.k FROM ev JOIN o",
+        "SELECT k LIKE 'a' ESCAPE 'xx' FROM ev",
+        "SELECT 1e400",
+        "SELECT default_database.other.k FROM ev",
         "CREATE CATALOG c WITH ('type' = 'x')",
         "ALTER TABLE ev RENAME TO f",
     ]));
