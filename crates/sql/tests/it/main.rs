@@ -620,6 +620,16 @@ fn mistakes_are_told_with_their_place() {
           hint: give it a type: CAST(NULL AS STRING)
         SELECT SUM(k) FROM ev GROUP BY TUMBLE(ts, INTERVAL '1' SECOND)
           SUM takes a number, but got STRING (line 2, column 8)
+        SELECT ev.k FROM ev JOIN o
+          a join needs a condition: ON or USING (line 2, column 26)
+          hint: CROSS JOIN puts each row beside each; ON TRUE does so in an outer join
+        SELECT k LIKE 'a' ESCAPE 'xx' FROM ev
+          ESCAPE takes one character, but got 'xx' (line 2, column 8)
+        SELECT 1e400
+          the number 1e400 is out of range (line 2, column 8)
+        SELECT default_database.other.k FROM ev
+          there is no table or column 'default_database' (line 2, column 8)
+          hint: known are: ev, id, k, v, x, r, ts, pt
         CREATE CATALOG c WITH ('type' = 'x')
           CREATE CATALOG is not supported yet (line 2, column 1)
         ALTER TABLE ev RENAME TO f
