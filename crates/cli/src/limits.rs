@@ -27,9 +27,9 @@ pub fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("limits.json")
 }
 
-/// Stores what the tables of a job that starts may give, as their options say.
-pub fn reset(state_dir: &Path) -> Result<()> {
-    store(&path(state_dir), &Limits { version: VERSION, tables: throttle::declared() })
+/// Stores in the file of a state directory what the tables of a job that starts may give, as their options say.
+pub fn reset(file: &Path) -> Result<()> {
+    store(file, &Limits { version: VERSION, tables: throttle::declared() })
 }
 
 /// Has this process follow the file from here on.

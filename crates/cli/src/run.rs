@@ -15,7 +15,7 @@ use millstream_core::time::{Clock, SystemClock};
 use millstream_sql::{Output, Planned};
 use millstream_state::dir::StateDir;
 use millstream_state::store::CheckpointStore;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -56,17 +56,19 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let state = open_state(args, &spec, &planned.settings, select)?;
     let checkpoints = state.as_ref().map(|s| s.checkpoints.path_of(""));
     let limits_file = match &state {
-        Some(state) => {
-            limits::reset(state.dir.path())?;
-            Some(std::path::absolute(limits::path(state.dir.path()))?)
-        }
+        Some(state) => Some(std::path::absolute(limits::path(state.dir.path()))?),
         None => None,
     };
+    let are_limits_stored = Cell::new(false);
     let workers = spec.parallelism / args.processes;
     let processes = args.processes;
     let starts = starts_of(&planned.graph)?;
     let scratch = scratch_of(&planned.settings, state.as_ref())?;
     let worker = move |process: usize, address, token| {
+        // Not before the state was found to fit, and not again when the job restarts.
+        if let Some(file) = limits_file.as_deref().filter(|_| !are_limits_stored.replace(true)) {
+            limits::reset(file)?;
+        }
         spawn(&WorkerSpec {
             plan: spec.clone(),
             supervisor: address,

@@ -3,7 +3,7 @@
 use crate::lookup::LookupSource;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::{Result, Schema};
+use crate::{Result, Schema, TypeKind};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 pub struct TableDef {
     /// The table's full name, for errors.
     pub name: String,
-    /// The physical columns, in order; of a table that is read, then the metadata columns. Computed
-    /// columns are not among them.
+    /// The physical columns, in order, then the metadata columns: of a table that is written only those that are written,
+    /// of the types that [`Connector::writable_metadata`] tells. Computed columns are not among them.
     pub schema: Schema,
     /// The names of the metadata columns and their keys, such as `file.path`. A connector refuses what it
-    /// doesn't know; a table that is written has none.
+    /// doesn't know; of a table that is written there are only such as it says that it can write.
     pub metadata: BTreeMap<String, String>,
     /// The `WITH` options, hints already merged in; `connector` is among them.
     pub options: BTreeMap<String, String>,
@@ -59,6 +59,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
     fn source(&self, table: &TableDef, session: &SessionInfo) -> Result<Arc<dyn Source>>;
     /// The table as a sink; a script error if it can't be written.
     fn sink(&self, table: &TableDef, mode: WriteMode, session: &SessionInfo) -> Result<Arc<dyn Sink>>;
+    /// The metadata that rows of the table can be written with: the keys, and of which type the sink takes each. A metadata
+    /// column of another key has to be VIRTUAL.
+    fn writable_metadata(&self, _table: &TableDef) -> Vec<(&'static str, TypeKind)> {
+        Vec::new()
+    }
     /// The table as one that rows are looked up in; `None` if the connector has no such tables. A script error if this
     /// one can't be.
     fn lookup(&self, _table: &TableDef, _session: &SessionInfo) -> Result<Option<Arc<dyn LookupSource>>> {

@@ -27,8 +27,11 @@ pub struct Table {
     pub read: Schema,
     /// The metadata columns' names and keys.
     pub metadata: BTreeMap<String, String>,
-    /// A metadata column that isn't VIRTUAL, and where it stands.
-    pub written_metadata: Option<(String, At)>,
+    /// The metadata columns that aren't VIRTUAL, and where they stand: an INSERT writes them.
+    pub written_metadata: Vec<(Field, At)>,
+    /// The columns that an INSERT writes, in the order of their declaration: numbers of `physical`, and above those, of
+    /// `written_metadata`.
+    pub insert_order: Vec<usize>,
     /// All columns, as a query sees them.
     pub columns: Vec<Column>,
     /// How each column is made from the physical ones; a computed column is no plain column reference.
@@ -370,15 +373,23 @@ fn build_table(
     }
     let mut read = physical.clone();
     let mut metadata = BTreeMap::new();
-    let mut written_metadata = None;
+    let (mut written_metadata, mut insert_order, mut physical_before) = (vec![], vec![], 0);
     for column in &elements.columns {
-        if let ColumnKind::Metadata { data_type, key, is_virtual } = &column.kind {
-            let name = &column.name.value;
-            read.push(Field::new(name, data_type.clone()));
-            metadata.insert(name.clone(), key.clone().unwrap_or_else(|| name.clone()));
-            if !is_virtual {
-                written_metadata.get_or_insert((name.clone(), at_ident(&column.name)));
+        match &column.kind {
+            ColumnKind::Physical(_) => {
+                insert_order.push(physical_before);
+                physical_before += 1;
             }
+            ColumnKind::Metadata { data_type, key, is_virtual } => {
+                let field = Field::new(&column.name.value, data_type.clone());
+                metadata.insert(field.name.clone(), key.clone().unwrap_or_else(|| field.name.clone()));
+                if !is_virtual {
+                    insert_order.push(physical.len() + written_metadata.len());
+                    written_metadata.push((field.clone(), at_ident(&column.name)));
+                }
+                read.push(field);
+            }
+            ColumnKind::Computed(_) => {}
         }
     }
     let physical_columns: Vec<Column> = read.iter().map(|f| Column::plain(&f.name, f.data_type.clone())).collect();
@@ -430,6 +441,7 @@ fn build_table(
         read: Schema::new(read),
         metadata,
         written_metadata,
+        insert_order,
         columns,
         expressions,
         watermark,
@@ -498,10 +510,34 @@ impl Table {
     }
     /// What its connector is told when it is read.
     pub fn source_definition(&self, hints: &[(String, String)]) -> TableDef {
-        TableDef { schema: self.read.clone(), metadata: self.metadata.clone(), ..self.sink_definition(hints) }
+        TableDef { schema: self.read.clone(), metadata: self.metadata.clone(), ..self.definition(hints) }
     }
-    /// What its connector is told when it is written.
-    pub fn sink_definition(&self, hints: &[(String, String)]) -> TableDef {
+    /// Adds the metadata columns that are written to what a connector is told. `writable`: those that it can write, and of
+    /// which type.
+    ///
+    /// # Errors
+    /// If a metadata column isn't VIRTUAL that isn't writable.
+    pub fn add_metadata(&self, definition: &mut TableDef, writable: &[(&str, TypeKind)]) -> Result<()> {
+        let mut fields = self.physical.fields.clone();
+        for (field, at) in &self.written_metadata {
+            let key = self.metadata.get(&field.name).unwrap_or(&field.name);
+            let Some((_, kind)) = writable.iter().find(|(known, _)| known == key) else {
+                let known: Vec<&str> = writable.iter().map(|(key, _)| *key).collect();
+                let writes = if known.is_empty() { "no metadata".into() } else { known.join(", ") };
+                return Err(Error::script(format!("the metadata column '{}' can't be written", field.name))
+                    .detail(format!("table '{}' is written with: {writes}", self.name))
+                    .hint("declare it VIRTUAL: it is then only read")
+                    .at_place(*at));
+            };
+            let nullable = field.data_type.nullable;
+            fields.push(Field::new(&field.name, DataType { kind: kind.clone(), nullable }));
+            definition.metadata.insert(field.name.clone(), key.clone());
+        }
+        definition.schema = Schema::new(fields);
+        Ok(())
+    }
+    /// What its connector is told of a table that is written, but for metadata.
+    pub fn definition(&self, hints: &[(String, String)]) -> TableDef {
         let mut options = self.options.clone();
         options.remove(IDLE_TIMEOUT_OPTION);
         ALIGNMENT_OPTIONS.iter().for_each(|key| {

@@ -19,7 +19,7 @@ use crate::plan::prune::Pruner;
 use crate::plan::ranks::ranks;
 use crate::plan::simplify::{identity, simplify};
 use crate::rel::{Column, Rel, RelOp, RelRef};
-use millstream_core::connector::{ConnectorRegistry, SessionInfo, WriteMode};
+use millstream_core::connector::{ConnectorRegistry, SessionInfo};
 use millstream_core::graph::JobGraph;
 use millstream_core::settings::{CDC_DUPLICATES, LATE_ROWS_SINK, Settings, TIME_ZONE};
 use millstream_core::sink::Sink;
@@ -317,7 +317,11 @@ impl Planner<'_> {
             return Ok(Some(known.clone()));
         }
         let binder = QueryBinder::new(&self.catalog, self.options.registry.as_ref(), session)?;
-        let sink = binder.sink(&table, &[], WriteMode::Append).at_place(at)?;
+        if let Some((column, at)) = table.written_metadata.first() {
+            let error = Error::script(format!("late rows have no metadata for the column '{}'", column.name));
+            return Err(error.hint("declare it VIRTUAL: it is then only read").at_place(*at));
+        }
+        let sink = binder.sink(&table).at_place(at)?;
         let late = LateTable { name: table.name.clone(), columns: table.physical.clone(), sink, at };
         self.late_tables.push(Arc::new(late));
         Ok(self.late_tables.last().cloned())

@@ -11,7 +11,7 @@ use millstream_core::lookup::LookupSource;
 use millstream_core::options::Options;
 use millstream_core::sink::Sink;
 use millstream_core::source::Source;
-use millstream_core::{Batch, Schema};
+use millstream_core::{Batch, Schema, TypeKind};
 use millstream_trial::{Rows, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -147,6 +147,9 @@ impl Connector for StandIn {
     }
     fn source(&self, table: &TableDef, session: &SessionInfo) -> Result<Arc<dyn Source>> {
         self.tables.stage.source(&table.name, || self.tables.read(table, session))
+    }
+    fn writable_metadata(&self, table: &TableDef) -> Vec<(&'static str, TypeKind)> {
+        self.real.writable_metadata(table)
     }
     fn lookup(&self, table: &TableDef, session: &SessionInfo) -> Result<Option<Arc<dyn LookupSource>>> {
         match self.real.lookup(table, session)? {

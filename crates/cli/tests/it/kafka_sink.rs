@@ -103,7 +103,8 @@ impl Sinked {
     }
 }
 
-fn row(record: &Record) -> ((i64, i64), (i64, i64)) {
+/// Window and key, count and sum.
+pub fn row(record: &Record) -> ((i64, i64), (i64, i64)) {
     let row: serde_json::Value = serde_json::from_str(&record.text()).unwrap();
     let start = row["ws"].as_str().unwrap();
     let part = |range: std::ops::Range<usize>| start[range].parse::<i64>().unwrap();
@@ -131,6 +132,8 @@ fn check_kills(kills: u64, with_broker: bool, args: &[&str]) {
     job.read_from_topic(&broker);
     let mut random = 0x2545_F491_4F6C_DD1D_u64 ^ kills;
     let mut running = Running::start(&job.script, args);
+    // A job that has none starts anew, and says so if the server isn't there.
+    running.wait_for_checkpoints(&job.script, 1);
     for n in 0..kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         std::thread::sleep(Duration::from_millis(100 + (random >> 33) % 700));

@@ -348,6 +348,93 @@ fn a_topic_of_versions_is_a_table() {
     assert!(last.contains("\"n\":2") && last.contains("\"last\":\"d\""), "{output}");
 }
 
+#[test]
+fn a_topic_that_was_made_anew_while_the_job_was_down_is_told_and_read_only_as_told() {
+    let Some(broker) = Broker::shared() else { return };
+    let name = topic(broker, 2);
+    broker.produce(&(0..10).map(|id| row(&name, id, (id % 2) as i32)).collect::<Vec<_>>());
+    let sql = |options: &str| {
+        format!("SET 'execution.checkpointing.interval' = '100 ms';\n{}{OUT}", table(broker, &name, "", options))
+    };
+    let script = Script::new(&sql(""));
+    let args = ["--parallelism", "2"];
+    let stop_at = |count: usize| {
+        let mut job = Running::start(&script, &args);
+        wait_for("all rows", || {
+            assert!(!job.has_ended(), "{}", job.stderr());
+            (ids(&script).len() == count).then_some(())
+        });
+        job.signal(libc::SIGTERM);
+        job.wait();
+    };
+    stop_at(10);
+    let anew =
+        ["was removed and made anew", "those of the topic before", &format!("topic '{name}', partition"), "hint"];
+    for (partitions, ids) in [(2, 20..40), (1, 50..60)] {
+        broker.delete_topic(&name);
+        broker.create_topic(&name, partitions);
+        let row = |id: i64| row(&name, id, (id % i64::from(partitions)) as i32);
+        broker.produce(&ids.map(row).collect::<Vec<_>>());
+        let output = script.run(&args);
+        check_told(&output, 1, &anew);
+        check_told(&output, 1, &["'scan.on-lost-offsets' = 'earliest'", "'--from none'"]);
+    }
+    assert_eq!(ids(&script), (0..10).collect::<Vec<_>>());
+    let change = |sql: String| {
+        let sql = sql.replace("${DIR}", script.folder().to_str().unwrap());
+        std::fs::write(script.path("job.sql"), sql).unwrap();
+    };
+    change(sql(", 'scan.on-lost-offsets' = 'earliest'"));
+    stop_at(20);
+    assert_eq!(ids(&script), (0..10).chain(50..60).collect::<Vec<_>>());
+    // The partition that is no more is forgotten.
+    change(sql(""));
+    let mut job = Running::start(&script, &args);
+    job.wait_for_checkpoints(&script, 3);
+    job.signal(libc::SIGTERM);
+    assert!(job.wait().success(), "{}", job.stderr());
+}
+
+#[test]
+fn a_topic_that_is_made_anew_while_it_is_read_gives_none_of_its_records_as_if_they_followed() {
+    let Some(broker) = Broker::shared() else { return };
+    for choice in ["fail", "earliest"] {
+        let name = topic(broker, 1);
+        broker.produce(&(0..3).map(|id| row(&name, id, 0)).collect::<Vec<_>>());
+        // Nobody looks by itself.
+        let options =
+            format!(", 'scan.topic-partition-discovery.interval' = '0 s', 'scan.on-lost-offsets' = '{choice}'");
+        let script = Script::new(&format!(
+            "SET 'execution.checkpointing.interval' = '100 ms';\n{}{OUT}",
+            table(broker, &name, "", &options)
+        ));
+        let mut job = Running::start(&script, &["--parallelism", "1"]);
+        wait_for("three rows", || (ids(&script).len() == 3).then_some(()));
+        // So that it doesn't see that there is no topic in between.
+        let workers = job.workers();
+        job.signal(libc::SIGSTOP);
+        workers.iter().for_each(|pid| crate::process::send(*pid, libc::SIGSTOP));
+        broker.delete_topic(&name);
+        broker.create_topic(&name, 1);
+        // More than were read of the topic before.
+        broker.produce(&(10..20).map(|id| row(&name, id, 0)).collect::<Vec<_>>());
+        workers.iter().for_each(|pid| crate::process::send(*pid, libc::SIGCONT));
+        job.signal(libc::SIGCONT);
+        if choice == "fail" {
+            assert_eq!(job.wait().code(), Some(1), "{}", job.stderr());
+            let said = job.stderr();
+            assert!(said.contains("was removed and made anew") && said.contains(&name), "{said}");
+            assert_eq!(ids(&script), [0, 1, 2]);
+        } else {
+            wait_for("all rows", || {
+                assert!(!job.has_ended(), "{}", job.stderr());
+                (ids(&script).len() == 13).then_some(())
+            });
+            assert_eq!(ids(&script), (0..3).chain(10..20).collect::<Vec<_>>());
+        }
+    }
+}
+
 fn check_told(output: &Output, code: i32, parts: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");

@@ -6,9 +6,9 @@ use super::query::QueryBinder;
 use crate::catalog::{Relation, Table};
 use crate::parser::ast::Insert;
 use crate::rel::{Column, Rel, RelOp, RelRef};
-use millstream_core::connector::WriteMode;
+use millstream_core::connector::{Connector, TableDef, WriteMode};
 use millstream_core::sink::Sink;
-use millstream_core::{DataType, Error, ExprRef, Result, TypeKind};
+use millstream_core::{DataType, Error, ExprRef, Field, Result, TypeKind};
 use millstream_expr::build as exprs;
 use sqlparser::ast::Ident;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct BoundInsert {
     pub table: Arc<Table>,
     /// The sink.
     pub sink: Arc<dyn Sink>,
-    /// The rows, of the table's physical columns.
+    /// The rows, of the table's physical columns, then of the metadata columns that are written.
     pub rel: RelRef,
     /// NOT NULL columns whose values may be NULL; a NULL fails the job.
     pub enforced: Vec<usize>,
@@ -40,19 +40,24 @@ impl QueryBinder<'_> {
             }
             hints.extend(hint.options.iter().cloned());
         }
-        if let Some((name, _)) = &table.written_metadata {
-            return Err(Error::unsupported(format!("writing the metadata column '{name}'"))
-                .at_place(at)
-                .hint("declare it VIRTUAL: it is then only read"));
-        }
-        let physical = &table.physical.fields;
+        let (connector, definition) = self.definition_to_write(&table, &hints)?;
+        // As they are declared; the sink takes metadata in types of its own.
+        let metadata = table.written_metadata.iter().map(|(field, _)| field);
+        let declared: Vec<&Field> = table.physical.fields.iter().chain(metadata).collect();
         let index_of = |ident: &Ident| {
-            physical.iter().position(|f| f.name == ident.value).ok_or_else(|| {
-                let error = Error::script(format!("table '{}' has no column '{}'", table.name, ident.value));
-                with_nearest(error, &ident.value, physical.iter().map(|f| f.name.as_str())).at_place(at_ident(ident))
+            declared.iter().position(|f| f.name == ident.value).ok_or_else(|| {
+                let error = match table.columns.iter().any(|column| column.name == ident.value) {
+                    true => Error::script(format!("column '{}' can't be written", ident.value))
+                        .detail("it is computed, or a VIRTUAL column of metadata"),
+                    false => {
+                        let error = Error::script(format!("table '{}' has no column '{}'", table.name, ident.value));
+                        with_nearest(error, &ident.value, declared.iter().map(|f| f.name.as_str()))
+                    }
+                };
+                error.at_place(at_ident(ident))
             })
         };
-        let mut fixed: Vec<Option<ExprRef>> = vec![None; physical.len()];
+        let mut fixed: Vec<Option<ExprRef>> = vec![None; declared.len()];
         for (column, value) in &insert.partition {
             let index = index_of(column)?;
             if !table.partitioned_by.contains(&column.value) {
@@ -64,14 +69,14 @@ impl QueryBinder<'_> {
             if let Some(value) = value {
                 let scope = super::expr::Scope::default();
                 let bound = super::expr::ExprBinder::new(&scope, self.zone()).bind(value)?;
-                let target = physical[index].data_type.clone();
+                let target = declared[index].data_type.clone();
                 fixed[index] = Some(exprs::fold(exprs::cast(bound, target, false, &self.zone())?)?);
             }
         }
         let source = self.query(&insert.source)?;
         let mut targets = vec![];
         if insert.columns.is_empty() {
-            targets.extend((0..physical.len()).filter(|i| fixed[*i].is_none()));
+            targets.extend(table.insert_order.iter().copied().filter(|i| fixed[*i].is_none()));
         }
         for column in &insert.columns {
             let index = index_of(column)?;
@@ -80,7 +85,7 @@ impl QueryBinder<'_> {
             }
             targets.push(index);
         }
-        let sink_columns: Vec<&millstream_core::Field> = targets.iter().map(|i| &physical[*i]).collect();
+        let sink_columns: Vec<&Field> = targets.iter().map(|i| declared[*i]).collect();
         let mismatch = |cause: String| {
             let show = |names: Vec<String>| format!("[{}]", names.join(", "));
             let query = source.columns.iter().map(|c| format!("{}: {}", c.name, c.data_type)).collect();
@@ -100,7 +105,7 @@ impl QueryBinder<'_> {
         }
         let mut project: Vec<Option<ExprRef>> = fixed;
         for (place, (index, from)) in targets.iter().zip(&source.columns).enumerate() {
-            let target = &physical[*index];
+            let target = declared[*index];
             if !casts_implicitly(&from.data_type.kind, &target.data_type.kind) {
                 let cause = format!("incompatible types for sink column '{}' at position {place}", target.name);
                 let hint = format!("write CAST({} AS {})", from.name, target.data_type.kind);
@@ -118,8 +123,13 @@ impl QueryBinder<'_> {
         let mut columns = vec![];
         let mut exprs_out = vec![];
         let mut enforced = vec![];
-        for (index, field) in physical.iter().enumerate() {
-            let expr = project[index].take().unwrap_or_else(|| build::null(field.data_type.kind.clone()));
+        for (index, (field, taken)) in declared.iter().zip(&definition.schema.fields).enumerate() {
+            let mut expr = project[index].take().unwrap_or_else(|| build::null(field.data_type.kind.clone()));
+            if field.data_type.kind != taken.data_type.kind {
+                let to = taken.data_type.clone().with_nullable(expr.data_type().nullable);
+                let of_column = |e: Error| e.context(format!("write the metadata column '{}'", field.name));
+                expr = exprs::cast(expr, to, false, &self.zone()).map_err(of_column).at_place(at)?;
+            }
             if !field.data_type.nullable && expr.data_type().nullable {
                 enforced.push(index);
             }
@@ -128,16 +138,25 @@ impl QueryBinder<'_> {
         }
         let rel = Rel::new(RelOp::Calc { input: source, filter: None, project: exprs_out }, columns);
         let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
-        let sink = self.sink(&table, &hints, mode).at_place(at)?;
+        let sink =
+            connector.sink(&definition, mode, self.session).map_err(|e| table.place_of_option(e)).at_place(at)?;
         Ok(BoundInsert { table, sink, rel, enforced })
     }
 
-    /// What writes a table.
-    pub fn sink(&self, table: &Table, hints: &[(String, String)], mode: WriteMode) -> Result<Arc<dyn Sink>> {
-        let definition = table.sink_definition(hints);
-        let connector = definition.options.get("connector").map_or("", String::as_str);
-        let connector = self.registry.connector(connector).at_place(table.at)?;
-        connector.sink(&definition, mode, self.session).map_err(|e| table.place_of_option(e))
+    /// What writes a table without a query of the script's.
+    pub fn sink(&self, table: &Table) -> Result<Arc<dyn Sink>> {
+        let (connector, definition) = self.definition_to_write(table, &[])?;
+        connector.sink(&definition, WriteMode::Append, self.session).map_err(|e| table.place_of_option(e))
+    }
+
+    /// The table's connector, and what it is told when the table is written.
+    fn definition_to_write(&self, table: &Table, hints: &[(String, String)]) -> Result<(Arc<dyn Connector>, TableDef)> {
+        let mut definition = table.definition(hints);
+        let name = definition.options.get("connector").map_or("", String::as_str);
+        let connector = self.registry.connector(name).at_place(table.at)?;
+        let writable = connector.writable_metadata(&definition);
+        table.add_metadata(&mut definition, &writable)?;
+        Ok((connector, definition))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading topics: which partitions and offsets a job begins with, and the readers of its instances.
 
 mod decode;
+mod ids;
 mod lookup;
 mod position;
 mod queue;

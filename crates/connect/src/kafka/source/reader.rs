@@ -4,6 +4,7 @@ use super::super::client::{self, Hearing, Topic};
 use super::super::options::{Bounded, Topics};
 use super::Plan;
 use super::decode::{Outcome, RowMaker};
+use super::ids::{self, IdLog};
 use super::lookup::Lookups;
 use super::position::{FIRST, Position, SplitPosition, owner};
 use super::queue::{Messages, PartitionQueue};
@@ -35,7 +36,10 @@ pub(super) struct KafkaReader {
     ctx: SourceContext,
     /// Declared before the client, which it must not outlive.
     splits: Vec<Split>,
+    log: IdLog,
     client: Arc<BaseConsumer<Hearing>>,
+    /// Topics and ids of which the client's log tells, to be compared.
+    learned: Vec<(String, String)>,
     /// What is to be said before rows are given.
     said: VecDeque<SourcePoll>,
     /// Which split is looked at next.
@@ -44,6 +48,8 @@ pub(super) struct KafkaReader {
     lookups: Option<Lookups>,
     /// Of a job that resumes: its splits are only read when it is clear that their topics are the same.
     is_verified: bool,
+    /// The topics' ids as the client that reads them has them.
+    ids: BTreeMap<String, String>,
     /// All splits that any instance has or had when this one began, and what was found since.
     known: BTreeSet<(String, i32)>,
     row_limit: Throttle,
@@ -64,11 +70,14 @@ struct Split {
     messages: Messages,
     is_held: bool,
     has_ended: bool,
+    /// The partition is no more, and nobody asks for it.
+    is_gone: bool,
 }
 
 impl Split {
     fn new(position: SplitPosition) -> Split {
-        Split { position, queue: None, messages: Messages::default(), is_held: false, has_ended: false }
+        let messages = Messages::default();
+        Split { position, queue: None, messages, is_held: false, has_ended: false, is_gone: false }
     }
     fn key(&self) -> (String, i32) {
         (self.position.topic.clone(), self.position.partition)
@@ -100,6 +109,7 @@ impl KafkaReader {
         let client: BaseConsumer<Hearing> = config(&plan, own.len())
             .create_with_context(Hearing::default())
             .map_err(|e: KafkaError| client::refused(&plan.table, &e))?;
+        let client = Arc::new(client);
         let is_bounded = plan.table.scan.bounded != Bounded::Unbounded;
         let interval = plan.table.scan.discovery_interval.filter(|_| !is_bounded);
         let lookups = Lookups::start(&plan.table, !is_verified, interval, ctx.waker.clone())?;
@@ -110,11 +120,14 @@ impl KafkaReader {
             dead_letters: plan.dead_letters.as_ref().map(|folder| DeadLetters::new(folder, ctx.instance)),
             rows: RowMaker::new(&plan, &plan.schema)?,
             splits: Vec::new(),
-            client: Arc::new(client),
+            log: IdLog::new(&client)?,
+            client,
+            learned: Vec::new(),
             said: VecDeque::new(),
             turn: 0,
             lookups: Some(lookups),
             is_verified,
+            ids: BTreeMap::new(),
             known,
             epochs: VecDeque::new(),
             committed: BTreeMap::new(),
@@ -191,6 +204,7 @@ impl KafkaReader {
             }
             tracing::warn!(target: "kafka", "{code}: {reason}");
         }
+        self.hear_ids()?;
         match self.lookups.as_ref().and_then(Lookups::take) {
             None => Ok(()),
             Some(found) => self.found(found),
@@ -204,33 +218,24 @@ impl KafkaReader {
                 (Topics::List(_), true) => gone(e.message()),
                 _ => e,
             })?;
-        let to_earliest = self.plan.table.scan.lost_to_earliest;
         for at in 0..self.splits.len() {
             let split = &mut self.splits[at];
-            let topic = topics.iter().find(|topic| topic.name == split.position.topic);
             if split.has_ended {
                 continue;
             }
-            match topic {
-                None => return Err(gone("the topic is gone").at(split.place())),
-                Some(topic) if topic.partitions <= split.position.partition => {
-                    return Err(gone("the partition is gone").at(split.place()));
-                }
-                Some(topic) if topic.id.is_some() && split.position.id.is_some() && topic.id != split.position.id => {
-                    if !to_earliest {
-                        return Err(gone("the topic was removed and made anew: its offsets mean other records")
-                            .at(split.place()));
-                    }
-                    tracing::warn!(target: "kafka", "{}: the topic is another one: read from its first record", split.place());
-                    split.position.id.clone_from(&topic.id);
-                    split.position.next = FIRST;
-                    self.unassign(at);
-                }
-                Some(topic) => {
-                    if split.position.id.is_none() {
-                        split.position.id.clone_from(&topic.id);
-                    }
-                }
+            let Some(topic) = topics.iter().find(|topic| topic.name == split.position.topic) else {
+                return Err(gone("the topic is gone").at(split.place()));
+            };
+            // What the client reads counts, however old the look is.
+            let id = self.ids.get(&topic.name).or(topic.id.as_ref()).cloned();
+            if split.position.id.is_none() {
+                split.position.id.clone_from(&id);
+            }
+            if let Some(id) = id {
+                self.compare(at, id)?;
+            }
+            if topic.partitions <= self.splits[at].position.partition {
+                self.give_up(at, topic.partitions)?;
             }
         }
         if self.plan.table.scan.bounded == Bounded::Unbounded {
@@ -248,6 +253,58 @@ impl KafkaReader {
         self.assign_all()
     }
 
+    /// Hears of topics that have become others while they are read.
+    fn hear_ids(&mut self) -> Result<()> {
+        self.learned.extend(self.log.take());
+        for (topic, id) in std::mem::take(&mut self.learned) {
+            for at in 0..self.splits.len() {
+                if self.splits[at].position.topic == topic && !self.splits[at].has_ended {
+                    let was_assigned = self.splits[at].queue.is_some();
+                    self.compare(at, id.clone())?;
+                    if was_assigned && self.splits[at].queue.is_none() {
+                        self.assign(at)?;
+                    }
+                }
+            }
+            self.ids.insert(topic, id);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the split's offsets are those of the topic that has the id now; one that is read from its first record
+    /// instead is no longer assigned.
+    fn compare(&mut self, at: usize, id: String) -> Result<()> {
+        let split = &mut self.splits[at];
+        if split.position.id.as_ref().is_none_or(|known| *known == id) {
+            return Ok(());
+        }
+        let place = split.place();
+        if !self.plan.table.scan.lost_to_earliest {
+            let message = "the topic was removed and made anew: the job's offsets are those of the topic before";
+            return Err(Error::data(message).at(place).hint(CHOICE));
+        }
+        tracing::warn!(target: "kafka", "{place}: the topic is another one: read from its first record");
+        (split.position.id, split.position.next) = (Some(id), FIRST);
+        self.unassign(at);
+        Ok(())
+    }
+
+    /// The split's partition is not among the topic's `partitions` any more: it was made anew with fewer.
+    fn give_up(&mut self, at: usize, partitions: i32) -> Result<()> {
+        let place = self.splits[at].place();
+        if !self.plan.table.scan.lost_to_earliest {
+            let message = format!("the partition is gone: the topic has {partitions} now, and the job has read more");
+            return Err(Error::data(message).at(place).hint(CHOICE));
+        }
+        tracing::warn!(target: "kafka", "{place}: the partition is gone");
+        self.unassign(at);
+        let split = &mut self.splits[at];
+        (split.has_ended, split.is_gone, split.position.next) = (true, true, FIRST);
+        self.known.remove(&split.key());
+        self.said.push_back(SourcePoll::SplitEnded(u32::try_from(at).unwrap_or(u32::MAX)));
+        Ok(())
+    }
+
     /// Decodes what the split has; the batch, if there are rows.
     fn read(&mut self, at: usize, max_rows: usize) -> Result<Option<Batch>> {
         let number = u32::try_from(at).unwrap_or(u32::MAX);
@@ -259,6 +316,11 @@ impl KafkaReader {
                 && let Some(queue) = &split.queue
             {
                 split.messages = queue.take(max_rows.saturating_sub(self.rows.num_rows()));
+                self.learned.extend(self.log.take());
+                if !self.learned.is_empty() {
+                    // They may be another topic's: that is heard first.
+                    break;
+                }
             }
             let Some(message) = split.messages.peek() else { break };
             if let Some(code) = message.error() {
@@ -396,8 +458,12 @@ fn record_place(split: &Split, offset: i64) -> Place {
 
 /// What was read is no longer there.
 fn gone(message: &str) -> Error {
-    Error::data(message).hint("start the job anew to read what is there now")
+    Error::data(message).hint("make it again, or start the job anew by '--from none', with the topics that are there")
 }
+
+/// What can be done about a topic that is another one.
+const CHOICE: &str = "'scan.on-lost-offsets' = 'earliest' reads the new topic from its first record; '--from none' starts the \
+                      job anew, without its state";
 
 /// What a reader's client is made from.
 fn config(plan: &Plan, partitions: usize) -> ClientConfig {
@@ -418,6 +484,7 @@ fn config(plan: &Plan, partitions: usize) -> ClientConfig {
     }
     config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
+    ids::configure(&mut config);
     config
 }
 
@@ -455,7 +522,8 @@ impl SourceReader for KafkaReader {
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>> {
-        Position::new(self.splits.iter().map(|split| split.position.clone()).collect()).encode()
+        let splits = self.splits.iter().filter(|split| !split.is_gone);
+        Position::new(splits.map(|split| split.position.clone()).collect()).encode()
     }
 
     fn at_epoch_end(&mut self, epoch: u64) {

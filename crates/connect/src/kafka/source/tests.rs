@@ -337,18 +337,29 @@ fn offsets_that_retention_removed_are_an_error_or_passed_over_as_told() {
 #[test]
 fn a_topic_that_is_removed_or_made_anew_is_an_error() {
     let Some(broker) = Broker::shared() else { return };
-    let name = topic(broker, 1);
-    fill(broker, &name, 1, 0..3);
+    let name = topic(broker, 2);
+    fill(broker, &name, 2, 0..6);
     let table = Table::new(broker, &name).unbounded().with(&[("scan.topic-partition-discovery.interval", "200 ms")]);
     let mut reader = table.open(0, 1);
-    reader.take(3, 3);
+    reader.take(6, 100);
     let position = reader.position();
     broker.delete_topic(&name);
-    check_error(&reader.error(), &[&name]);
+    check_error(&reader.error(), &[&name, "--from none"]);
+    let restored = |table: &Table| Reader::open(&table.started().unwrap(), 0, 1, Some(vec![position.clone()])).unwrap();
+    broker.create_topic(&name, 2);
+    fill(broker, &name, 2, 10..20);
+    let anew = ["removed and made anew", "those of the topic before", &name, "'scan.on-lost-offsets' = 'earliest'"];
+    check_error(&restored(&table).error(), &anew);
+    broker.delete_topic(&name);
     broker.create_topic(&name, 1);
-    fill(broker, &name, 1, 10..15);
-    let mut restored = Reader::open(&table.started().unwrap(), 0, 1, Some(vec![position])).unwrap();
-    check_error(&restored.error(), &["made anew", &name]);
+    fill(broker, &name, 1, 20..25);
+    check_error(&restored(&table).error(), &anew);
+    // As told, what there is now is read, and the partition that is no more is forgotten.
+    let to_earliest = table.with(&[("scan.on-lost-offsets", "earliest")]);
+    let mut reader = restored(&to_earliest);
+    assert_eq!(reader.take(5, 100), row_texts(20..25));
+    let position = String::from_utf8(reader.position()).unwrap();
+    assert_eq!((position.matches("\"next\"").count(), position.matches("\"next\":5").count()), (1, 1), "{position}");
 }
 
 #[test]
