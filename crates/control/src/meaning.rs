@@ -5,11 +5,14 @@
 //! edit elsewhere in the script changes nothing. Which rows arrive, by a WHERE or by another source, is not part of it:
 //! state goes on with the rows to come, as in Flink. The texts are stored in manifests: they are part of the state format.
 
-use millstream_core::ExprRef;
+use millstream_core::expr::{Columnar, EvalContext};
 use millstream_core::graph::{
     AggregateCall, AggregatePhase, JobGraph, JoinKey, Node, NodeIndex, NodeKind, OperatorSpec, OverCall, OverFunction,
     RankTiming, SortKey, WindowAggregate, WindowShape, WindowSpec, WindowTime,
 };
+use millstream_core::{Batch, DataType, Error, Expr, ExprRef, Result};
+use std::fmt;
+use std::sync::Arc;
 
 /// Of a node's state; empty if it has none, or the shapes of its tables say enough.
 pub fn meaning(graph: &JobGraph, node: &Node) -> String {
@@ -220,14 +223,48 @@ fn column(graph: &JobGraph, at: NodeIndex, index: usize) -> String {
 }
 
 fn expression(graph: &JobGraph, input: NodeIndex, expression: &ExprRef) -> String {
-    match expression.as_column() {
-        Some(index) => column(graph, input, index),
-        None => expression.to_string(),
+    meant(graph, input, expression).to_string()
+}
+
+/// The expression with each column as what it means.
+fn meant(graph: &JobGraph, input: NodeIndex, expression: &ExprRef) -> ExprRef {
+    if let Some(index) = expression.as_column() {
+        return Arc::new(Meant { text: column(graph, input, index), data_type: expression.data_type().clone() });
+    }
+    let children: Vec<ExprRef> = expression.children().into_iter().map(|child| meant(graph, input, child)).collect();
+    if children.is_empty() { expression.clone() } else { expression.with_children(children) }
+}
+
+/// A column's place in an expression that is only shown.
+#[derive(Debug)]
+struct Meant {
+    text: String,
+    data_type: DataType,
+}
+
+impl fmt::Display for Meant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Expr for Meant {
+    fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+    fn evaluate(&self, _: &Batch, _: &EvalContext) -> Result<Columnar> {
+        Err(Error::internal("what a column means has no value"))
+    }
+    fn children(&self) -> Vec<&ExprRef> {
+        vec![]
+    }
+    fn with_children(&self, _: Vec<ExprRef>) -> ExprRef {
+        Arc::new(Meant { text: self.text.clone(), data_type: self.data_type.clone() })
     }
 }
 
 /// The one text that all are, or all of them.
-fn one_of(mut texts: Vec<String>) -> Result<String, Vec<String>> {
+fn one_of(mut texts: Vec<String>) -> std::result::Result<String, Vec<String>> {
     match texts.split_first() {
         Some((first, rest)) if rest.iter().all(|t| t == first) => Ok(texts.swap_remove(0)),
         _ => Err(texts),
