@@ -51,6 +51,23 @@ pub fn run(program: &Path, folder: &Path, script: &str, parallelism: usize) -> R
     finish(start(program, folder, script, parallelism)?)
 }
 
+/// An error if a process has ended.
+pub fn check_runs(child: &mut Child) -> Result<(), String> {
+    match child.try_wait() {
+        Ok(None) => Ok(()),
+        Ok(Some(status)) => Err(format!("the run ended with {status}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Has a process end that is running.
+pub fn stop(mut child: Child) -> Result<Usage, String> {
+    check_runs(&mut child)?;
+    // SAFETY: a plain system call without pointers, on a child that has not been waited for.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+    finish(child)
+}
+
 /// Waits for a process; an error if it failed.
 pub fn finish(child: Child) -> Result<Usage, String> {
     use std::os::unix::process::ExitStatusExt;
@@ -90,4 +107,22 @@ fn cpu_seconds(usage: &libc::rusage) -> f64 {
 /// To thousandths.
 pub fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_has_ended_is_told() {
+        let mut ended = Command::new("false").spawn().unwrap();
+        while check_runs(&mut ended).is_ok() {
+            std::thread::yield_now();
+        }
+        assert!(check_runs(&mut ended).unwrap_err().contains("exit status: 1"));
+        assert!(stop(ended).is_err());
+        let mut running = Command::new("sleep").arg("600").spawn().unwrap();
+        check_runs(&mut running).unwrap();
+        assert!(stop(running).unwrap_err().contains("SIGTERM"));
+    }
 }

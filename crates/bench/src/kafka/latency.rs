@@ -9,6 +9,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 const WARM_UP: Duration = Duration::from_secs(5);
 /// For how long the last results may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between looks whether the job still runs.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What is written, and how the job runs.
 pub struct Load<'a> {
@@ -26,6 +29,17 @@ pub struct Load<'a> {
     pub seconds: u64,
     /// Of the case; names its topics.
     pub number: usize,
+}
+
+impl Load<'_> {
+    /// Events that don't count.
+    fn warm_up(&self) -> u64 {
+        WARM_UP.as_secs() * self.rate
+    }
+    /// All events.
+    fn count(&self) -> u64 {
+        self.warm_up() + self.seconds * self.rate
+    }
 }
 
 /// One line: from the event's writing to its result, and, for comparison, until the event itself can be read.
@@ -44,12 +58,9 @@ pub fn measure(broker: &Broker, program: &Path, setup: &Setup, load: &Load<'_>) 
     };
     let columns = "id BIGINT, sent BIGINT";
     let script = route.script(columns, columns, "SELECT id, sent FROM events WHERE id >= 0");
-    let job = program::start(program, &setup.folder, &script, setup.parallelism)?;
-    let pid = job.id() as libc::pid_t;
-    let measured = all(broker, &input, &output, setup, load);
-    // SAFETY: a plain system call without pointers, on a child that has not been waited for.
-    unsafe { libc::kill(pid, libc::SIGTERM) };
-    let ended = program::finish(job);
+    let mut job = program::start(program, &setup.folder, &script, setup.parallelism)?;
+    let measured = all(broker, &input, &output, setup, load, &mut job);
+    let ended = program::stop(job);
     let (events, results) = measured?;
     let used = ended?;
     let events_of = |all: &[u64]| json!({ "p50": ms(all, 0.5), "p99": ms(all, 0.99), "max": ms(all, 1.0) });
@@ -64,23 +75,38 @@ pub fn measure(broker: &Broker, program: &Path, setup: &Setup, load: &Load<'_>) 
     }))
 }
 
-/// Writes events, and gives for events and results how long each took until it was read, in microseconds, ascending.
+/// Writes events, and gives for events and results how long each took until it was read, in microseconds, ascending. An error
+/// as soon as the job has ended.
 fn all(
     broker: &Broker,
     input: &str,
     output: &str,
     setup: &Setup,
     load: &Load<'_>,
+    job: &mut Child,
 ) -> Result<(Vec<u64>, Vec<u64>), String> {
     let origin = Instant::now();
-    let first = WARM_UP.as_secs() * load.rate;
-    let count = first + load.seconds * load.rate;
+    let first = load.warm_up();
     // Ids from here on are of no interest: set if writing fails.
-    let end = AtomicU64::new(count);
+    let end = AtomicU64::new(load.count());
     std::thread::scope(|scope| {
         let events = scope.spawn(|| watch(broker, input, origin, first, &end));
         let results = scope.spawn(|| watch(broker, output, origin, first, &end));
-        let written = write(broker, input, origin, load.rate, count, setup.partitions);
+        let mut looked = origin;
+        let mut check = || match looked.elapsed() < LOOK {
+            true => Ok(()),
+            false => {
+                looked = Instant::now();
+                program::check_runs(job)
+            }
+        };
+        let written = write(broker, input, origin, load, setup.partitions, &mut check).and_then(|()| {
+            while !(events.is_finished() && results.is_finished()) {
+                std::thread::sleep(LOOK);
+                check()?;
+            }
+            Ok(())
+        });
         if written.is_err() {
             end.store(0, Ordering::Release);
         }
@@ -91,10 +117,19 @@ fn all(
     })
 }
 
-fn write(broker: &Broker, topic: &str, origin: Instant, rate: u64, count: u64, partitions: i32) -> Result<(), String> {
+/// Writes the events, each when it is due, as long as `check` finds nothing.
+fn write(
+    broker: &Broker,
+    topic: &str,
+    origin: Instant,
+    load: &Load<'_>,
+    partitions: i32,
+    check: &mut dyn FnMut() -> Result<(), String>,
+) -> Result<(), String> {
     let producer: BaseProducer = broker.client().set("linger.ms", "0").create().map_err(|e| e.to_string())?;
-    for id in 0..count {
-        let due = Duration::from_nanos(id * 1_000_000_000 / rate.max(1));
+    for id in 0..load.count() {
+        check()?;
+        let due = Duration::from_nanos(id * 1_000_000_000 / load.rate.max(1));
         while let Some(left) = due.checked_sub(origin.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left);
         }

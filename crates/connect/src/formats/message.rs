@@ -104,11 +104,12 @@ impl MessageEncoder {
             MessageEncoder::Lines { encoder, one_line: true, scratch, .. } => {
                 scratch.clear();
                 encoder.encode(batch, scratch)?;
-                scratch
-                    .split(|b| *b == b'\n')
-                    .take(batch.num_rows())
-                    .enumerate()
-                    .try_for_each(|(r, m)| each(r, Some(m)))
+                let mut start = 0;
+                for (row, end) in memchr::memchr_iter(b'\n', scratch).take(batch.num_rows()).enumerate() {
+                    each(row, scratch.get(start..end))?;
+                    start = end + 1;
+                }
+                Ok(())
             }
             MessageEncoder::Lines { encoder, null_is_none, scratch, .. } => {
                 for row in 0..batch.num_rows() {

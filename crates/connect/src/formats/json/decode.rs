@@ -570,7 +570,11 @@ impl Decoder for JsonDecoder {
     }
 
     fn decode_message(&mut self, message: Option<&[u8]>, bad: &mut Vec<BadRecord>) -> Result<()> {
-        each_message(message, |message| self.decode(message, usize::MAX, bad))
+        // One record, whose end needs not be looked for.
+        each_message(message, |message| match message.len() > MAX_RECORD {
+            true => self.decode(message, usize::MAX, bad),
+            false => self.window(message, usize::MAX, &mut 0, bad),
+        })
     }
 
     fn take(&mut self) -> Result<Batch> {

@@ -46,14 +46,12 @@ fn key(name: &str) -> Vec<u8> {
 /// Writes a JSON string.
 pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    let mut from = 0;
-    for (i, b) in text.iter().enumerate() {
-        if *b >= 0x20 && *b != b'"' && *b != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(text.get(from..i).unwrap_or_default());
-        from = i + 1;
-        match b {
+    let mut rest = text;
+    loop {
+        let (plain, others) = rest.split_at(plain_len(rest));
+        out.extend_from_slice(plain);
+        let Some((byte, others)) = others.split_first() else { break };
+        match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             8 => out.extend_from_slice(b"\\b"),
@@ -63,9 +61,27 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
             b'\t' => out.extend_from_slice(b"\\t"),
             other => out.extend_from_slice(format!("\\u{other:04X}").as_bytes()),
         }
+        rest = others;
     }
-    out.extend_from_slice(text.get(from..).unwrap_or_default());
     out.push(b'"');
+}
+
+/// How many bytes stand before the first that a string can't hold as it is.
+fn plain_len(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = text.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The high bit of each byte that is below `limit`, if it is below 128; a borrow only reaches bytes after such a one.
+        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        let marked = (below(word, 0x20) | is(b'"') | is(b'\\')) & (ONES * 0x80);
+        if marked != 0 {
+            return i * 8 + marked.trailing_zeros() as usize / 8;
+        }
+    }
+    let marked = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\');
+    words.len() * 8 + marked.unwrap_or(rest.len())
 }
 
 /// Writes one value.
@@ -242,5 +258,31 @@ impl Encoder for JsonEncoder {
             out.extend_from_slice(b"}\n");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_of_a_string_is_written_so_that_it_is_read_back_wherever_it_stands() {
+        for byte in 0..128 {
+            for at in 0..20 {
+                for around in ['x', '"', '\\', '\n', '\u{1}', ' ', '\u{7f}'] {
+                    let text: String = (0..20).map(|i| if i == at { char::from(byte) } else { around }).collect();
+                    let mut out = Vec::new();
+                    push_string(&mut out, text.as_bytes());
+                    assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+                }
+            }
+        }
+        for text in ["\u{e9}\u{20ac}\u{1f600}\"\u{e9}", "\u{a0}\u{a2}\u{dc}\u{a2}\u{9c}\u{80}\u{ff}"] {
+            let mut out = Vec::new();
+            push_string(&mut out, text.as_bytes());
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+            assert_eq!(out.len(), text.len() + 2 + text.matches('"').count());
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! At-least-once: rows go to Kafka as they come, and an epoch ends when all of them have arrived.
 
 use super::Plan;
-use super::producer::{Said, fixed_partition, of_record, producer_config, send};
+use super::outlet::{Outlet, hear, is_flushed};
+use super::producer::{Said, fixed_partition, of_record, producer_config};
 use super::rows::RecordEncoder;
 use super::watch::{TopicWatch, Unconfirmed};
 use crate::kafka::client::refused;
@@ -17,12 +18,15 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 /// Records that may be under way before the writer takes no more rows.
 const UNDER_WAY: i32 = 50_000;
-/// Between looks at what the client has to say.
-const LOOK: Duration = Duration::from_millis(2);
+/// Between looks at what the client has to say: that something went wrong.
+const LOOK: Duration = Duration::from_millis(100);
+/// Between looks whether there is room again.
+const ROOM: Duration = Duration::from_millis(2);
 
 /// What the client says: as for transactions, and that servers are out of reach counts as a call made again.
 #[derive(Clone)]
@@ -52,15 +56,29 @@ impl ProducerContext for Watch {
 pub(super) struct DirectWriter {
     plan: Arc<Plan>,
     encoder: RecordEncoder,
+    /// Declared before the producer, which it must not outlive.
+    topic: Outlet,
     producer: Arc<BaseProducer<Watch>>,
     partition: Option<i32>,
-    /// That the topic is gone, once that is clear.
-    lost: Lost,
-    /// Ends the thread that serves the client.
-    is_open: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    serving: Thread,
 }
 
-type Lost = Arc<Mutex<Option<Error>>>;
+/// What the writer and the thread that serves the client tell each other.
+#[derive(Default)]
+struct Shared {
+    is_closed: AtomicBool,
+    /// The writer waits for room.
+    needs_room: AtomicBool,
+    /// That the topic is gone, once that is clear.
+    lost: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    fn lost(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl DirectWriter {
     pub(super) fn open(plan: Arc<Plan>, ctx: SinkContext) -> Result<Self> {
@@ -73,16 +91,15 @@ impl DirectWriter {
         let producer: BaseProducer<Watch> = config.create_with_context(watch).map_err(|e| refused(&plan.table, &e))?;
         let slot = u32::try_from(ctx.instance).map_err(|_| Error::internal("more instances than fit a number"))?;
         let partition = fixed_partition(&plan.table, producer.client(), &plan.topic, slot)?;
-        let (producer, is_open) = (Arc::new(producer), Arc::new(AtomicBool::new(true)));
+        let topic = Outlet::new(producer.client(), &plan.topic)?;
+        let (producer, shared) = (Arc::new(producer), Arc::new(Shared::default()));
         let watch = TopicWatch::new(&plan.table, &plan.topic);
-        let lost = Lost::default();
-        serve(producer.clone(), is_open.clone(), (watch, lost.clone()), ctx.waker)?;
-        Ok(DirectWriter { encoder: plan.format.encoder()?, plan, producer, partition, lost, is_open })
+        let serving = serve(producer.clone(), shared.clone(), watch, ctx.waker)?;
+        Ok(DirectWriter { encoder: plan.format.encoder()?, plan, topic, producer, partition, shared, serving })
     }
 
     fn failure(&self) -> Result<()> {
-        let said = &self.producer.context().said;
-        match (said.undelivered(), &*self.lost.lock().unwrap_or_else(PoisonError::into_inner)) {
+        match (self.producer.context().said.undelivered(), &*self.shared.lost()) {
             (_, Some(error)) => Err(error.clone()),
             (Some(code), None) => Err(of_record(&self.plan.table, code)),
             (None, None) => Ok(()),
@@ -91,18 +108,14 @@ impl DirectWriter {
 }
 
 /// Serves the client's callbacks, and wakes the worker when there is room again.
-fn serve(
-    producer: Arc<BaseProducer<Watch>>,
-    is_open: Arc<AtomicBool>,
-    (watch, lost): (TopicWatch, Lost),
-    waker: Waker,
-) -> Result<()> {
+fn serve(producer: Arc<BaseProducer<Watch>>, shared: Arc<Shared>, watch: TopicWatch, waker: Waker) -> Result<Thread> {
     let serving = move || {
-        let mut was_full = false;
         let unconfirmed = Unconfirmed::new(producer.context().metrics.clone());
-        while is_open.load(Ordering::Acquire) {
-            producer.poll(LOOK);
-            let (under_way, confirmed) = (producer.in_flight_count(), producer.context().said.confirmed());
+        while !shared.is_closed.load(Ordering::Acquire) {
+            std::thread::park_timeout(if shared.needs_room.load(Ordering::Acquire) { ROOM } else { LOOK });
+            hear(&producer);
+            let said = &producer.context().said;
+            let (confirmed, under_way) = (said.confirmed(&producer), producer.in_flight_count());
             if under_way == 0 {
                 unconfirmed.begin(confirmed);
             }
@@ -111,43 +124,52 @@ fn serve(
                 false => watch.look_sometimes(),
             };
             if let Err(error) = looked {
-                lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                shared.lost().get_or_insert(error);
                 waker();
             }
-            let is_full = under_way >= UNDER_WAY;
-            if was_full && !is_full || producer.context().said.undelivered().is_some() {
+            let has_room = under_way < UNDER_WAY && shared.needs_room.swap(false, Ordering::AcqRel);
+            if has_room || said.undelivered().is_some() {
                 waker();
             }
-            was_full = is_full;
         }
     };
     let thread = std::thread::Builder::new().name("kafka-sink".into()).spawn(serving);
-    thread.map(drop).map_err(|e| Error::from(e).context("start the thread that serves Kafka's client"))
+    let thread = thread.map_err(|e| Error::from(e).context("start the thread that serves Kafka's client"))?;
+    Ok(thread.thread().clone())
 }
 
 impl Drop for DirectWriter {
     fn drop(&mut self) {
-        self.is_open.store(false, Ordering::Release);
+        self.shared.is_closed.store(true, Ordering::Release);
+        self.serving.unpark();
     }
 }
 
 impl SinkWriter for DirectWriter {
     fn is_ready(&mut self) -> Result<bool> {
         self.failure()?;
-        Ok(self.producer.in_flight_count() < UNDER_WAY)
+        let has_room = self.producer.in_flight_count() < UNDER_WAY;
+        if !has_room {
+            self.shared.needs_room.store(true, Ordering::Release);
+            self.serving.unpark();
+        }
+        Ok(has_room)
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let DirectWriter { plan, encoder, producer, partition, lost, .. } = self;
+        let DirectWriter { plan, encoder, topic, producer, partition, shared, .. } = self;
         encoder.encode(batch, &mut |record| {
             loop {
-                match send(producer, &plan.topic, *partition, record) {
-                    Ok(true) => return Ok(()),
+                match topic.send(producer, *partition, record) {
+                    Ok(true) => {
+                        producer.context().said.note_sent(1);
+                        return Ok(());
+                    }
                     Ok(false) => {
-                        if let Some(error) = &*lost.lock().unwrap_or_else(PoisonError::into_inner) {
+                        if let Some(error) = &*shared.lost() {
                             return Err(error.clone());
                         }
-                        std::thread::sleep(LOOK);
+                        std::thread::sleep(ROOM);
                     }
                     Err(code) => return Err(of_record(&plan.table, code)),
                 }
@@ -159,9 +181,7 @@ impl SinkWriter for DirectWriter {
         if self.plan.guarantee == DeliveryGuarantee::None && !ended {
             return Ok(vec![]);
         }
-        while self.producer.in_flight_count() > 0 && self.failure().is_ok() {
-            std::thread::sleep(LOOK);
-        }
+        while !is_flushed(&self.producer, LOOK) && self.failure().is_ok() {}
         self.failure()?;
         fail_point!("kafka::flushed")?;
         Ok(vec![])

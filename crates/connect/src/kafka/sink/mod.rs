@@ -5,6 +5,7 @@ mod direct;
 mod log;
 #[cfg(test)]
 mod model_tests;
+mod outlet;
 mod producer;
 mod protocol;
 mod rows;

@@ -1,6 +1,7 @@
 //! The protocol's view of Kafka, by rdkafka: transactional producers and the marker topic.
 
-use super::log::records;
+use super::log::{Record, records};
+use super::outlet::{Outlet, Parcel, hear, is_flushed};
 use super::protocol::{Cluster, Marker, Transactions, VERSION};
 use super::watch::{TopicWatch, Unconfirmed};
 use crate::kafka::client::{self, explain, explain_of, place, refused};
@@ -13,8 +14,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +24,12 @@ use std::time::{Duration, Instant};
 
 /// How long a single call waits for the servers.
 const CALL: Duration = Duration::from_secs(15);
-/// Between looks at what the client has to say.
-const LOOK: Duration = Duration::from_millis(1);
+/// Between looks at what the client has to say, while the last records are under way.
+const LOOK: Duration = Duration::from_millis(50);
+/// Between tries to hand over records that there was no room for.
+const ROOM: Duration = Duration::from_millis(5);
+/// Records that are handed over at once.
+const PARCEL: usize = 512;
 /// After which time the servers end a transaction by themselves, if the table doesn't say: for so long readers of committed
 /// records may wait for a writer that was killed.
 const TRANSACTION_MS: u64 = 10_000;
@@ -35,12 +40,12 @@ const MARKER_TOPIC_KEY: &str = "sink.marker-topic";
 /// How short, where the servers allow no longer ones.
 const TRANSACTION_MS_MIN: u64 = 1_000;
 
-/// What a producer's callbacks leave behind: the first record that could not be written, the last trouble, and how many
-/// records the servers have confirmed.
+/// What a producer's callbacks leave behind, the first record that could not be written and the last trouble; and how many
+/// records it was given.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     trouble: Arc<Mutex<Trouble>>,
-    confirmed: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -53,9 +58,17 @@ impl Said {
     fn lock(&self) -> std::sync::MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// How many records have been confirmed.
-    pub(super) fn confirmed(&self) -> u64 {
-        self.confirmed.load(Ordering::Relaxed)
+    /// Notes so many records that the client has taken.
+    pub(super) fn note_sent(&self, records: usize) {
+        self.sent.fetch_add(records as u64, Ordering::Relaxed);
+    }
+    /// How many of the records are no longer under way, or fewer.
+    pub(super) fn confirmed<C>(&self, producer: &BaseProducer<C>) -> u64
+    where
+        C: ProducerContext<NoCustomPartitioner>,
+    {
+        let sent = self.sent.load(Ordering::Acquire);
+        sent.saturating_sub(u64::try_from(producer.in_flight_count()).unwrap_or(0))
     }
     /// Why a record could not be written, if one could not.
     pub(super) fn undelivered(&self) -> Option<RDKafkaErrorCode> {
@@ -65,12 +78,9 @@ impl Said {
         self.lock().last.take()
     }
     pub(super) fn note_delivery(&self, result: &DeliveryResult<'_>) {
-        match result {
-            Ok(_) => drop(self.confirmed.fetch_add(1, Ordering::Relaxed)),
-            Err((error, _)) => {
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                self.lock().undelivered.get_or_insert(code);
-            }
+        if let Err((error, _)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            self.lock().undelivered.get_or_insert(code);
         }
     }
 }
@@ -99,39 +109,13 @@ impl ProducerContext for Said {
 pub(super) fn producer_config(table: &KafkaTable) -> ClientConfig {
     let mut config = client::config(table);
     config.remove("allow.auto.create.topics");
-    config.set("enable.idempotence", "true");
+    // A record that has arrived needs no word of its own: what is still under way is counted.
+    config.set("enable.idempotence", "true").set("delivery.report.only.error", "true");
     if config.get("partitioner").is_none() {
         // As Java's clients, so that a key is in the same partition whoever writes it.
         config.set("partitioner", "murmur2_random");
     }
     config
-}
-
-/// Writes a record to `topic`; `Ok(false)`: there is no room just now.
-pub(super) fn send<C>(
-    producer: &BaseProducer<C>,
-    topic: &str,
-    partition: Option<i32>,
-    record: &super::log::Record,
-) -> std::result::Result<bool, RDKafkaErrorCode>
-where
-    C: ProducerContext<rdkafka::producer::NoCustomPartitioner, DeliveryOpaque = ()>,
-{
-    let mut base = BaseRecord::<[u8], [u8]>::to(topic);
-    (base.key, base.payload, base.partition, base.timestamp) =
-        (record.key, record.value, partition, record.timestamp_ms);
-    if !record.headers.is_empty() {
-        let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        base.headers =
-            Some(record.headers.iter().fold(headers, |all, (key, value)| all.insert(Header { key, value: *value })));
-    }
-    match producer.send(base) {
-        Ok(()) => Ok(true),
-        Err((error, _)) => match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-            code => Err(code.unwrap_or(RDKafkaErrorCode::Fail)),
-        },
-    }
 }
 
 /// The partition of a slot that always writes to the same one.
@@ -227,7 +211,7 @@ impl KafkaCluster {
             let Err(error) = producer.init_transactions(CALL) else {
                 return Ok((producer, Duration::from_millis(transaction_ms)));
             };
-            producer.poll(Duration::ZERO);
+            hear(&producer);
             let fatal = producer.client().fatal_error();
             let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
             let is_too_long = code == Some(RDKafkaErrorCode::InvalidTransactionTimeout);
@@ -499,10 +483,10 @@ impl KafkaProducer {
     }
 
     /// Hears what has become of the records that were sent.
-    fn wait(&self) -> Result<()> {
-        self.producer.poll(LOOK);
+    fn hear(&self) -> Result<()> {
+        hear(&self.producer);
         self.check_delivery()?;
-        let confirmed = self.producer.context().confirmed();
+        let confirmed = self.producer.context().confirmed(&self.producer);
         if self.unconfirmed.is_stuck(confirmed) { self.watch.look() } else { Ok(()) }
     }
 
@@ -516,36 +500,59 @@ impl KafkaProducer {
         }
     }
 
-    fn send(&self, topic: &str, partition: Option<i32>, record: &super::log::Record) -> Result<()> {
-        while !send(&self.producer, topic, partition, record).map_err(|code| match code {
-            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::State => self.error(&KafkaError::MessageProduction(code)),
-            code => of_record(&self.table, code),
-        })? {
-            self.wait()?;
+    /// Hands records over, again and again until all are. `step`: hands over what there is room for, tells how many these are
+    /// and whether that was all.
+    fn hand_over(&self, mut step: impl FnMut() -> std::result::Result<(usize, bool), RDKafkaErrorCode>) -> Result<()> {
+        loop {
+            let (sent, is_all) = step().map_err(|code| match code {
+                RDKafkaErrorCode::Fatal | RDKafkaErrorCode::State => self.error(&KafkaError::MessageProduction(code)),
+                code => of_record(&self.table, code),
+            })?;
+            self.producer.context().note_sent(sent);
+            if is_all {
+                return Ok(());
+            }
+            std::thread::sleep(ROOM);
+            self.hear()?;
         }
-        Ok(())
+    }
+
+    fn send(&self, topic: &Outlet, partition: Option<i32>, record: &Record) -> Result<()> {
+        self.hand_over(|| topic.send(&self.producer, partition, record).map(|is_sent| (usize::from(is_sent), is_sent)))
+    }
+
+    fn send_all(&self, topic: &Outlet, parcel: &mut Parcel<'_>) -> Result<()> {
+        self.hand_over(|| topic.send_all(self.partition, parcel).map(|sent| (sent, parcel.is_empty())))
     }
 
     fn write(&self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()> {
         self.producer.begin_transaction().map_err(|e| self.error(&e))?;
         fail_point!("kafka::begun")?;
+        let topic = Outlet::new(self.producer.client(), &self.topic)?;
         for object in objects {
-            for (n, record) in records(&object?).enumerate() {
-                self.send(&self.topic, self.partition, &record?)?;
-                if n % 1024 == 0 {
-                    self.producer.poll(Duration::ZERO);
-                    self.check_delivery()?;
+            let object = object?;
+            let mut parcel = Parcel::default();
+            for (n, record) in records(&object).enumerate() {
+                let record = record?;
+                let is_taken = parcel.take(&record);
+                if !is_taken || parcel.len() >= PARCEL {
+                    self.send_all(&topic, &mut parcel)?;
+                }
+                if !is_taken {
+                    self.send(&topic, self.partition, &record)?;
+                }
+                if n % PARCEL == 0 {
+                    self.hear()?;
                 }
             }
+            self.send_all(&topic, &mut parcel)?;
         }
         fail_point!("kafka::records_sent")?;
         let value = serde_json::to_vec(marker).map_err(|e| Error::internal(e.to_string()))?;
-        let record =
-            super::log::Record { key: Some(key.as_bytes()), value: Some(&value), ..super::log::Record::default() };
-        self.send(&self.marker_topic, None, &record)?;
-        // The client's own flush looks ten times a second.
-        while self.producer.in_flight_count() > 0 {
-            self.wait()?;
+        let record = Record { key: Some(key.as_bytes()), value: Some(&value), ..Record::default() };
+        self.send(&Outlet::new(self.producer.client(), &self.marker_topic)?, None, &record)?;
+        while !is_flushed(&self.producer, LOOK) {
+            self.hear()?;
         }
         self.check_delivery()?;
         fail_point!("kafka::before_commit")?;
@@ -556,7 +563,7 @@ impl KafkaProducer {
 
 impl Transactions for KafkaProducer {
     fn commit(&mut self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()> {
-        self.unconfirmed.begin(self.producer.context().confirmed());
+        self.unconfirmed.begin(self.producer.context().confirmed(&self.producer));
         let begun = Instant::now();
         self.write(objects, key, marker).map_err(|error| {
             if let Some(longer) = &self.longer {

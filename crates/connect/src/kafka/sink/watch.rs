@@ -36,9 +36,9 @@ impl Unconfirmed {
         self.since.set(Instant::now());
         self.waited.set(0);
     }
-    /// Whether another second has passed without a confirmation; `confirmed`: how many there are.
+    /// Whether another second has passed without a confirmation; `confirmed`: how many there are, or fewer.
     pub(super) fn is_stuck(&self, confirmed: u64) -> bool {
-        if confirmed != self.confirmed.get() {
+        if confirmed > self.confirmed.get() {
             self.begin(confirmed);
         }
         if self.since.get().elapsed() < STUCK {

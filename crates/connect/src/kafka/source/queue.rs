@@ -11,6 +11,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Messages that are taken at once: few enough that they are still in the processor's caches when they are decoded.
+const AT_ONCE: usize = 512;
+
 /// The queue of one partition.
 pub(super) struct PartitionQueue {
     queue: NonNull<native::rd_kafka_queue_t>,
@@ -60,21 +63,26 @@ impl PartitionQueue {
         Ok(PartitionQueue { queue, wake, _client: client.clone() })
     }
 
-    /// What is there, at most `most`; never waits.
-    pub fn take(&self, most: usize) -> Messages {
+    /// Puts what is there, at most `most`, in place of the messages that were passed; never waits.
+    pub fn take(&self, most: usize, messages: &mut Messages) {
+        assert!(messages.is_empty(), "messages are taken when those before them were passed");
+        messages.at = 0;
+        messages.all.clear();
         if !self.wake.ready.swap(false, Ordering::AcqRel) {
-            return Messages::default();
+            return;
         }
-        let mut all: Vec<*mut native::rd_kafka_message_t> = vec![std::ptr::null_mut(); most.max(1)];
-        // SAFETY: the buffer has room for as many as are asked for.
-        let count =
-            unsafe { native::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, all.as_mut_ptr(), all.len()) };
-        all.truncate(usize::try_from(count).unwrap_or(0));
-        if !all.is_empty() {
+        let most = most.clamp(1, AT_ONCE);
+        messages.all.reserve(most);
+        // SAFETY: the buffer has room for as many as are asked for, and so many of them as are told are written.
+        unsafe {
+            let all = messages.all.as_mut_ptr();
+            let count = native::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, all, most);
+            messages.all.set_len(usize::try_from(count).unwrap_or(0));
+        }
+        if !messages.is_empty() {
             // There may be more.
             self.wake.ready.store(true, Ordering::Release);
         }
-        Messages { all, at: 0 }
     }
 
     /// Whether something may be there.

@@ -315,7 +315,7 @@ impl KafkaReader {
             if split.messages.is_empty()
                 && let Some(queue) = &split.queue
             {
-                split.messages = queue.take(max_rows.saturating_sub(self.rows.num_rows()));
+                queue.take(max_rows.saturating_sub(self.rows.num_rows()), &mut split.messages);
                 self.learned.extend(self.log.take());
                 if !self.learned.is_empty() {
                     // They may be another topic's: that is heard first.
