@@ -155,7 +155,9 @@ fn options_of_the_sink_that_are_wrong_are_told_before_the_servers_are_asked() {
     refused("'topic' = 'b'", &["needs the option 'format'"]);
     refused("'topic' = 'b', 'format' = 'jsn'", &["no format 'jsn'", "did you mean 'json'?"]);
     refused("'topic' = 'b c', 'format' = 'json'", &["'b c' is no name of a topic", "option 'topic'"]);
-    refused("'topic-pattern' = 'b.*', 'format' = 'json'", &["can't be written", "option 'topic-pattern'"]);
+    let several = "is written by its metadata column 'topic'";
+    refused("'topic-pattern' = 'b.*', 'format' = 'json'", &[several, "option 'topic-pattern'", "STRING METADATA"]);
+    refused("'topic' = 'b;c', 'format' = 'json'", &[several, "option 'topic'", "line 2"]);
     let more = |more: &str, parts: &[&str]| refused(&format!("{usual}, {more}"), parts);
     more("'sink.delivery-guarante' = 'exactly-once'", &["did you mean 'sink.delivery-guarantee'?"]);
     more("'sink.delivery-guarantee' = 'once'", &["'exactly-once'", "option 'sink.delivery-guarantee'"]);
@@ -173,6 +175,49 @@ fn options_of_the_sink_that_are_wrong_are_told_before_the_servers_are_asked() {
     exactly("'sink.transactional-id-prefix' = ''", &["is empty", "option 'sink.transactional-id-prefix'"]);
     exactly("'properties.transactional.id' = 'x'", &["sink.transactional-id-prefix"]);
     exactly("'properties.acks' = 'some'", &["option 'properties.acks'"]);
+}
+
+#[test]
+fn metadata_columns_that_can_not_be_written_are_told_with_their_place() {
+    let sink = |column: &str, options: &str, value: &str| {
+        Script::new(&format!(
+            "CREATE TABLE b (id BIGINT, {column}) WITH ('properties.bootstrap.servers' = '127.0.0.1:1', {options});
+             INSERT INTO b SELECT 1, {value};"
+        ))
+    };
+    let usual = "'connector' = 'kafka', 'topic' = 'b', 'format' = 'json'";
+    let several = usual.replace("'b'", "'b;c'");
+    let place = "line 1, column 28";
+    let refused = |column: &str, options: &str, parts: &[&str]| check_told(&sink(column, options, "NULL"), 2, parts);
+    let only_read = "can't be written";
+    refused("`offset` BIGINT METADATA", usual, &[only_read, "timestamp, headers", "declare it VIRTUAL", place]);
+    refused("`topic` STRING METADATA", usual, &[only_read, "timestamp, headers", place]);
+    refused("p INT METADATA FROM 'partition'", &several, &[only_read, "topic, timestamp, headers", place]);
+    refused("x STRING METADATA FROM 'value.source'", usual, &[only_read, place]);
+    let files = "'connector' = 'filesystem', 'path' = '/tmp/nowhere', 'format' = 'json'";
+    refused("x STRING METADATA FROM 'file.path'", files, &[only_read, "no metadata", "declare it VIRTUAL", place]);
+    let to = "`to` STRING METADATA FROM 'topic'";
+    let registry = several.replace("'json'", "'avro-confluent', 'avro-confluent.url' = 'http://127.0.0.1:1'");
+    refused(to, &registry, &["needs the option 'avro-confluent.subject'"]);
+    let exactly = |more: &str| format!("{several}, 'sink.delivery-guarantee' = 'exactly-once', {more}");
+    refused(to, &exactly("'sink.marker-topic' = 'c'"), &["markers need a topic of their own"]);
+    let wrong = "h MAP<STRING, ARRAY<INT>> METADATA FROM 'headers'";
+    refused(wrong, usual, &["write the metadata column 'h'", "line 2"]);
+    let written =
+        "ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', o BIGINT METADATA FROM 'offset' VIRTUAL, up AS id + 1";
+    let insert = |from: &str, to: &str, parts: &[&str]| {
+        let script = sink(written, usual, "2");
+        let text = std::fs::read_to_string(script.path("job.sql")).unwrap();
+        std::fs::write(script.path("job.sql"), text.replace(from, to)).unwrap();
+        check_told(&script, 2, parts);
+    };
+    insert("INTO b", "INTO b (id, o)", &["column 'o' can't be written", "VIRTUAL", "line 2, column 33"]);
+    insert("INTO b", "INTO b (id, up)", &["column 'up' can't be written", "it is computed", "line 2, column 33"]);
+    let late = "SET 'table.exec.late-rows.sink' = 'b'; INSERT INTO b (id) SELECT 1;";
+    insert("INSERT INTO b SELECT 1, 2;", late, &["late rows have no metadata for the column 'ts'", place]);
+    let value = |column: &str, value: &str, parts: &[&str]| check_told(&sink(column, usual, value), 2, parts);
+    value("h MAP<STRING, BYTES> METADATA FROM 'headers'", "'a'", &["incompatible types for sink column 'h'"]);
+    value(written, "NULL, 2", &["different number of columns", "the sink takes 2"]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod kafka_config;
 mod kafka_faults;
 mod kafka_sink;
 mod kafka_source;
+mod kafka_topics;
 mod late_rows;
 mod lifecycle;
 mod live;

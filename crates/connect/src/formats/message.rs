@@ -31,11 +31,11 @@ enum Content {
 
 /// The format that `options` name (`format`, `<format>.*`), for messages of `table`'s columns. `subject`: see
 /// [`confluent::write_format`].
-pub fn write_messages(table: &TableDef, options: &Options, subject: &str) -> Result<MessageFormat> {
+pub fn write_messages(table: &TableDef, options: &Options, subject: Option<&str>) -> Result<MessageFormat> {
     let schema = table.schema.clone();
     let name = options.required("format")?;
     if name == confluent::NAME {
-        let writing = confluent::write_format(&schema, options, Some(subject))?;
+        let writing = confluent::write_format(&schema, options, subject)?;
         return Ok(MessageFormat { schema, content: Content::Confluent(Arc::new(writing)) });
     }
     match write_format(table, options)? {

@@ -187,21 +187,23 @@ impl Cluster {
     /// The table's topics that there are, by name; an error if one that is named isn't there, or may not be seen. No topic may
     /// match a pattern yet.
     pub fn topics(&self) -> Result<Vec<Topic>> {
+        let (found, all) = self.find(|name| self.table.topics.contains(name))?;
+        if let Topics::List(names) = &self.table.topics
+            && let Some(name) = names.iter().find(|name| !found.iter().any(|topic| topic.name == **name))
+        {
+            return Err(self.absent(name, all.iter().map(String::as_str)));
+        }
+        Ok(found)
+    }
+
+    /// The topics of those names that there are, by name, and the names of all.
+    pub fn find(&self, is_wanted: impl Fn(&str) -> bool) -> Result<(Vec<Topic>, Vec<String>)> {
         let all = self.ask("look up topics", |timeout| self.consumer.fetch_metadata(None, timeout))?;
         let mut found: BTreeMap<String, Topic> = BTreeMap::new();
-        let of_table = |name: &str| match &self.table.topics {
-            Topics::List(names) => names.iter().any(|n| n == name),
-            Topics::Pattern(pattern) => pattern.is_match(name),
-        };
-        for topic in all.topics().iter().filter(|topic| of_table(topic.name()) && topic.error().is_none()) {
+        for topic in all.topics().iter().filter(|topic| is_wanted(topic.name()) && topic.error().is_none()) {
             let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
             let name = topic.name().to_string();
             found.insert(name.clone(), Topic { name, id: None, partitions, rights: None });
-        }
-        if let Topics::List(names) = &self.table.topics
-            && let Some(name) = names.iter().find(|name| !found.contains_key(*name))
-        {
-            return Err(self.absent(name, all.topics().iter().map(|t| t.name())));
         }
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
         for (name, id, rights) in self.described(&names) {
@@ -209,7 +211,7 @@ impl Cluster {
                 (topic.id, topic.rights) = (id, rights);
             }
         }
-        Ok(found.into_values().collect())
+        Ok((found.into_values().collect(), all.topics().iter().map(|topic| topic.name().to_string()).collect()))
     }
 
     /// Why the topic `name` is not among `all`.

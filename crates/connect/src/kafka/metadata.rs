@@ -1,9 +1,10 @@
 //! Metadata columns of records: `topic`, `partition`, `offset`, `timestamp`, `timestamp-type`, `headers`, `leader-epoch`.
 
+use super::options::{TOPIC_PATTERN, topic_names};
 use millstream_core::connector::TableDef;
 use millstream_core::suggest::did_you_mean;
 use millstream_core::{Error, Place, Result, TypeKind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a record besides key and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +62,15 @@ impl RecordMetadata {
             }
         }
     }
+}
+
+/// What records of a table can be written with: the topic only if the table has several of them (flink docs: "Available
+/// Metadata").
+pub fn writable(table: &TableDef) -> Vec<RecordMetadata> {
+    let topics = table.options.get("topic").map_or_else(BTreeSet::new, |names| topic_names(names).collect());
+    let has_several = topics.len() > 1 || table.options.contains_key(TOPIC_PATTERN);
+    let all = [RecordMetadata::Topic, RecordMetadata::Timestamp, RecordMetadata::Headers];
+    all.into_iter().filter(|metadata| has_several || *metadata != RecordMetadata::Topic).collect()
 }
 
 /// What a table's metadata columns stand for, by their names.

@@ -16,7 +16,7 @@ use millstream_core::connector::{Connector, SessionInfo, TableDef, WriteMode};
 use millstream_core::options::Options;
 use millstream_core::sink::Sink;
 use millstream_core::source::Source;
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, TypeKind};
 use options::KafkaTable;
 use std::sync::Arc;
 
@@ -54,6 +54,10 @@ impl Connector for KafkaConnector {
         let source = source::KafkaSource::build(self.0, table, &options, session)?;
         options.finish()?;
         Ok(Arc::new(source))
+    }
+
+    fn writable_metadata(&self, table: &TableDef) -> Vec<(&'static str, TypeKind)> {
+        metadata::writable(table).into_iter().map(|metadata| (metadata.key(), metadata.kind())).collect()
     }
 
     fn sink(&self, table: &TableDef, mode: WriteMode, _session: &SessionInfo) -> Result<Arc<dyn Sink>> {

@@ -38,6 +38,41 @@ pub enum Topics {
     Pattern(Regex),
 }
 
+impl Topics {
+    /// The topic, if there is only one.
+    pub fn single(&self) -> Option<&str> {
+        match self {
+            Topics::List(names) if names.len() == 1 => names.first().map(String::as_str),
+            Topics::List(_) | Topics::Pattern(_) => None,
+        }
+    }
+    /// Whether a topic of this name is one of them.
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Topics::List(names) => names.iter().any(|known| known == name),
+            Topics::Pattern(pattern) => pattern.is_match(name),
+        }
+    }
+    /// The option that names them.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Topics::List(_) => "topic",
+            Topics::Pattern(_) => TOPIC_PATTERN,
+        }
+    }
+}
+
+/// The names in the option `topic`, as they are written.
+pub fn topic_names(text: &str) -> impl Iterator<Item = &str> {
+    text.split(';').map(str::trim)
+}
+
+/// Whether a topic can have this name (org.apache.kafka.common.internals.Topic).
+pub fn is_topic_name(name: &str) -> bool {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= 249 && !matches!(name, "." | "..") && name.chars().all(is_legal)
+}
+
 impl fmt::Display for Topics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -153,6 +188,8 @@ pub struct SinkOptions {
 }
 
 const SPECIFIC: &str = "specific-offsets";
+/// The option that names topics by a pattern.
+pub const TOPIC_PATTERN: &str = "topic-pattern";
 
 impl KafkaTable {
     /// Reads every option that isn't about formats and columns; the caller refuses options that nobody read.
@@ -166,12 +203,12 @@ impl KafkaTable {
         }
         // Read first, so that a missing server is told before everything that follows from the others.
         let properties = Properties::read(options)?;
-        let topics = topics(flavor, options)?;
+        let topics = topics(options)?;
         Ok(KafkaTable {
             table: options.table().to_string(),
             flavor,
             scan: scan(flavor, options, &properties, &topics)?,
-            sink: sink(flavor, options, &topics)?,
+            sink: sink(flavor, options)?,
             topics,
             properties,
         })
@@ -201,22 +238,19 @@ impl KafkaTable {
     }
 }
 
-fn topics(flavor: Flavor, options: &Options) -> Result<Topics> {
-    if let (Flavor::Kafka, Some(text)) = (flavor, options.string("topic-pattern")) {
+fn topics(options: &Options) -> Result<Topics> {
+    if let Some(text) = options.string(TOPIC_PATTERN) {
         if options.string("topic").is_some() {
-            return Err(options.error("topic-pattern", "'topic' and 'topic-pattern' can't both be given"));
+            return Err(options.error(TOPIC_PATTERN, "'topic' and 'topic-pattern' can't both be given"));
         }
-        let pattern = Regex::new(&format!("^(?:{text})$")).map_err(|e| {
-            options.error("topic-pattern", "the pattern is no regular expression").detail(e.to_string())
-        })?;
+        let pattern = Regex::new(&format!("^(?:{text})$"))
+            .map_err(|e| options.error(TOPIC_PATTERN, "the pattern is no regular expression").detail(e.to_string()))?;
         return Ok(Topics::Pattern(pattern));
     }
     let text = options.required("topic")?;
     let mut names: Vec<String> = Vec::new();
-    for name in text.split(';').map(str::trim) {
-        // What Kafka takes (org.apache.kafka.common.internals.Topic).
-        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.chars().all(is_legal) {
+    for name in topic_names(text) {
+        if !is_topic_name(name) {
             let error = options.error("topic", format!("'{name}' is no name of a topic"));
             return Err(error.hint("a name is of letters, digits, '.', '_' and '-'; several are parted by ';'"));
         }
@@ -368,7 +402,7 @@ fn specific(options: &Options, mode: &str, key: &str, is_used: bool, topics: &To
     Ok(offsets)
 }
 
-fn sink(flavor: Flavor, options: &Options, topics: &Topics) -> Result<SinkOptions> {
+fn sink(flavor: Flavor, options: &Options) -> Result<SinkOptions> {
     let key = "sink.partitioner";
     let partitioner = match flavor {
         Flavor::UpsertKafka => Partitioner::Default,
@@ -405,9 +439,6 @@ fn sink(flavor: Flavor, options: &Options, topics: &Topics) -> Result<SinkOption
     if flavor == Flavor::UpsertKafka {
         options.number::<u64>("sink.buffer-flush.max-rows")?;
         options.duration("sink.buffer-flush.interval")?;
-        if matches!(topics, Topics::Pattern(_)) {
-            return Err(options.error("topic", "'upsert-kafka' is of topics by name"));
-        }
     }
     Ok(SinkOptions { partitioner, delivery, transactional_id_prefix: prefix.map(str::to_string) })
 }

@@ -38,7 +38,7 @@ impl KafkaCommitter {
         let (job, sink) = split_id(&ctx.job_id);
         let job = plan.table.sink.transactional_id_prefix.as_deref().unwrap_or(job);
         Ok(KafkaCommitter {
-            cluster: KafkaCluster::new(&plan.table, &plan.topic, &plan.marker_topic, ctx.metrics.clone()),
+            cluster: KafkaCluster::new(&plan.table, &plan.marker_topic, ctx.metrics.clone()),
             prefix: format!("{job}/{sink}/"),
             plan,
             storage,

@@ -1,8 +1,8 @@
 //! At-least-once: rows go to Kafka as they come, and an epoch ends when all of them have arrived.
 
 use super::Plan;
-use super::outlet::{Outlet, hear, is_flushed};
-use super::producer::{Said, fixed_partition, of_record, producer_config};
+use super::outlet::{Outlets, hear, is_flushed};
+use super::producer::{Said, of_record, producer_config};
 use super::rows::RecordEncoder;
 use super::watch::{TopicWatch, Unconfirmed};
 use crate::kafka::client::refused;
@@ -56,10 +56,9 @@ impl ProducerContext for Watch {
 pub(super) struct DirectWriter {
     plan: Arc<Plan>,
     encoder: RecordEncoder,
-    /// Declared before the producer, which it must not outlive.
-    topic: Outlet,
+    /// Declared before the producer, which they must not outlive.
+    outlets: Outlets,
     producer: Arc<BaseProducer<Watch>>,
-    partition: Option<i32>,
     shared: Arc<Shared>,
     serving: Thread,
 }
@@ -87,15 +86,15 @@ impl DirectWriter {
             // A server that is away holds the job back; it doesn't end it.
             config.set("message.timeout.ms", "0");
         }
+        let encoder = plan.encoder(ctx.metrics.clone())?;
         let watch = Watch { said: Said::default(), metrics: ctx.metrics };
         let producer: BaseProducer<Watch> = config.create_with_context(watch).map_err(|e| refused(&plan.table, &e))?;
         let slot = u32::try_from(ctx.instance).map_err(|_| Error::internal("more instances than fit a number"))?;
-        let partition = fixed_partition(&plan.table, producer.client(), &plan.topic, slot)?;
-        let topic = Outlet::new(producer.client(), &plan.topic)?;
         let (producer, shared) = (Arc::new(producer), Arc::new(Shared::default()));
-        let watch = TopicWatch::new(&plan.table, &plan.topic);
+        let watch = Arc::new(TopicWatch::new(&plan.table));
+        let outlets = Outlets::new(&plan.table, slot, &watch);
         let serving = serve(producer.clone(), shared.clone(), watch, ctx.waker)?;
-        Ok(DirectWriter { encoder: plan.format.encoder()?, plan, topic, producer, partition, shared, serving })
+        Ok(DirectWriter { encoder, plan, outlets, producer, shared, serving })
     }
 
     fn failure(&self) -> Result<()> {
@@ -108,7 +107,12 @@ impl DirectWriter {
 }
 
 /// Serves the client's callbacks, and wakes the worker when there is room again.
-fn serve(producer: Arc<BaseProducer<Watch>>, shared: Arc<Shared>, watch: TopicWatch, waker: Waker) -> Result<Thread> {
+fn serve(
+    producer: Arc<BaseProducer<Watch>>,
+    shared: Arc<Shared>,
+    watch: Arc<TopicWatch>,
+    waker: Waker,
+) -> Result<Thread> {
     let serving = move || {
         let unconfirmed = Unconfirmed::new(producer.context().metrics.clone());
         while !shared.is_closed.load(Ordering::Acquire) {
@@ -157,10 +161,11 @@ impl SinkWriter for DirectWriter {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let DirectWriter { plan, encoder, topic, producer, partition, shared, .. } = self;
+        let DirectWriter { plan, encoder, outlets, producer, shared, .. } = self;
         encoder.encode(batch, &mut |record| {
+            let topic = outlets.of(producer.client(), record.topic)?;
             loop {
-                match topic.send(producer, *partition, record) {
+                match topic.send(producer, record) {
                     Ok(true) => {
                         producer.context().said.note_sent(1);
                         return Ok(());

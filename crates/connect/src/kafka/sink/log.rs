@@ -4,17 +4,24 @@ use millstream_core::sink::EpochStorage;
 use millstream_core::{Error, Place, Result, fail_point};
 use serde::{Deserialize, Serialize};
 
-/// An object begins with this; the last byte is the version.
-const MAGIC: &[u8; 8] = b"MSTRLOG\x01";
+/// An object begins with this, and with a version.
+const MAGIC: &[u8; 7] = b"MSTRLOG";
+/// All records go to the sink's only topic.
+const OF_ONE_TOPIC: u8 = 1;
+/// Records may name their topic.
+const OF_TOPICS: u8 = 2;
 
 const HAS_KEY: u8 = 1;
 const HAS_VALUE: u8 = 2;
 const HAS_TIMESTAMP: u8 = 4;
 const HAS_HEADERS: u8 = 8;
+const HAS_TOPIC: u8 = 16;
 
 /// A record on its way to a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::kafka) struct Record<'a> {
+    /// None: the sink's only one.
+    pub(in crate::kafka) topic: Option<&'a str>,
     pub(in crate::kafka) key: Option<&'a [u8]>,
     /// None: a tombstone.
     pub(in crate::kafka) value: Option<&'a [u8]>,
@@ -71,14 +78,20 @@ impl Buffer {
     pub(super) fn push(&mut self, record: &Record) {
         if self.bytes.is_empty() {
             self.bytes.extend_from_slice(MAGIC);
+            // A sink's records name their topics all or none.
+            self.bytes.push(if record.topic.is_some() { OF_TOPICS } else { OF_ONE_TOPIC });
         }
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         self.bytes.push(
             flag(record.key.is_some(), HAS_KEY)
                 | flag(record.value.is_some(), HAS_VALUE)
                 | flag(record.timestamp_ms.is_some(), HAS_TIMESTAMP)
-                | flag(!record.headers.is_empty(), HAS_HEADERS),
+                | flag(!record.headers.is_empty(), HAS_HEADERS)
+                | flag(record.topic.is_some(), HAS_TOPIC),
         );
+        if let Some(topic) = record.topic {
+            self.put(topic.as_bytes());
+        }
         if let Some(ms) = record.timestamp_ms {
             self.bytes.extend_from_slice(&ms.to_le_bytes());
         }
@@ -117,7 +130,10 @@ impl Buffer {
 
 /// The records of an object's bytes.
 pub(in crate::kafka) fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>>> {
-    let mut rest = bytes.strip_prefix(MAGIC);
+    let mut rest = match bytes.strip_prefix(MAGIC) {
+        Some([OF_ONE_TOPIC | OF_TOPICS, rest @ ..]) => Some(rest),
+        _ => None,
+    };
     let mut is_new = rest.is_none();
     std::iter::from_fn(move || {
         if std::mem::take(&mut is_new) {
@@ -135,6 +151,9 @@ pub(in crate::kafka) fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Rec
 fn record<'a>(from: &mut &'a [u8]) -> Option<Record<'a>> {
     let flags = *take(from, 1)?.first()?;
     let mut record = Record::default();
+    if flags & HAS_TOPIC != 0 {
+        record.topic = Some(std::str::from_utf8(part(from)?).ok()?);
+    }
     if flags & HAS_TIMESTAMP != 0 {
         record.timestamp_ms = Some(i64::from_le_bytes(take(from, 8)?.try_into().ok()?));
     }
@@ -190,6 +209,7 @@ mod tests {
             Record { key: Some(b"k"), value: Some(&long), ..Record::default() },
             Record { key: Some(b""), value: None, ..Record::default() },
             Record {
+                topic: None,
                 key: None,
                 value: Some(b"v"),
                 timestamp_ms: Some(-1),
@@ -205,6 +225,13 @@ mod tests {
             let whole = read.iter().take_while(|r| r.is_ok()).count();
             assert!(whole < 3 && read.len() - whole <= 1, "cut at {cut}");
         }
-        assert!(records(b"something else").next().unwrap().is_err());
+        for other in [&b"something else"[..], b"MSTRLOG", b"MSTRLOG\x03"] {
+            assert!(records(other).next().unwrap().is_err());
+        }
+        let all =
+            ["a", "b"].map(|topic| Record { topic: Some(topic), key: Some(topic.as_bytes()), ..Record::default() });
+        let mut buffer = Buffer::default();
+        all.iter().for_each(|r| buffer.push(r));
+        assert_eq!(records(&buffer.bytes).map(Result::unwrap).collect::<Vec<_>>(), all);
     }
 }

@@ -9,6 +9,7 @@ mod outlet;
 mod producer;
 mod protocol;
 mod rows;
+mod targets;
 mod watch;
 mod writer;
 
@@ -18,14 +19,16 @@ use crate::blackhole::NothingToCommit;
 use millstream_core::Result;
 use millstream_core::connector::TableDef;
 use millstream_core::graph::ChangelogMode;
+use millstream_core::metrics::MetricsRef;
 use millstream_core::options::Options;
 use millstream_core::sink::{CommitContext, Committer, Sink, SinkContext, SinkWriter};
 use millstream_core::source::Waker;
 use protocol::OnLostMarker;
-use rows::RecordFormat;
+use rows::{RecordEncoder, RecordFormat};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use targets::{Targets, column_missing};
 
 /// Where markers are if the table doesn't say.
 const MARKER_TOPIC: &str = "millstream-markers";
@@ -34,7 +37,7 @@ const TRANSACTION_BYTES: u64 = 64 << 20;
 /// How much a slot's log may hold while an epoch waits to be committed, if the table doesn't say.
 const LOG_BYTES: u64 = 1 << 30;
 
-/// A topic that is written.
+/// A topic that is written, or several.
 #[derive(Clone, Debug)]
 pub struct KafkaSink(Arc<Plan>);
 
@@ -42,8 +45,9 @@ pub struct KafkaSink(Arc<Plan>);
 #[derive(Debug)]
 struct Plan {
     table: KafkaTable,
-    topic: String,
     format: RecordFormat,
+    /// The column that tells a row's topic, of a table of several.
+    topic_column: Option<String>,
     guarantee: DeliveryGuarantee,
     marker_topic: String,
     on_lost: OnLostMarker,
@@ -76,6 +80,9 @@ impl SlotBacklog {
 }
 
 impl Plan {
+    fn encoder(&self, metrics: MetricsRef) -> Result<RecordEncoder> {
+        self.format.encoder(self.topic_column.as_ref().map(|column| Targets::new(&self.table, column, metrics)))
+    }
     fn backlog(&self, slot: u32, waker: Waker) -> Arc<SlotBacklog> {
         let backlog = Arc::new(SlotBacklog { epoch: AtomicU64::new(0), waker });
         self.backlogs.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, backlog.clone());
@@ -95,17 +102,11 @@ impl Plan {
 impl KafkaSink {
     /// The sink that a table's options describe; the caller refuses options that nobody read.
     pub fn build(read: KafkaTable, table: &TableDef, options: &Options) -> Result<Self> {
-        let topic = match &read.topics {
-            Topics::List(names) if names.len() == 1 => names.concat(),
-            Topics::List(_) => {
-                return Err(options
-                    .error("topic", "a table that is written has one topic")
-                    .hint("declare a table for each topic, and write to them in one job by EXECUTE STATEMENT SET"));
-            }
-            Topics::Pattern(_) => {
-                return Err(options.error("topic-pattern", "a table with 'topic-pattern' can't be written"));
-            }
-        };
+        let format = RecordFormat::read(read.flavor, table, options, read.topics.single())?;
+        let topic_column = format.topic_column().map(|column| table.schema.fields[column].name.clone());
+        if read.topics.single().is_none() && topic_column.is_none() {
+            return Err(column_missing(&read));
+        }
         let guarantee = read.sink.delivery.unwrap_or(DeliveryGuarantee::AtLeastOnce);
         let only_exactly_once = |key: &str| {
             if guarantee != DeliveryGuarantee::ExactlyOnce && options.string(key).is_some() {
@@ -122,17 +123,26 @@ impl KafkaSink {
         let transaction_bytes = above_0("sink.transaction.max-bytes", TRANSACTION_BYTES)?;
         let log_bytes = above_0("sink.log.max-bytes", LOG_BYTES)?;
         let marker_topic = options.string("sink.marker-topic").unwrap_or(MARKER_TOPIC).to_string();
-        if marker_topic == topic {
+        let is_exactly_once = guarantee == DeliveryGuarantee::ExactlyOnce;
+        if read.topics.contains(&marker_topic) && (is_exactly_once || read.topics.single().is_some()) {
             return Err(options.error("sink.marker-topic", "markers need a topic of their own"));
         }
         for key in ["sink.lost-marker", "sink.transaction.max-bytes", "sink.log.max-bytes", "sink.marker-topic"] {
             only_exactly_once(key)?;
         }
-        let format = RecordFormat::read(read.flavor, table, options, &topic)?;
         let backlogs = Mutex::default();
         let table = read;
-        let plan =
-            Plan { table, topic, format, guarantee, marker_topic, on_lost, transaction_bytes, log_bytes, backlogs };
+        let plan = Plan {
+            table,
+            format,
+            topic_column,
+            guarantee,
+            marker_topic,
+            on_lost,
+            transaction_bytes,
+            log_bytes,
+            backlogs,
+        };
         Ok(KafkaSink(Arc::new(plan)))
     }
 }
@@ -147,11 +157,16 @@ impl Sink for KafkaSink {
             DeliveryGuarantee::AtLeastOnce => "at-least-once",
             DeliveryGuarantee::None => "no guarantee",
         };
-        format!("{}(topic={}, {guarantee})", self.0.table.flavor.name(), self.0.topic)
+        format!("{}({}, {guarantee})", self.0.table.flavor.name(), self.0.table.topics)
     }
     fn check(&self) -> Result<()> {
         let table = &self.0.table;
-        Cluster::new(table)?.topics()?.iter().try_for_each(|topic| topic.check_rights(table, "topic", true))
+        let topics = Cluster::new(table)?.topics()?;
+        match table.topics {
+            Topics::List(_) => topics.iter().try_for_each(|topic| topic.check_rights(table, "topic", true)),
+            // Which of them are written is told by the rows.
+            Topics::Pattern(_) => Ok(()),
+        }
     }
     fn open(&self, ctx: SinkContext) -> Result<Box<dyn SinkWriter>> {
         Ok(match self.0.guarantee {

@@ -1,37 +1,80 @@
-//! A topic as a producer's client knows it: records go in without looking it up by its name each time.
+//! Topics as a producer's client knows them: records go in without looking the topic up by its name each time.
 
 use super::log::Record;
+use super::producer::fixed_partition;
+use super::watch::TopicWatch;
+use crate::kafka::client::place;
+use crate::kafka::options::KafkaTable;
 use millstream_core::{Error, Result};
 use rdkafka::bindings as native;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What librdkafka takes for a partition that the key decides.
 const BY_THE_KEY: i32 = -1;
 
-/// A topic to write to. It must go before the producer does.
+/// The topics that a producer writes to. They must go before the producer does.
+pub(super) struct Outlets {
+    table: KafkaTable,
+    slot: u32,
+    watch: Arc<TopicWatch>,
+    known: RefCell<BTreeMap<String, Arc<Outlet>>>,
+}
+
+impl Outlets {
+    /// None yet. `slot`: that of the producer.
+    pub(super) fn new(table: &KafkaTable, slot: u32, watch: &Arc<TopicWatch>) -> Outlets {
+        Outlets { table: table.clone(), slot, watch: watch.clone(), known: RefCell::default() }
+    }
+
+    /// The topic of that name; without a name, the table's only one.
+    pub(super) fn of(&self, client: &Client<impl ClientContext>, name: Option<&str>) -> Result<Arc<Outlet>> {
+        let Some(name) = name.or(self.table.topics.single()) else {
+            return Err(Error::state("records that are to be committed were written for a table of a single topic")
+                .at(place(&self.table, self.table.topics.key()))
+                .hint("start the job once with the 'topic' that the table had"));
+        };
+        if let Some(known) = self.known.borrow().get(name) {
+            return Ok(known.clone());
+        }
+        self.watch.note(name);
+        let partition = fixed_partition(&self.table, client, name, self.slot)?;
+        let outlet = Arc::new(Outlet::new(client, name, partition)?);
+        self.known.borrow_mut().insert(name.to_string(), outlet.clone());
+        Ok(outlet)
+    }
+}
+
+/// A topic to write to.
 pub(super) struct Outlet {
     name: String,
     topic: NonNull<native::rd_kafka_topic_t>,
+    /// None: the key decides.
+    partition: Option<i32>,
 }
 
-// SAFETY: librdkafka's topics may be used from any thread.
+// SAFETY: librdkafka's topics may be used from any thread, and by several at once.
 unsafe impl Send for Outlet {}
+// SAFETY: the same.
+unsafe impl Sync for Outlet {}
 
 impl Outlet {
     /// The topic `name` of a producer's.
-    pub(super) fn new(client: &Client<impl ClientContext>, name: &str) -> Result<Outlet> {
+    pub(super) fn new(client: &Client<impl ClientContext>, name: &str, partition: Option<i32>) -> Result<Outlet> {
         let text = CString::new(name).map_err(|_| Error::internal("a topic's name holds a zero"))?;
         // SAFETY: client and name live during the call; without settings of its own the topic has the client's.
         let topic = unsafe { native::rd_kafka_topic_new(client.native_ptr(), text.as_ptr(), null_mut()) };
         match NonNull::new(topic) {
-            Some(topic) => Ok(Outlet { name: name.to_string(), topic }),
+            Some(topic) => Ok(Outlet { name: name.to_string(), topic, partition }),
             None => Err(Error::internal(format!("the client takes no topic '{name}'"))),
         }
     }
@@ -40,15 +83,14 @@ impl Outlet {
     pub(super) fn send<C>(
         &self,
         producer: &BaseProducer<C>,
-        partition: Option<i32>,
         record: &Record,
     ) -> std::result::Result<bool, RDKafkaErrorCode>
     where
         C: ProducerContext<NoCustomPartitioner, DeliveryOpaque = ()>,
     {
         let refused = match is_plain(record) {
-            true => self.send_plain(partition, record),
-            false => self.send_with_more(producer, partition, record),
+            true => self.send_plain(record),
+            false => self.send_with_more(producer, record),
         };
         match refused {
             None => Ok(true),
@@ -57,9 +99,9 @@ impl Outlet {
         }
     }
 
-    fn send_plain(&self, partition: Option<i32>, record: &Record) -> Option<RDKafkaErrorCode> {
+    fn send_plain(&self, record: &Record) -> Option<RDKafkaErrorCode> {
         let ((value, value_len), (key, key_len)) = (of_bytes(record.value), of_bytes(record.key));
-        let (topic, partition) = (self.topic.as_ptr(), partition.unwrap_or(BY_THE_KEY));
+        let (topic, partition) = (self.topic.as_ptr(), self.partition.unwrap_or(BY_THE_KEY));
         let copy = native::RD_KAFKA_MSG_F_COPY;
         // SAFETY: key and value live during the call, which copies them.
         unsafe {
@@ -70,18 +112,13 @@ impl Outlet {
         }
     }
 
-    fn send_with_more<C>(
-        &self,
-        producer: &BaseProducer<C>,
-        partition: Option<i32>,
-        record: &Record,
-    ) -> Option<RDKafkaErrorCode>
+    fn send_with_more<C>(&self, producer: &BaseProducer<C>, record: &Record) -> Option<RDKafkaErrorCode>
     where
         C: ProducerContext<NoCustomPartitioner, DeliveryOpaque = ()>,
     {
         let mut base = BaseRecord::<[u8], [u8]>::to(&self.name);
         (base.key, base.payload, base.partition, base.timestamp) =
-            (record.key, record.value, partition, record.timestamp_ms);
+            (record.key, record.value, self.partition, record.timestamp_ms);
         if !record.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
             base.headers = Some(
@@ -93,14 +130,10 @@ impl Outlet {
     }
 
     /// Writes as many of the parcel's records as there is room for, in order, and takes them out of it; gives how many.
-    pub(super) fn send_all(
-        &self,
-        partition: Option<i32>,
-        parcel: &mut Parcel<'_>,
-    ) -> std::result::Result<usize, RDKafkaErrorCode> {
+    pub(super) fn send_all(&self, parcel: &mut Parcel<'_>) -> std::result::Result<usize, RDKafkaErrorCode> {
         let messages = &mut parcel.messages;
         let count = c_int::try_from(messages.len()).unwrap_or(c_int::MAX);
-        let (topic, partition) = (self.topic.as_ptr(), partition.unwrap_or(BY_THE_KEY));
+        let (topic, partition) = (self.topic.as_ptr(), self.partition.unwrap_or(BY_THE_KEY));
         let copy = native::RD_KAFKA_MSG_F_COPY;
         // SAFETY: there are so many messages, and their keys and values live as long as the parcel; they are copied.
         let taken = unsafe { native::rd_kafka_produce_batch(topic, partition, copy, messages.as_mut_ptr(), count) };

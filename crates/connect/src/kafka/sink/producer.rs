@@ -1,7 +1,7 @@
 //! The protocol's view of Kafka, by rdkafka: transactional producers and the marker topic.
 
 use super::log::{Record, records};
-use super::outlet::{Outlet, Parcel, hear, is_flushed};
+use super::outlet::{Outlet, Outlets, Parcel, hear, is_flushed};
 use super::protocol::{Cluster, Marker, Transactions, VERSION};
 use super::watch::{TopicWatch, Unconfirmed};
 use crate::kafka::client::{self, explain, explain_of, place, refused};
@@ -17,7 +17,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -168,10 +169,9 @@ pub(super) fn of_record(table: &KafkaTable, code: RDKafkaErrorCode) -> Error {
 /// Kafka as the sink's protocol sees it.
 pub(super) struct KafkaCluster {
     table: KafkaTable,
-    topic: String,
     marker_topic: String,
     metrics: MetricsRef,
-    /// Whether the topic is still there.
+    /// Whether the topics are still there.
     pub(super) watch: Arc<TopicWatch>,
     /// `None`: the table says it.
     timeout: Option<Arc<TransactionTimeout>>,
@@ -180,12 +180,11 @@ pub(super) struct KafkaCluster {
 }
 
 impl KafkaCluster {
-    pub(super) fn new(table: &KafkaTable, topic: &str, marker_topic: &str, metrics: MetricsRef) -> Self {
+    pub(super) fn new(table: &KafkaTable, marker_topic: &str, metrics: MetricsRef) -> Self {
         let is_told = producer_config(table).get("transaction.timeout.ms").is_some();
         KafkaCluster {
-            watch: Arc::new(TopicWatch::new(table, topic)),
+            watch: Arc::new(TopicWatch::new(table)),
             timeout: (!is_told).then(Arc::default),
-            topic: topic.to_string(),
             marker_topic: marker_topic.to_string(),
             table: table.clone(),
             metrics,
@@ -347,11 +346,10 @@ impl Cluster for KafkaCluster {
         let (producer, timeout) = self.init(id)?;
         let slot = id.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
         Ok(KafkaProducer {
-            partition: fixed_partition(&self.table, producer.client(), &self.topic, slot)?,
+            outlets: Outlets::new(&self.table, slot, &self.watch),
             unconfirmed: Unconfirmed::new(self.metrics.clone()),
             producer,
             table: self.table.clone(),
-            topic: self.topic.clone(),
             marker_topic: self.marker_topic.clone(),
             watch: self.watch.clone(),
             longer: self.timeout.clone(),
@@ -454,10 +452,10 @@ impl TransactionTimeout {
 
 /// Writes under one transactional id.
 pub(super) struct KafkaProducer {
+    /// Declared before the producer, which they must not outlive.
+    outlets: Outlets,
     producer: BaseProducer<Said>,
     table: KafkaTable,
-    topic: String,
-    partition: Option<i32>,
     marker_topic: String,
     watch: Arc<TopicWatch>,
     unconfirmed: Unconfirmed,
@@ -517,40 +515,50 @@ impl KafkaProducer {
         }
     }
 
-    fn send(&self, topic: &Outlet, partition: Option<i32>, record: &Record) -> Result<()> {
-        self.hand_over(|| topic.send(&self.producer, partition, record).map(|is_sent| (usize::from(is_sent), is_sent)))
+    fn send(&self, topic: &Outlet, record: &Record) -> Result<()> {
+        self.hand_over(|| topic.send(&self.producer, record).map(|is_sent| (usize::from(is_sent), is_sent)))
     }
 
     fn send_all(&self, topic: &Outlet, parcel: &mut Parcel<'_>) -> Result<()> {
-        self.hand_over(|| topic.send_all(self.partition, parcel).map(|sent| (sent, parcel.is_empty())))
+        self.hand_over(|| topic.send_all(parcel).map(|sent| (sent, parcel.is_empty())))
+    }
+
+    /// Writes the records of an object of the log, each topic's in their order.
+    fn write_object(&self, object: &[u8]) -> Result<()> {
+        let mut parcels: BTreeMap<Option<&str>, (Arc<Outlet>, Parcel<'_>)> = BTreeMap::new();
+        for (n, record) in records(object).enumerate() {
+            let record = record?;
+            let (topic, parcel) = match parcels.entry(record.topic) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let outlet = self.outlets.of(self.producer.client(), record.topic)?;
+                    new.insert((outlet, Parcel::default()))
+                }
+            };
+            let is_taken = parcel.take(&record);
+            if !is_taken || parcel.len() >= PARCEL {
+                self.send_all(topic, parcel)?;
+            }
+            if !is_taken {
+                self.send(topic, &record)?;
+            }
+            if n % PARCEL == 0 {
+                self.hear()?;
+            }
+        }
+        parcels.into_values().try_for_each(|(topic, mut parcel)| self.send_all(&topic, &mut parcel))
     }
 
     fn write(&self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()> {
         self.producer.begin_transaction().map_err(|e| self.error(&e))?;
         fail_point!("kafka::begun")?;
-        let topic = Outlet::new(self.producer.client(), &self.topic)?;
         for object in objects {
-            let object = object?;
-            let mut parcel = Parcel::default();
-            for (n, record) in records(&object).enumerate() {
-                let record = record?;
-                let is_taken = parcel.take(&record);
-                if !is_taken || parcel.len() >= PARCEL {
-                    self.send_all(&topic, &mut parcel)?;
-                }
-                if !is_taken {
-                    self.send(&topic, self.partition, &record)?;
-                }
-                if n % PARCEL == 0 {
-                    self.hear()?;
-                }
-            }
-            self.send_all(&topic, &mut parcel)?;
+            self.write_object(&object?)?;
         }
         fail_point!("kafka::records_sent")?;
         let value = serde_json::to_vec(marker).map_err(|e| Error::internal(e.to_string()))?;
         let record = Record { key: Some(key.as_bytes()), value: Some(&value), ..Record::default() };
-        self.send(&Outlet::new(self.producer.client(), &self.marker_topic)?, None, &record)?;
+        self.send(&Outlet::new(self.producer.client(), &self.marker_topic, None)?, &record)?;
         while !is_flushed(&self.producer, LOOK) {
             self.hear()?;
         }

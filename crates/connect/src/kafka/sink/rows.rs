@@ -1,14 +1,19 @@
-//! Rows to records: key and value in their formats, deletes as tombstones.
+//! Rows to records: key and value in their formats, deletes as tombstones, metadata columns as what they stand for.
 
 use super::log::Record;
+use super::targets::Targets;
 use crate::formats::message::{MessageEncoder, MessageFormat, write_messages};
 use crate::kafka::Flavor;
 use crate::kafka::columns::RecordColumns;
 use crate::kafka::formats::{key_options, value_options};
+use crate::kafka::metadata::RecordMetadata;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampMillisecondType;
 use millstream_core::connector::TableDef;
 use millstream_core::graph::ChangelogMode;
 use millstream_core::options::Options;
-use millstream_core::{Batch, Error, Result, RowKind, Schema};
+use millstream_core::{Batch, Error, Place, Result, RowKind, Schema};
+use std::collections::BTreeMap;
 
 /// What of a row goes where.
 #[derive(Clone, Debug)]
@@ -17,6 +22,61 @@ pub(super) struct RecordFormat {
     is_upsert: bool,
     key: Option<Part>,
     value: Part,
+    metadata: Metadata,
+}
+
+/// The metadata columns, by their places in the table's schema.
+#[derive(Clone, Debug, Default)]
+struct Metadata {
+    table: String,
+    topic: Option<usize>,
+    timestamp: Option<usize>,
+    headers: Option<usize>,
+}
+
+impl Metadata {
+    fn of_table(table: &TableDef) -> Result<Metadata> {
+        let mut metadata = Metadata { table: table.name.clone(), ..Metadata::default() };
+        for (column, key) in &table.metadata {
+            let at = table.schema.index_of(column);
+            match RecordMetadata::ALL.into_iter().find(|known| known.key() == key) {
+                Some(RecordMetadata::Topic) => metadata.topic = at,
+                Some(RecordMetadata::Timestamp) => metadata.timestamp = at,
+                Some(RecordMetadata::Headers) => metadata.headers = at,
+                _ => return Err(Error::internal(format!("the metadata '{key}' is none that is written"))),
+            }
+        }
+        Ok(metadata)
+    }
+
+    /// Adds to a record what the row's metadata columns say, but for its topic.
+    fn fill<'b>(&self, batch: &'b Batch, row: usize, record: &mut Record<'b>) -> Result<()> {
+        let refused = |message: String, column: usize| {
+            let column = batch.rows.schema_ref().field(column).name();
+            Err(Error::data(message).at(Place::Named(format!("table '{}', column '{column}'", self.table))))
+        };
+        if let Some(column) = self.timestamp.filter(|column| batch.column(*column).is_valid(row)) {
+            let ms = batch.column(column).as_primitive::<TimestampMillisecondType>().value(row);
+            // The client takes 0 for now.
+            if ms <= 0 {
+                return refused(format!("a record can't be of a time before 1970: {ms} ms"), column);
+            }
+            record.timestamp_ms = Some(ms);
+        }
+        if let Some(column) = self.headers.filter(|column| batch.column(*column).is_valid(row)) {
+            let map = batch.column(column).as_map();
+            let (names, values) = (map.keys().as_string::<i32>(), map.values().as_binary::<i32>());
+            let [from, to] = [row, row + 1].map(|at| usize::try_from(map.value_offsets()[at]).unwrap_or(0));
+            // As in Flink, what has no value is left out.
+            for at in (from..to).filter(|at| names.is_valid(*at) && values.is_valid(*at)) {
+                if names.value(at).contains('\0') {
+                    return refused("a header's name holds a zero".into(), column);
+                }
+                record.headers.push((names.value(at), Some(values.value(at))));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -27,19 +87,25 @@ struct Part {
 }
 
 impl RecordFormat {
-    /// What the options say about keys and values of messages to `topic`.
-    pub(super) fn read(flavor: Flavor, table: &TableDef, options: &Options, topic: &str) -> Result<RecordFormat> {
+    /// What the options say about keys and values of messages to `topic`; none: to several.
+    pub(super) fn read(
+        flavor: Flavor,
+        table: &TableDef,
+        options: &Options,
+        topic: Option<&str>,
+    ) -> Result<RecordFormat> {
         let columns = RecordColumns::of_table(flavor, table, options)?;
-        let part = |columns: &[usize], fields, options: &Options, subject: &str| {
+        let part = |columns: &[usize], fields, options: &Options, kind: &str| {
             let schema = Schema::new(fields);
-            let of_part = TableDef { schema: schema.clone(), ..table.clone() };
-            let format = write_messages(&of_part, options, subject)?;
+            let of_part = TableDef { schema: schema.clone(), metadata: BTreeMap::new(), ..table.clone() };
+            let subject = topic.map(|topic| format!("{topic}-{kind}"));
+            let format = write_messages(&of_part, options, subject.as_deref())?;
             Ok::<_, Error>(Part { columns: columns.to_vec(), schema, format })
         };
         let key = match key_options(flavor, options, !columns.key.is_empty())? {
             None => None,
             Some(options) => {
-                let key = part(&columns.key, columns.key_fields(table), &options, &format!("{topic}-key"))?;
+                let key = part(&columns.key, columns.key_fields(table), &options, "key")?;
                 if !key.format.accepts().is_insert_only() {
                     return Err(options.error("format", "a key can't be in a format of changes"));
                 }
@@ -47,7 +113,7 @@ impl RecordFormat {
             }
         };
         let value_options = value_options(flavor, options)?;
-        let value = part(&columns.value, columns.value_fields(table), &value_options, &format!("{topic}-value"))?;
+        let value = part(&columns.value, columns.value_fields(table), &value_options, "value")?;
         let is_upsert = flavor == Flavor::UpsertKafka;
         if is_upsert && !value.format.accepts().is_insert_only() {
             return Err(value_options.error("format", "connector 'upsert-kafka' takes no format of changes"));
@@ -59,14 +125,20 @@ impl RecordFormat {
             ))
             .hint("use the connector 'upsert-kafka', or leave the primary key out"));
         }
-        Ok(RecordFormat { is_upsert, key, value })
+        Ok(RecordFormat { is_upsert, key, value, metadata: Metadata::of_table(table)? })
+    }
+
+    /// The place of the column that tells a row's topic.
+    pub(super) fn topic_column(&self) -> Option<usize> {
+        self.metadata.topic
     }
 
     pub(super) fn accepts(&self) -> ChangelogMode {
         if self.is_upsert { ChangelogMode::UPSERT } else { self.value.format.accepts() }
     }
 
-    pub(super) fn encoder(&self) -> Result<RecordEncoder> {
+    /// `targets`: where rows may go, of a table of several topics.
+    pub(super) fn encoder(&self, targets: Option<Targets>) -> Result<RecordEncoder> {
         let part = |part: &Part| {
             let encoder = part.format.encoder()?;
             Ok::<_, Error>(PartEncoder { columns: part.columns.clone(), schema: part.schema.clone(), encoder })
@@ -77,6 +149,8 @@ impl RecordFormat {
             value: part(&self.value)?,
             keys: Vec::new(),
             ends: Vec::new(),
+            metadata: self.metadata.clone(),
+            targets,
         })
     }
 }
@@ -103,12 +177,14 @@ pub(super) struct RecordEncoder {
     /// The keys of a batch, one after the other, and where each ends; none: it has no content.
     keys: Vec<u8>,
     ends: Vec<(usize, bool)>,
+    metadata: Metadata,
+    targets: Option<Targets>,
 }
 
 impl RecordEncoder {
     /// Hands the records of `batch` to `each`.
     pub(super) fn encode(&mut self, batch: &Batch, each: &mut dyn FnMut(&Record) -> Result<()>) -> Result<()> {
-        let RecordEncoder { is_upsert, key, value, keys, ends } = self;
+        let RecordEncoder { is_upsert, key, value, keys, ends, metadata, targets } = self;
         keys.clear();
         ends.clear();
         if let Some(key) = key {
@@ -130,7 +206,13 @@ impl RecordEncoder {
                 RowKind::Delete if *is_upsert => None,
                 _ => bytes,
             };
-            each(&Record { key, value, ..Record::default() })
+            let mut record = Record { key, value, ..Record::default() };
+            metadata.fill(batch, row, &mut record)?;
+            if let (Some(targets), Some(column)) = (&mut *targets, metadata.topic) {
+                let column = batch.column(column).as_string::<i32>();
+                record.topic = Some(targets.check(column.is_valid(row).then(|| column.value(row)))?);
+            }
+            each(&record)
         })
     }
 }

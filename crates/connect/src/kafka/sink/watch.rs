@@ -1,11 +1,12 @@
-//! What a sink watches while it writes: whether servers confirm what they are sent, and whether its topic is still the same one.
+//! What a sink watches while it writes: whether servers confirm what they are sent, and whether its topics are still the same.
 
 use crate::kafka::client::{Cluster, Topic, place};
-use crate::kafka::options::KafkaTable;
+use crate::kafka::options::{KafkaTable, Topics};
 use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::{Error, ErrorKind, Result};
 use std::cell::Cell;
-use std::sync::{Mutex, TryLockError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// After which time without a confirmation something is wrong.
@@ -55,12 +56,20 @@ impl Unconfirmed {
     }
 }
 
-/// Watches a sink's topic. A single look may be misled by servers that are just starting; several in a row are not.
+/// Watches a sink's topics. A single look may be misled by servers that are just starting; several in a row are not.
 #[derive(Debug)]
 pub(super) struct TopicWatch {
     table: KafkaTable,
-    topic: String,
-    seen: Mutex<Seen>,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// By the topics' names.
+    topics: BTreeMap<String, Seen>,
+    looked: Option<Instant>,
+    /// Looks in a row that the servers refused.
+    refused: u32,
 }
 
 #[derive(Debug, Default)]
@@ -69,18 +78,29 @@ struct Seen {
     id: Option<String>,
     /// Looks in a row that didn't find it, or found another one.
     missed: u32,
-    looked: Option<Instant>,
 }
 
 impl TopicWatch {
-    pub(super) fn new(table: &KafkaTable, topic: &str) -> Self {
-        TopicWatch { table: table.clone(), topic: topic.to_string(), seen: Mutex::default() }
+    /// Of the topics that the table names; of those of a pattern, those that are noted.
+    pub(super) fn new(table: &KafkaTable) -> Self {
+        let named: &[String] = match &table.topics {
+            Topics::List(names) => names,
+            Topics::Pattern(_) => &[],
+        };
+        let topics = named.iter().map(|name| (name.clone(), Seen::default())).collect();
+        TopicWatch { table: table.clone(), watched: Mutex::new(Watched { topics, ..Watched::default() }) }
+    }
+
+    /// Watches a topic from now on, too.
+    pub(super) fn note(&self, topic: &str) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.topics.entry(topic.to_string()).or_default();
     }
 
     /// Looks, if that has not just been done.
     ///
     /// # Errors
-    /// Data, when it is clear that the topic was removed, or made anew. Servers that don't answer are no error.
+    /// Data, when it is clear that a topic was removed, or made anew. Servers that don't answer are no error.
     pub(super) fn look(&self) -> Result<()> {
         self.look_after(BETWEEN_LOOKS)
     }
@@ -91,38 +111,45 @@ impl TopicWatch {
     }
 
     fn look_after(&self, pause: Duration) -> Result<()> {
-        let mut seen = match self.seen.try_lock() {
-            Ok(seen) => seen,
-            Err(TryLockError::Poisoned(seen)) => seen.into_inner(),
+        let mut watched = match self.watched.try_lock() {
+            Ok(watched) => watched,
+            Err(TryLockError::Poisoned(watched)) => watched.into_inner(),
             // Another slot is looking.
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
-        // While looks miss it the next one is not far.
-        let pause = if seen.missed > 0 { BETWEEN_LOOKS } else { pause };
-        if seen.looked.is_some_and(|looked| looked.elapsed() < pause) {
+        // While looks miss one the next one is not far.
+        let is_missing = watched.refused > 0 || watched.topics.values().any(|seen| seen.missed > 0);
+        let pause = if is_missing { BETWEEN_LOOKS } else { pause };
+        if watched.looked.is_some_and(|looked| looked.elapsed() < pause) {
             return Ok(());
         }
-        let found = Cluster::new(&self.table).and_then(|cluster| cluster.topics());
-        seen.looked = Some(Instant::now());
-        let what = match found {
-            Ok(topics) => match seen.compare(topics.into_iter().find(|topic| topic.name == self.topic)) {
-                None => return Ok(()),
-                Some(what) => what,
-            },
+        let names = &watched.topics;
+        let found = Cluster::new(&self.table).and_then(|cluster| cluster.find(|name| names.contains_key(name)));
+        watched.looked = Some(Instant::now());
+        match found {
+            Ok((found, _)) => {
+                watched.refused = 0;
+                for (name, seen) in &mut watched.topics {
+                    let what = seen.compare(found.iter().find(|topic| topic.name == *name));
+                    if let Some(what) = what.filter(|_| seen.missed >= LOOKS) {
+                        return Err(Error::data(format!("the topic '{name}' {what}"))
+                            .at(place(&self.table, self.table.topics.key()))
+                            .detail("what is not in Kafka yet is kept with the job's checkpoint")
+                            .hint(
+                                "see that the right topic is there, then start the job again: it goes on from its last \
+                                 checkpoint",
+                            ));
+                    }
+                }
+                Ok(())
+            }
             Err(error) if error.kind() == ErrorKind::Script => {
-                seen.missed += 1;
-                GONE
+                watched.refused += 1;
+                if watched.refused < LOOKS { Ok(()) } else { Err(error) }
             }
             // Servers that are away are waited for.
-            Err(_) => return Ok(()),
-        };
-        if seen.missed < LOOKS {
-            return Ok(());
+            Err(_) => Ok(()),
         }
-        Err(Error::data(format!("the topic '{}' {what}", self.topic))
-            .at(place(&self.table, "topic"))
-            .detail("what is not in Kafka yet is kept with the job's checkpoint")
-            .hint("see that the right topic is there, then start the job again: it goes on from its last checkpoint"))
     }
 }
 
@@ -130,11 +157,11 @@ const GONE: &str = "was removed while the job writes to it";
 
 impl Seen {
     /// What is wrong with the topic that was found, if anything is.
-    fn compare(&mut self, topic: Option<Topic>) -> Option<&'static str> {
+    fn compare(&mut self, topic: Option<&Topic>) -> Option<&'static str> {
         let is_other = |topic: &Topic| topic.id.is_some() && self.id.is_some() && topic.id != self.id;
         match topic {
-            Some(topic) if !is_other(&topic) => {
-                self.id = self.id.take().or(topic.id);
+            Some(topic) if !is_other(topic) => {
+                self.id = self.id.take().or_else(|| topic.id.clone());
                 self.missed = 0;
                 None
             }
@@ -156,12 +183,13 @@ mod tests {
 
     #[test]
     fn a_topic_of_the_same_name_with_another_id_is_another_one() {
-        let topic = |id: &str| Some(Topic { name: "t".into(), id: Some(id.into()), partitions: 1, rights: None });
+        let topic = |id: &str| Topic { name: "t".into(), id: Some(id.into()), partitions: 1, rights: None };
+        let (a, b) = (topic("a"), topic("b"));
         let mut seen = Seen::default();
-        assert_eq!((seen.compare(topic("a")), seen.missed), (None, 0));
+        assert_eq!((seen.compare(Some(&a)), seen.missed), (None, 0));
         assert_eq!(seen.compare(None), Some(GONE));
-        assert_eq!((seen.compare(topic("a")), seen.missed), (None, 0));
-        assert!(seen.compare(topic("b")).is_some_and(|what| what.contains("made anew")));
+        assert_eq!((seen.compare(Some(&a)), seen.missed), (None, 0));
+        assert!(seen.compare(Some(&b)).is_some_and(|what| what.contains("made anew")));
         assert_eq!((seen.id.as_deref(), seen.missed), (Some("a"), 1));
     }
 

@@ -102,7 +102,7 @@ impl LogWriter {
             .spawn(move || of_thread.run(storage.as_ref(), &jobs))
             .map_err(|e| Error::from(e).context("start the thread that writes the Kafka sink's log"))?;
         Ok(LogWriter {
-            encoder: plan.format.encoder()?,
+            encoder: plan.encoder(ctx.metrics)?,
             lineage: ctx.job_id,
             slot,
             epoch: ctx.first_epoch,
