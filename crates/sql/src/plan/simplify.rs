@@ -1,10 +1,8 @@
 //! Merges calcs and moves filters towards the sources.
 
 use super::joins;
-use crate::bind::build::{and, bigint, column, columns_of, null, replace_columns};
+use crate::bind::build::{and, column, columns_of, replace_columns};
 use crate::rel::{Rel, RelOp, RelRef};
-use arrow::array::{Array, AsArray};
-use millstream_core::graph::{AggregateCall, AggregateFunction};
 use millstream_core::types::SessionZone;
 use millstream_core::{ExprRef, Result};
 use std::collections::BTreeSet;
@@ -12,10 +10,7 @@ use std::sync::Arc;
 
 /// The simplified plan.
 pub fn simplify(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
-    let RelOp::Calc { input, filter, project } = &rel.op else {
-        let rel = rel.map_inputs(|input| simplify(input, zone))?;
-        return Ok(of_no_row(&rel).unwrap_or(rel));
-    };
+    let RelOp::Calc { input, filter, project } = &rel.op else { return rel.map_inputs(|input| simplify(input, zone)) };
     let columns = rel.columns.clone();
     let input = simplify(input, zone)?;
     match push_filter(input, filter.clone(), zone)? {
@@ -23,27 +18,6 @@ pub fn simplify(rel: &RelRef, zone: &SessionZone) -> Result<RelRef> {
         (input, None) if is_identity(project, &input) => Ok(Rel::new(input.op.clone(), columns)),
         (input, filter) => merge(Rel::new(RelOp::Calc { input, filter, project: project.clone() }, columns), zone),
     }
-}
-
-/// The one row of an aggregate without keys over `WHERE FALSE`: that no row comes is known at once (as in Flink, which
-/// otherwise gives nothing before the first row).
-fn of_no_row(rel: &Rel) -> Option<RelRef> {
-    let RelOp::GroupAggregate { input, keys, aggregates, .. } = &rel.op else { return None };
-    if !keys.is_empty() || !gives_nothing(input) {
-        return None;
-    }
-    let value = |call: &AggregateCall| match call.function {
-        AggregateFunction::Count => Some(bigint(0)),
-        _ => call.result.nullable.then(|| null(call.result.kind.clone())),
-    };
-    let row = aggregates.iter().map(value).collect::<Option<_>>()?;
-    Some(Rel::new(RelOp::Values { rows: vec![row] }, rel.columns.clone()))
-}
-
-fn gives_nothing(rel: &RelRef) -> bool {
-    let RelOp::Calc { input, filter, .. } = &rel.op else { return false };
-    let value = filter.as_ref().and_then(|filter| filter.as_literal()?.as_boolean_opt());
-    value.is_some_and(|value| value.is_null(0) || !value.value(0)) || gives_nothing(input)
 }
 
 fn is_identity(project: &[ExprRef], input: &RelRef) -> bool {
