@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How long someone who connects may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// When somebody who can't be let in for want of files is tried again.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(20);
 
 /// A listening thread, which ends with this.
 pub struct Door {
@@ -30,10 +32,15 @@ impl Door {
                 if !is_open.load(Ordering::Acquire) {
                     return;
                 }
+                let Ok(stream) = stream else {
+                    // There are too many open files just now.
+                    std::thread::sleep(ACCEPT_AGAIN);
+                    continue;
+                };
                 // One who connects and says nothing keeps nobody waiting.
                 let admit = Arc::clone(&admit);
                 std::thread::spawn(move || {
-                    let worker = stream.ok().and_then(|stream| greeted(stream, token));
+                    let worker = greeted(stream, token);
                     worker.into_iter().for_each(|(sender, receiver, hello)| admit(sender, receiver, hello));
                 });
             }

@@ -4,6 +4,7 @@
 pub mod compactor;
 pub mod coordinator;
 mod door;
+mod drift;
 pub mod heartbeat;
 pub mod meaning;
 pub mod protocol;

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// Raised with every change of the messages; both sides must be equal.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// From a worker process to the supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +71,9 @@ pub enum ToWorker {
         /// The job ends with it.
         last: bool,
     },
+    /// By group of sources, how far the slowest in all other processes is, milliseconds; of a group that isn't there it is not
+    /// known yet.
+    SlowestElsewhere(BTreeMap<String, i64>),
     /// Exit.
     Exit,
 }
@@ -105,6 +108,9 @@ pub struct Progress {
     pub process: usize,
     /// By node id.
     pub nodes: BTreeMap<String, NodeProgress>,
+    /// By group of sources that wait for each other in event time, how far the slowest here is, milliseconds; `i64::MAX`: none
+    /// has more rows.
+    pub slowest: BTreeMap<String, i64>,
 }
 
 /// The counters of one node in one process.

@@ -4,6 +4,7 @@
 use crate::compactor::Compactor;
 use crate::coordinator::{Action, Checkpoint, Coordinator, Pace};
 use crate::door::Door;
+use crate::drift::Drift;
 use crate::heartbeat::Heartbeats;
 use crate::protocol::{self, FromWorker, Progress, Sender, ToWorker};
 use crate::restart::RestartStrategy;
@@ -234,7 +235,8 @@ fn attempt(
     status.running = true;
     status.progress = vec![Progress::default(); job.processes];
     let heartbeats = Heartbeats::new(job.settings.duration(settings::HEARTBEAT_TIMEOUT), job.processes);
-    let mut run = Run { job, start, status, senders, coordinator, compactor, heartbeats };
+    let drift = Drift::of(job.processes);
+    let mut run = Run { job, start, status, senders, coordinator, compactor, heartbeats, drift };
     let ended = run.events(&inbox, &mut children)?;
     fail_point!("supervisor::before_exit")?;
     for sender in &run.senders {
@@ -331,6 +333,7 @@ struct Run<'a> {
     coordinator: Coordinator,
     compactor: Option<&'a mut Compactor>,
     heartbeats: Heartbeats,
+    drift: Drift,
 }
 
 impl Run<'_> {
@@ -419,6 +422,10 @@ impl Run<'_> {
                 Ok(self.coordinator.on_committed_by(process, epoch, self.job.clock.now_ms()))
             }
             FromWorker::Progress(progress) => {
+                for (other, slowest) in self.drift.hear(process, &progress.slowest) {
+                    // One that is gone is noticed by those who read from it.
+                    let _ = self.senders[other].send(&ToWorker::SlowestElsewhere(slowest));
+                }
                 if let Some(slot) = self.status.progress.get_mut(process) {
                     *slot = progress;
                 }

@@ -12,7 +12,7 @@ use millstream_core::settings::{self, Settings};
 use millstream_core::sink::{CommitContext, Committer, EpochStorage, id_in_job};
 use millstream_core::time::ClockRef;
 use millstream_runtime::{
-    JobMetrics, LOST_PEER_EXIT_CODE, RestoreProvider, WorkerControl, WorkerEvent, WorkerPlan, run_worker,
+    JobMetrics, LOST_PEER_EXIT_CODE, RestoreProvider, WorkerControl, WorkerEvent, WorkerPlan, drift, run_worker,
 };
 use millstream_state::segment::{DeltaWriter, EncodedSegment, pack};
 use millstream_state::store::CheckpointStore;
@@ -116,6 +116,9 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         _ => None,
     };
     millstream_runtime::memory::limit(job.settings.memory(settings::MEMORY), job.scratch.clone());
+    if job.processes > 1 {
+        drift::expect_others();
+    }
     let (work, inbox) = channel();
     let control = WorkerControl::new();
     let metrics = JobMetrics::new(&job.graph, job.workers);
@@ -205,6 +208,7 @@ fn listen(mut receiver: protocol::Receiver, control: WorkerControl, work: std::s
                         return;
                     }
                 }
+                Ok(Some(ToWorker::SlowestElsewhere(slowest))) => drift::hear_of_others(slowest),
                 Ok(Some(ToWorker::Start { .. })) => {}
                 // All is stored and committed: nothing is lost by ending here.
                 Ok(Some(ToWorker::Exit)) => {
@@ -257,7 +261,8 @@ fn progress_of(job: &WorkerJob, metrics: Arc<JobMetrics>) -> impl Fn() -> Progre
             };
             (n.id.clone(), progress)
         };
-        Progress { process, nodes: graph.nodes.iter().enumerate().map(node).collect() }
+        let nodes = graph.nodes.iter().enumerate().map(node).collect();
+        Progress { process, nodes, slowest: drift::slowest_here() }
     }
 }
 

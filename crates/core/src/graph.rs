@@ -87,8 +87,8 @@ pub struct WatermarkSpec {
 /// (flink docs: "Watermark alignment").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatermarkAlignment {
-    /// Sources of the same group wait for each other; `None`: the source's own splits do.
-    pub group: Option<String>,
+    /// The splits of all sources of the same group wait for each other.
+    pub group: String,
     /// A split whose watermark is further ahead than this of the slowest one that still has rows is held back; milliseconds.
     pub max_drift_ms: i64,
     /// How often the slowest is looked for; milliseconds.

@@ -7,7 +7,7 @@ mod align;
 mod calls;
 mod credit;
 mod dataflow;
-mod drift;
+pub mod drift;
 mod exchange;
 mod fuse;
 pub mod memory;

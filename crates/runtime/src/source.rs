@@ -69,12 +69,8 @@ impl SourceDriver {
         metrics: MetricsRef,
     ) -> Self {
         let alignment = generator.as_ref().and_then(|g| g.alignment().cloned());
-        let aligned = alignment.map(|spec| Aligned {
-            member: Member::of(spec.group.as_deref()),
-            spec,
-            due_ms: i64::MIN,
-            held: Vec::new(),
-        });
+        let aligned =
+            alignment.map(|spec| Aligned { member: Member::of(&spec.group), spec, due_ms: i64::MIN, held: Vec::new() });
         SourceDriver {
             aligned,
             reader,

@@ -236,7 +236,8 @@ fn alignment(table: &Table) -> Result<Option<WatermarkAlignment>> {
         if interval_ms == Some(0) {
             return Err(options.error(update_interval, format!("'{update_interval}' must be above 0")));
         }
-        let group = options.string(group).map(str::to_string);
+        // The splits of one table wait for each other, in whichever worker they are.
+        let group = options.string(group).map_or_else(|| format!("table {}", table.name), str::to_string);
         Ok(Some(WatermarkAlignment { group, max_drift_ms, update_interval_ms: interval_ms.unwrap_or(1000) }))
     };
     read().map_err(|e| table.place_of_option(e))

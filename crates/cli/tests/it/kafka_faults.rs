@@ -4,7 +4,8 @@
 use crate::crash;
 use crate::kafka_sink::{JOB, SETTINGS, Sinked, crash, sinked};
 use crate::process::Running;
-use crate::windows::Windows;
+use crate::script::stdout_of;
+use crate::windows::{Totals, Windows};
 use millstream_testbed::kafka::{Broker, Record, wait_for};
 use millstream_testbed::proxy::Proxy;
 use std::os::unix::process::CommandExt;
@@ -122,12 +123,26 @@ fn a_topic_that_is_made_anew_while_it_is_written_ends_the_job_with_a_word_about_
     let Some(broker) = Broker::shared() else { return };
     let job = sinked(broker, &LONG, 3_000, "");
     let mut running = Running::start(&job.script, &TWO);
-    running.wait_for_checkpoints(&job.script, 4);
+    wait_for("rows", || (!job.seen(broker).is_empty()).then_some(()));
     broker.delete_topic(&job.topic);
     broker.create_topic(&job.topic, 3);
     assert_eq!(running.wait().code(), Some(1), "{}", running.stderr());
     let said = running.stderr();
     assert!(said.contains("was removed and made anew while the job writes to it"), "{said}");
+    // The new topic is not gone on with as if what was committed were there.
+    job.at_full_speed(&LONG);
+    let refused = job.script.run(&TWO);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let parts = ["was removed and made anew while the job was down", &job.topic, "'sink.lost-marker' = 'skip'"];
+    parts.iter().for_each(|part| assert!(said.contains(part), "no '{part}' in: {said}"));
+    job.replace("'format' = 'json', 'key.format'", "'sink.lost-marker' = 'skip', 'format' = 'json', 'key.format'");
+    stdout_of(&job.script.run(&TWO));
+    let (rows, expected) = (job.seen(broker), LONG.expected());
+    let seen: Totals = rows.iter().copied().collect();
+    assert_eq!(seen.len(), rows.len(), "no row is there twice");
+    assert!(!seen.is_empty() && seen.len() < expected.len(), "{} of {} rows", seen.len(), expected.len());
+    assert!(seen.iter().all(|(key, value)| expected.get(key) == Some(value)));
 }
 
 /// Stops the job in order, so that nothing is pending but what is committed.

@@ -1,9 +1,8 @@
 //! The Kafka sink with several topics and with metadata columns: where rows go, what records bear, and which rows are refused.
 
-use crate::kafka_sink::{JOB, row, sinked};
+use crate::kafka_sink::{JOB, sinked};
 use crate::process::Running;
 use crate::script::{Script, stdout_of};
-use crate::windows::Totals;
 use millstream_testbed::kafka::{Broker, Record, unique};
 use std::collections::BTreeMap;
 
@@ -13,33 +12,13 @@ const TWO: [&str; 2] = ["--parallelism", "2"];
 fn rows_go_to_the_topics_that_they_name_exactly_once_over_a_kill() {
     let Some(broker) = Broker::shared() else { return };
     for by_pattern in [false, true] {
-        let job = sinked(broker, &JOB, 5_000, ", 'sink.transaction.max-bytes' = '2 kb'");
-        let first = job.topic.clone();
-        let topics = [first.clone(), format!("{first}-1"), format!("{first}-2")];
-        topics[1..].iter().for_each(|topic| broker.create_topic(topic, 2));
-        let (option, partitioner) = match by_pattern {
-            false => (format!("'topic' = '{}'", topics.join(";")), ""),
-            true => (format!("'topic-pattern' = '{first}(-.)?'"), "'sink.partitioner' = 'fixed', "),
-        };
-        job.replace(&format!("'topic' = '{first}'"), &format!("{partitioner}{option}"));
-        job.replace("part INT) WITH", "part INT, `to` STRING METADATA FROM 'topic') WITH");
-        let to = format!("CASE MOD(k, 3) WHEN 0 THEN '{first}' WHEN 1 THEN '{first}-1' ELSE '{first}-2' END");
-        job.replace("MOD(k, 3)\n", &format!("MOD(k, 3), {to}\n"));
+        let mut job = sinked(broker, &JOB, 5_000, ", 'sink.transaction.max-bytes' = '2 kb'");
+        job.fan_out(broker, by_pattern);
         let mut running = Running::start(&job.script, &TWO);
         running.wait_for_checkpoints(&job.script, 6);
         running.signal(libc::SIGKILL);
         running.wait();
-        job.at_full_speed(&JOB);
-        stdout_of(&job.script.run(&TWO));
-        let mut seen = Totals::new();
-        for (n, topic) in (0..).zip(&topics) {
-            for record in broker.read_committed(topic) {
-                let (key, value) = row(&record);
-                assert_eq!(key.1 % 3, n, "{topic} has rows of its own only");
-                assert!(seen.insert(key, value).is_none(), "{key:?} came twice");
-            }
-        }
-        assert_eq!(seen, JOB.expected());
+        job.finish(broker, &JOB, &TWO);
     }
 }
 

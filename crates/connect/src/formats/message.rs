@@ -1,6 +1,7 @@
 //! Formats of messages, for writing: a row is a message, which is all of a format's bytes for it.
 
-use super::avro::confluent::{self, ConfluentEncoder};
+use super::avro::confluent;
+use super::avro::message::{self as avro, AvroEncoder};
 use super::{WriteFormat, write_format};
 use millstream_core::connector::TableDef;
 use millstream_core::format::Encoder;
@@ -26,6 +27,7 @@ enum Content {
         one_line: bool,
         null_is_none: bool,
     },
+    Avro,
     Confluent(Arc<confluent::ConfluentWriting>),
 }
 
@@ -38,6 +40,10 @@ pub fn write_messages(table: &TableDef, options: &Options, subject: Option<&str>
         let writing = confluent::write_format(&schema, options, subject)?;
         return Ok(MessageFormat { schema, content: Content::Confluent(Arc::new(writing)) });
     }
+    if name == "avro" {
+        avro::write_format(&schema, options)?;
+        return Ok(MessageFormat { schema, content: Content::Avro });
+    }
     match write_format(table, options)? {
         WriteFormat::Records(encoders) => {
             let content =
@@ -45,11 +51,7 @@ pub fn write_messages(table: &TableDef, options: &Options, subject: Option<&str>
             Ok(MessageFormat { schema, content })
         }
         WriteFormat::Container(_) => {
-            let error = options.error("format", format!("the format '{name}' is one of files, not of messages"));
-            Err(match name {
-                "avro" => error.hint("messages are written by the format 'avro-confluent'"),
-                _ => error,
-            })
+            Err(options.error("format", format!("the format '{name}' is one of files, not of messages")))
         }
     }
 }
@@ -59,7 +61,7 @@ impl MessageFormat {
     pub fn accepts(&self) -> ChangelogMode {
         match &self.content {
             Content::Lines { encoders, .. } => encoders.accepts(),
-            Content::Confluent(_) => ChangelogMode::INSERT_ONLY,
+            Content::Avro | Content::Confluent(_) => ChangelogMode::INSERT_ONLY,
         }
     }
 
@@ -72,7 +74,8 @@ impl MessageFormat {
                 null_is_none: *null_is_none,
                 scratch: vec![],
             },
-            Content::Confluent(writing) => MessageEncoder::Confluent(writing.encoder(&self.schema)?),
+            Content::Avro => MessageEncoder::Avro(AvroEncoder::new(&self.schema, &[])),
+            Content::Confluent(writing) => MessageEncoder::Avro(writing.encoder(&self.schema)?),
         })
     }
 }
@@ -90,15 +93,15 @@ pub enum MessageEncoder {
         /// For what is being encoded.
         scratch: Vec<u8>,
     },
-    /// Of the schema registry's framing.
-    Confluent(ConfluentEncoder),
+    /// Avro values, perhaps in the schema registry's framing.
+    Avro(AvroEncoder),
 }
 
 impl MessageEncoder {
     /// Hands the message of each row of `batch` to `each`, with the row's number; `None`: a message without content.
     pub fn encode(&mut self, batch: &Batch, each: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()> {
         match self {
-            MessageEncoder::Confluent(encoder) => {
+            MessageEncoder::Avro(encoder) => {
                 encoder.encode(batch)?.iter().enumerate().try_for_each(|(row, m)| each(row, Some(m)))
             }
             MessageEncoder::Lines { encoder, one_line: true, scratch, .. } => {

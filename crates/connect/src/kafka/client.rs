@@ -4,12 +4,12 @@ use super::options::{KafkaTable, Topics};
 use millstream_core::suggest::did_you_mean;
 use millstream_core::{Error, Place, Result};
 use rdkafka::bindings as native;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -125,6 +125,9 @@ pub struct Cluster {
     table: KafkaTable,
 }
 
+/// How long a client may take to connect before it is used all the same.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
 /// The configuration of a client that neither reads nor writes, and what all others begin with.
 pub fn config(table: &KafkaTable) -> ClientConfig {
     let mut config = table.properties.config();
@@ -133,13 +136,30 @@ pub fn config(table: &KafkaTable) -> ClientConfig {
     config
 }
 
+/// Has a client connect to a server of the cluster and learn of some topics before it is asked for anything else: what it
+/// can't send at once it tries again half a second later. Servers that are away will be told of by what follows.
+pub fn connect<'t>(client: &Client<impl ClientContext>, topics: impl IntoIterator<Item = &'t str>) {
+    let topics: BTreeSet<&str> = topics.into_iter().collect();
+    let start = Instant::now();
+    // The first answer may be of one that only tells of the others.
+    for name in topics.first().into_iter().chain(&topics) {
+        let rest = CONNECT_WITHIN.saturating_sub(start.elapsed());
+        if let Err(error) = client.fetch_metadata(Some(name), rest) {
+            tracing::debug!(target: "kafka", "connect: {error}");
+            return;
+        }
+    }
+}
+
 impl Cluster {
     /// A client for the servers of `table`; nothing is asked yet.
     pub fn new(table: &KafkaTable) -> Result<Cluster> {
         let mut config = config(table);
-        // The offsets of a group are asked for by a client of that group; it never joins it.
-        let group = table.properties.group_id.as_deref().unwrap_or("millstream");
-        config.set("group.id", group).set("enable.auto.commit", "false");
+        config.set("enable.auto.commit", "false");
+        // The offsets of a group are asked for by a client of that group; it never joins it. Who has none ends sooner.
+        if let Some(group) = &table.properties.group_id {
+            config.set("group.id", group);
+        }
         let consumer = config.create_with_context(Hearing::default());
         let consumer = consumer.map_err(|e: KafkaError| refused(table, &e))?;
         Ok(Cluster { consumer, table: table.clone() })

@@ -39,11 +39,18 @@ pub enum Topics {
 }
 
 impl Topics {
+    /// The topics that are named.
+    pub fn named(&self) -> &[String] {
+        match self {
+            Topics::List(names) => names,
+            Topics::Pattern(_) => &[],
+        }
+    }
     /// The topic, if there is only one.
     pub fn single(&self) -> Option<&str> {
-        match self {
-            Topics::List(names) if names.len() == 1 => names.first().map(String::as_str),
-            Topics::List(_) | Topics::Pattern(_) => None,
+        match self.named() {
+            [name] => Some(name),
+            _ => None,
         }
     }
     /// Whether a topic of this name is one of them.

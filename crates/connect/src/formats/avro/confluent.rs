@@ -2,7 +2,7 @@
 //! first), and one Avro value. For connectors of messages; files are of the format `avro`.
 
 use super::decode::Plan;
-use super::encode::Rows;
+use super::message::AvroEncoder;
 use super::registry::Registry;
 use super::schema::{Schema as AvroSchema, TimestampMapping, derive};
 use crate::formats::rows::{MadeRows, undecodable};
@@ -108,31 +108,9 @@ pub struct ConfluentWriting {
 
 impl ConfluentWriting {
     /// An encoder of rows of `schema`, which it registers.
-    pub fn encoder(&self, schema: &Schema) -> Result<ConfluentEncoder> {
+    pub fn encoder(&self, schema: &Schema) -> Result<AvroEncoder> {
         let text = derive(&schema.fields, self.mapping)?.to_string();
         let id = self.registry.register(&self.subject, &text)?;
-        Ok(ConfluentEncoder { schema: schema.clone(), id })
-    }
-}
-
-/// Makes messages of rows.
-#[derive(Debug)]
-pub struct ConfluentEncoder {
-    schema: Schema,
-    id: u32,
-}
-
-impl ConfluentEncoder {
-    /// One message for each row of `batch`.
-    pub fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<u8>>> {
-        let rows = Rows::new(&batch.rows, &self.schema.fields)?;
-        let mut messages = Vec::with_capacity(batch.num_rows());
-        for row in 0..batch.num_rows() {
-            let mut message = vec![0];
-            message.extend_from_slice(&self.id.to_be_bytes());
-            rows.encode(row, &mut message)?;
-            messages.push(message);
-        }
-        Ok(messages)
+        Ok(AvroEncoder::new(schema, &[&[0][..], &id.to_be_bytes()].concat()))
     }
 }

@@ -1,6 +1,7 @@
 //! The format `avro` for messages: each is one Avro value of the schema that the table's columns derive.
 
 use super::decode::Plan;
+use super::encode::Rows;
 use super::schema::{TimestampMapping, derive};
 use crate::formats::rows::{MadeRows, undecodable};
 use millstream_core::format::{BadRecord, Decoder, DecoderFactory, OnBadRecord};
@@ -16,11 +17,21 @@ pub(in crate::formats) fn read_format(
     options: &Options<'_>,
     on_bad: OnBadRecord,
 ) -> Result<Arc<dyn DecoderFactory>> {
+    let mapping = read_options(schema, options)?;
+    Ok(Arc::new(AvroMessages { written: schema.clone(), mapping, on_bad }))
+}
+
+/// Checks the format's options for writing messages of the columns of `schema`.
+pub(in crate::formats) fn write_format(schema: &Schema, options: &Options<'_>) -> Result<()> {
+    read_options(schema, options).map(drop)
+}
+
+fn read_options(schema: &Schema, options: &Options<'_>) -> Result<TimestampMapping> {
     options.choice("avro.codec", &super::Codec::ALL)?;
     options.choice("avro.encoding", &[("binary", ())])?;
     let mapping = super::mapping(options, "avro")?;
     derive(&schema.fields, mapping).map_err(|e| e.at(options.place("format")))?;
-    Ok(Arc::new(AvroMessages { written: schema.clone(), mapping, on_bad }))
+    Ok(mapping)
 }
 
 #[derive(Debug)]
@@ -64,5 +75,32 @@ impl Decoder for AvroDecoder {
 
     fn num_rows(&self) -> usize {
         self.made.rows
+    }
+}
+
+/// Makes messages of rows.
+#[derive(Debug)]
+pub struct AvroEncoder {
+    schema: Schema,
+    /// What stands before each value.
+    header: Vec<u8>,
+}
+
+impl AvroEncoder {
+    /// One of rows of `schema`, which has a schema of Avro's.
+    pub fn new(schema: &Schema, header: &[u8]) -> AvroEncoder {
+        AvroEncoder { schema: schema.clone(), header: header.to_vec() }
+    }
+
+    /// One message for each row of `batch`.
+    pub fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<u8>>> {
+        let rows = Rows::new(&batch.rows, &self.schema.fields)?;
+        let mut messages = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let mut message = self.header.clone();
+            rows.encode(row, &mut message)?;
+            messages.push(message);
+        }
+        Ok(messages)
     }
 }

@@ -207,6 +207,7 @@ impl KafkaCluster {
             config.set("message.timeout.ms", message_ms.min(transaction_ms).to_string());
             let producer: BaseProducer<Said> =
                 config.create_with_context(Said::default()).map_err(|e| refused(&self.table, &e))?;
+            client::connect(producer.client(), self.table.topics.named().first().map(String::as_str));
             let Err(error) = producer.init_transactions(CALL) else {
                 return Ok((producer, Duration::from_millis(transaction_ms)));
             };
@@ -237,6 +238,8 @@ impl KafkaCluster {
         let mut config = client::config(&self.table);
         config.set("group.id", "millstream-markers").set("enable.auto.commit", "false");
         config.set("enable.partition.eof", "true").set("auto.offset.reset", "error").set("isolation.level", isolation);
+        // That nothing more is there is told when the servers have waited so long for more.
+        config.set("fetch.wait.max.ms", "10");
         BaseConsumer::from_config_and_context(&config, Said::default()).map_err(|e| refused(&self.table, &e))
     }
 
@@ -417,6 +420,10 @@ impl Cluster for KafkaCluster {
         }
         Ok(())
     }
+
+    fn renewed(&self, topics: &BTreeMap<String, String>) -> Result<Vec<String>> {
+        self.watch.renewed(topics)
+    }
 }
 
 /// How long transactions may be open where the table doesn't say: longer where they don't get through, shorter where the
@@ -556,7 +563,8 @@ impl KafkaProducer {
             self.write_object(&object?)?;
         }
         fail_point!("kafka::records_sent")?;
-        let value = serde_json::to_vec(marker).map_err(|e| Error::internal(e.to_string()))?;
+        let marker = Marker { topics: self.watch.ids(), ..marker.clone() };
+        let value = serde_json::to_vec(&marker).map_err(|e| Error::internal(e.to_string()))?;
         let record = Record { key: Some(key.as_bytes()), value: Some(&value), ..Record::default() };
         self.send(&Outlet::new(self.producer.client(), &self.marker_topic, None)?, &record)?;
         while !is_flushed(&self.producer, LOOK) {

@@ -17,6 +17,8 @@
 //!   its first commit writes nothing.
 //! - A slot's marker is never behind what a durable checkpoint says is committed. If it is, markers were lost, and what is
 //!   committed can't be told: the job stops.
+//! - A marker has the ids of the topics that are written. If one is another topic by now, what was committed is gone with the
+//!   one before: the job stops, too.
 
 use super::log::LogObject;
 use millstream_core::sink::{EpochStorage, HighMark};
@@ -72,6 +74,9 @@ pub(super) struct Marker {
     /// Records of the chunk, and the CRC-32 of its objects' CRC-32s; for people who look for what is missing.
     pub(super) records: u64,
     pub(super) crc: u32,
+    /// The topics that are written, by name their ids, as far as the servers tell; filled in by who writes the marker.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) topics: BTreeMap<String, String>,
 }
 
 /// What one slot has prepared in one epoch, as stored in the checkpoint.
@@ -118,6 +123,9 @@ pub(super) trait Cluster: Send + Sync {
     fn markers(&self, prefix: &str) -> Result<BTreeMap<String, Marker>>;
     /// Sees to it that markers can be written and will be kept.
     fn prepare_markers(&self) -> Result<()>;
+    /// The names of those topics that have other ids now than they have here; what is written from now on is for the ids of
+    /// now.
+    fn renewed(&self, topics: &BTreeMap<String, String>) -> Result<Vec<String>>;
 }
 
 /// Writes under one transactional id.
@@ -218,7 +226,11 @@ impl<P: Transactions> Slot<P> {
         let taken = run.cluster.take(&run.id(self.number))?;
         self.was_taken = true;
         fail_point!("kafka::taken")?;
-        self.position = self.position.max(self.look(run)?);
+        let (position, topics) = self.look(run)?;
+        if let Some(topic) = run.cluster.renewed(&topics)?.first() {
+            return Err(renewed_topic(topic, "while the job writes to it"));
+        }
+        self.position = self.position.max(position);
         self.taken = Some(taken);
         Ok(())
     }
@@ -236,11 +248,13 @@ impl<P: Transactions> Slot<P> {
         Ok(())
     }
 
-    /// What the marker says, if the slot is still this attempt's.
-    fn look<C: Cluster<Producer = P>>(&self, run: &Run<C>) -> Result<Position> {
+    /// What the marker says, and of which topics, if the slot is still this attempt's.
+    fn look<C: Cluster<Producer = P>>(&self, run: &Run<C>) -> Result<(Position, BTreeMap<String, String>)> {
         let id = run.id(self.number);
         match run.cluster.markers(run.prefix)?.remove(&self.number.to_string()) {
-            Some(marker) if marker.lineage == run.lineage && marker.attempt <= run.attempt => Ok(marker.position),
+            Some(marker) if marker.lineage == run.lineage && marker.attempt <= run.attempt => {
+                Ok((marker.position, marker.topics))
+            }
             Some(marker) if marker.lineage == run.lineage => {
                 Err(Error::state("another run of this job has taken over")
                     .at(Place::Named(format!("transactional id {id}")))
@@ -252,7 +266,7 @@ impl<P: Transactions> Slot<P> {
             None if self.is_claimed => {
                 Err(lost_marker(&id, "the marker of this slot was there when the job started, and is gone"))
             }
-            Some(_) | None => Ok(Position::default()),
+            Some(_) | None => Ok(Default::default()),
         }
     }
 }
@@ -267,6 +281,17 @@ fn lost_marker(id: &str, why: &str) -> Error {
         )
 }
 
+fn renewed_topic(topic: &str, when: &str) -> Error {
+    Error::state(format!("the topic was removed and made anew {when}"))
+        .at(Place::Named(format!("topic '{topic}'")))
+        .detail("what the job had committed to it is gone with the topic before")
+        .hint(RENEWED_HINT)
+}
+
+/// What can be done about a topic that is another one.
+pub(super) const RENEWED_HINT: &str =
+    "start once with 'sink.lost-marker' = 'skip' to go on with the new topic, or with '--from none' to begin anew";
+
 impl<C: Cluster> Run<'_, C> {
     fn id(&self, slot: u32) -> String {
         format!("{}{slot}", self.prefix)
@@ -280,6 +305,7 @@ impl<C: Cluster> Run<'_, C> {
             position,
             records: 0,
             crc: 0,
+            topics: BTreeMap::new(),
         }
     }
     fn persist<T>(&self, mut step: impl FnMut() -> Result<T>) -> Result<T> {
@@ -304,7 +330,8 @@ pub(super) struct Recovery<P> {
 /// Takes every slot, old and new, and finds out what of `pending` is not committed yet. Writes nothing.
 ///
 /// # Errors
-/// State if a marker is missing or behind what the checkpoint says, unless `on_lost` says what to do then.
+/// State if a marker is missing or behind what the checkpoint says, or a topic is another one, unless `on_lost` says what to do
+/// then.
 pub(super) fn look<C: Cluster>(
     run: &Run<C>,
     mut pending: Vec<Committable>,
@@ -332,6 +359,14 @@ pub(super) fn look<C: Cluster>(
         }
     };
     let own = |slot: &u32| markers.get(slot).filter(|m| m.lineage == run.lineage);
+    // Slots that were given up know topics of that time.
+    let used = markers.iter().filter(|(slot, m)| m.lineage == run.lineage && **slot < m.instances);
+    let topics = used.flat_map(|(_, marker)| marker.topics.clone()).collect();
+    match run.persist(|| run.cluster.renewed(&topics))?.first() {
+        Some(topic) if on_lost == OnLostMarker::Fail => return Err(renewed_topic(topic, "while the job was down")),
+        // What is committed was in the topic before: the new one begins with what follows.
+        Some(_) | None => {}
+    }
     for (number, slot) in &mut slots {
         slot.position = match (own(number), pending.iter().find(|c| c.slot == *number)) {
             (marker, None) => marker.map(|m| m.position).unwrap_or_default(),

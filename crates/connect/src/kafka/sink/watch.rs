@@ -1,7 +1,8 @@
 //! What a sink watches while it writes: whether servers confirm what they are sent, and whether its topics are still the same.
 
+use super::protocol::RENEWED_HINT;
 use crate::kafka::client::{Cluster, Topic, place};
-use crate::kafka::options::{KafkaTable, Topics};
+use crate::kafka::options::{DeliveryGuarantee, KafkaTable};
 use millstream_core::metrics::{MetricsRef, add};
 use millstream_core::{Error, ErrorKind, Result};
 use std::cell::Cell;
@@ -76,6 +77,8 @@ struct Watched {
 struct Seen {
     /// The topic's id, once it is known.
     id: Option<String>,
+    /// It was asked for: servers may not tell.
+    is_asked: bool,
     /// Looks in a row that didn't find it, or found another one.
     missed: u32,
 }
@@ -83,11 +86,7 @@ struct Seen {
 impl TopicWatch {
     /// Of the topics that the table names; of those of a pattern, those that are noted.
     pub(super) fn new(table: &KafkaTable) -> Self {
-        let named: &[String] = match &table.topics {
-            Topics::List(names) => names,
-            Topics::Pattern(_) => &[],
-        };
-        let topics = named.iter().map(|name| (name.clone(), Seen::default())).collect();
+        let topics = table.topics.named().iter().map(|name| (name.clone(), Seen::default())).collect();
         TopicWatch { table: table.clone(), watched: Mutex::new(Watched { topics, ..Watched::default() }) }
     }
 
@@ -95,6 +94,56 @@ impl TopicWatch {
     pub(super) fn note(&self, topic: &str) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.topics.entry(topic.to_string()).or_default();
+    }
+
+    /// The topics' ids, by name, as far as the servers tell.
+    pub(super) fn ids(&self) -> BTreeMap<String, String> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.topics.values().any(|seen| !seen.is_asked)
+            && let Err(error) = self.learn(&mut watched)
+        {
+            // It is asked again for the next marker.
+            tracing::debug!(target: "kafka", "look up topics: {error}");
+        }
+        watched.topics.iter().filter_map(|(name, seen)| Some((name.clone(), seen.id.clone()?))).collect()
+    }
+
+    /// The names of those topics that have another id now than they have in `written`, or had before; the ids of now are those
+    /// that are known from then on.
+    pub(super) fn renewed(&self, written: &BTreeMap<String, String>) -> Result<Vec<String>> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in written.keys().filter(|name| self.table.topics.contains(name)) {
+            watched.topics.entry(name.clone()).or_default();
+        }
+        let is_fresh = watched.looked.is_some_and(|looked| looked.elapsed() < BETWEEN_LOOKS);
+        let mut renewed = match is_fresh && watched.topics.values().all(|seen| seen.is_asked) {
+            true => Vec::new(),
+            false => self.learn(&mut watched)?,
+        };
+        let is_other = |(name, id): &(&String, &String)| {
+            watched.topics.get(*name).and_then(|seen| seen.id.as_ref()).is_some_and(|now| now != *id)
+        };
+        renewed.extend(written.iter().filter(is_other).map(|(name, _)| name.clone()));
+        Ok(renewed)
+    }
+
+    /// Asks for the ids of all that is watched; the names of those that have another one than before.
+    fn learn(&self, watched: &mut Watched) -> Result<Vec<String>> {
+        let names = &watched.topics;
+        let (found, _) = Cluster::new(&self.table).and_then(|cluster| cluster.find(|name| names.contains_key(name)))?;
+        watched.looked = Some(Instant::now());
+        let mut renewed = Vec::new();
+        for topic in found {
+            let Some(seen) = watched.topics.get_mut(&topic.name) else { continue };
+            seen.is_asked = true;
+            if let Some(id) = topic.id {
+                if seen.id.as_ref().is_some_and(|known| *known != id) {
+                    renewed.push(topic.name);
+                }
+                seen.id = Some(id);
+            }
+        }
+        Ok(renewed)
     }
 
     /// Looks, if that has not just been done.
@@ -132,13 +181,12 @@ impl TopicWatch {
                 for (name, seen) in &mut watched.topics {
                     let what = seen.compare(found.iter().find(|topic| topic.name == *name));
                     if let Some(what) = what.filter(|_| seen.missed >= LOOKS) {
+                        // Without markers a job that is started again knows nothing of the topic before.
+                        let has_markers = self.table.sink.delivery == Some(DeliveryGuarantee::ExactlyOnce);
                         return Err(Error::data(format!("the topic '{name}' {what}"))
                             .at(place(&self.table, self.table.topics.key()))
                             .detail("what is not in Kafka yet is kept with the job's checkpoint")
-                            .hint(
-                                "see that the right topic is there, then start the job again: it goes on from its last \
-                                 checkpoint",
-                            ));
+                            .hint(if what == GONE || !has_markers { GONE_HINT } else { RENEWED_HINT }));
                     }
                 }
                 Ok(())
@@ -154,6 +202,8 @@ impl TopicWatch {
 }
 
 const GONE: &str = "was removed while the job writes to it";
+const GONE_HINT: &str =
+    "see that the right topic is there, then start the job again: it goes on from its last checkpoint";
 
 impl Seen {
     /// What is wrong with the topic that was found, if anything is.

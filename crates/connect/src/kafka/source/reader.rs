@@ -110,6 +110,7 @@ impl KafkaReader {
             .create_with_context(Hearing::default())
             .map_err(|e: KafkaError| client::refused(&plan.table, &e))?;
         let client = Arc::new(client);
+        client::connect(client.client(), own.iter().map(|split| split.topic.as_str()));
         let is_bounded = plan.table.scan.bounded != Bounded::Unbounded;
         let interval = plan.table.scan.discovery_interval.filter(|_| !is_bounded);
         let lookups = Lookups::start(&plan.table, !is_verified, interval, ctx.waker.clone())?;
