@@ -99,6 +99,12 @@ fn cargo(args: &[&str]) -> Result<(), String> {
 
 fn run(command: &mut Command) -> Result<(), String> {
     let name = command.get_args().next().unwrap_or_default().display().to_string();
+    // What cargo tells this program about its package would have crates that look at it built anew.
+    for (variable, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| variable.to_string_lossy().starts_with(own)) {
+            command.env_remove(variable);
+        }
+    }
     let status = command.status().map_err(|e| format!("can't start cargo: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo {name} failed")) }
 }

@@ -24,6 +24,8 @@ pub(crate) struct SourceDriver {
     pub batch_rows: usize,
     /// Rows that are asked for at once: `batch_rows`, or as many as those downstream take in about [`AIM_US`].
     poll_rows: usize,
+    /// There was a batch since they were adapted.
+    gave_rows: bool,
     pub metrics: MetricsRef,
     /// Rows polled but not yet handed on, each part with the watermark that follows it.
     queue: VecDeque<(Batch, Option<Watermark>)>,
@@ -81,6 +83,7 @@ impl SourceDriver {
             tick_ms: 200,
             batch_rows: millstream_core::operator::TARGET_BATCH_ROWS,
             poll_rows: FIRST_ROWS,
+            gave_rows: false,
             metrics,
             queue: VecDeque::new(),
             next_tick_ms: None,
@@ -103,6 +106,9 @@ impl SourceDriver {
 
     /// Notes for how long those downstream had no room after the last batch.
     pub fn adapt(&mut self, blocked_us: u64) {
+        if !std::mem::take(&mut self.gave_rows) {
+            return;
+        }
         if blocked_us > AIM_US {
             let rows = self.poll_rows as u128 * u128::from(AIM_US) / u128::from(blocked_us);
             self.poll_rows = (rows as usize).max(FEWEST_ROWS);
@@ -206,6 +212,7 @@ impl SourceDriver {
         if rows == 0 {
             return Ok(());
         }
+        self.gave_rows = true;
         add(&self.metrics.rows_in, rows as u64);
         let batch = match &self.columns {
             None => batch,

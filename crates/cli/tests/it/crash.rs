@@ -128,7 +128,14 @@ pub fn binary() -> &'static Path {
             "debug" => "dev",
             other => other,
         };
-        let built = Command::new(env!("CARGO"))
+        let mut build = Command::new(env!("CARGO"));
+        // What cargo tells this program about its package would have crates that look at it built anew.
+        for (variable, _) in std::env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| variable.to_string_lossy().starts_with(own)) {
+                build.env_remove(variable);
+            }
+        }
+        let built = build
             .args(["build", "--quiet", "--package", "millstream", "--bin", "millstream-failpoints"])
             .args(["--features", "failpoints", "--profile", profile, "--target-dir"])
             .arg(folder.parent().unwrap())

@@ -61,7 +61,10 @@ impl Unconfirmed {
 #[derive(Debug)]
 pub(super) struct TopicWatch {
     table: KafkaTable,
+    /// Held while the servers are asked.
     watched: Mutex<Watched>,
+    /// What is known of the topics' ids, by name; never held for long.
+    ids: Mutex<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +90,8 @@ impl TopicWatch {
     /// Of the topics that the table names; of those of a pattern, those that are noted.
     pub(super) fn new(table: &KafkaTable) -> Self {
         let topics = table.topics.named().iter().map(|name| (name.clone(), Seen::default())).collect();
-        TopicWatch { table: table.clone(), watched: Mutex::new(Watched { topics, ..Watched::default() }) }
+        let watched = Mutex::new(Watched { topics, ..Watched::default() });
+        TopicWatch { table: table.clone(), watched, ids: Mutex::default() }
     }
 
     /// Watches a topic from now on, too.
@@ -98,14 +102,21 @@ impl TopicWatch {
 
     /// The topics' ids, by name, as far as the servers tell.
     pub(super) fn ids(&self) -> BTreeMap<String, String> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.topics.values().any(|seen| !seen.is_asked)
+        // Nobody waits for another slot's look: what is new is in the next marker.
+        if let Ok(mut watched) = self.watched.try_lock()
+            && watched.topics.values().any(|seen| !seen.is_asked)
             && let Err(error) = self.learn(&mut watched)
         {
-            // It is asked again for the next marker.
             tracing::debug!(target: "kafka", "look up topics: {error}");
+            // The next look will tell.
+            watched.topics.values_mut().for_each(|seen| seen.is_asked = true);
         }
-        watched.topics.iter().filter_map(|(name, seen)| Some((name.clone(), seen.id.clone()?))).collect()
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, watched: &Watched) {
+        let known = watched.topics.iter().filter_map(|(name, seen)| Some((name.clone(), seen.id.clone()?)));
+        *self.ids.lock().unwrap_or_else(PoisonError::into_inner) = known.collect();
     }
 
     /// The names of those topics that have another id now than they have in `written`, or had before; the ids of now are those
@@ -143,6 +154,7 @@ impl TopicWatch {
                 seen.id = Some(id);
             }
         }
+        self.publish(watched);
         Ok(renewed)
     }
 
@@ -189,6 +201,7 @@ impl TopicWatch {
                             .hint(if what == GONE || !has_markers { GONE_HINT } else { RENEWED_HINT }));
                     }
                 }
+                self.publish(&watched);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Script => {

@@ -306,8 +306,8 @@ impl KafkaReader {
         Ok(())
     }
 
-    /// Decodes what the split has; the batch, if there are rows.
-    fn read(&mut self, at: usize, max_rows: usize) -> Result<Option<Batch>> {
+    /// Decodes what the split has, about so many rows and bytes at most; the batch, if there are rows.
+    fn read(&mut self, at: usize, (max_rows, max_bytes): (usize, usize)) -> Result<Option<Batch>> {
         let number = u32::try_from(at).unwrap_or(u32::MAX);
         let mut bytes = 0;
         let mut bad = Vec::new();
@@ -366,7 +366,7 @@ impl KafkaReader {
                 self.end(at);
                 break;
             }
-            if self.rows.num_rows() >= max_rows || bytes >= BATCH_BYTES {
+            if self.rows.num_rows() >= max_rows || bytes >= max_bytes {
                 break;
             }
         }
@@ -444,11 +444,11 @@ impl KafkaReader {
         self.said.push_back(SourcePoll::SplitEnded(u32::try_from(at).unwrap_or(u32::MAX)));
     }
 
-    /// How many rows may be read now, or how long to wait.
-    fn admitted(&mut self, max_rows: usize) -> Result<usize, Duration> {
+    /// How many rows and bytes may be read now, or how long to wait.
+    fn admitted(&mut self, max_rows: usize) -> Result<(usize, usize), Duration> {
         let now_ms = self.ctx.clock.now_ms();
-        self.byte_limit.admit(now_ms, 1)?;
-        self.row_limit.admit(now_ms, max_rows)
+        let max_bytes = self.byte_limit.admit(now_ms, BATCH_BYTES)?;
+        Ok((self.row_limit.admit(now_ms, max_rows)?, max_bytes))
     }
 }
 
@@ -495,8 +495,8 @@ impl SourceReader for KafkaReader {
         if let Some(said) = self.said.pop_front() {
             return Ok(said);
         }
-        let max_rows = match self.admitted(max_rows) {
-            Ok(rows) => rows,
+        let most = match self.admitted(max_rows) {
+            Ok(most) => most,
             Err(wait) => return Ok(SourcePoll::Wait(Some(wait))),
         };
         for _ in 0..self.splits.len() {
@@ -505,7 +505,7 @@ impl SourceReader for KafkaReader {
             if !self.splits[at].may_have_rows() {
                 continue;
             }
-            if let Some(batch) = self.read(at, max_rows)? {
+            if let Some(batch) = self.read(at, most)? {
                 self.row_limit.spend(batch.num_rows());
                 return Ok(SourcePoll::Rows { split: u32::try_from(at).unwrap_or(u32::MAX), batch });
             }
