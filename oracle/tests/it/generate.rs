@@ -129,6 +129,12 @@ impl<'a> Generator<'a> {
                 kinds.push(kind);
             }
         }
+        if self.chance(0.1)
+            && let Some(parts) = self.parts(&scope)
+        {
+            keys.extend(parts);
+            kinds.extend([Kind::Int; 2]);
+        }
         self.aggregated(from, scope, filters, keys, kinds)
     }
 
@@ -138,6 +144,9 @@ impl<'a> Generator<'a> {
         let column = of_kind.choose(self.rng)?.sql.clone();
         if kind == Kind::Int && self.chance(0.2) {
             return Some(Sql::of(|d| modulo(column.on(d), 3, d)));
+        }
+        if kind == Kind::Time && self.chance(0.4) {
+            return Some(self.floor(&column));
         }
         Some(column)
     }
@@ -155,6 +164,13 @@ impl<'a> Generator<'a> {
             let (sql, kind) = self.aggregate(&scope);
             items.push(sql);
             kinds.push(kind);
+        }
+        if self.chance(0.1)
+            && let Some(parts) = self.parts(&scope)
+        {
+            let name = self.pick(&["SUM", "MIN", "MAX"]);
+            items.extend(parts.map(|part| Sql::of(|d| format!("{name}({})", part.on(d)))));
+            kinds.extend([Kind::Int; 2]);
         }
         let mut having = vec![];
         if self.chance(0.2) {
@@ -514,8 +530,15 @@ impl<'a> Generator<'a> {
                 let (a, b) = (self.rng.random_range(-5..6), self.rng.random_range(0..12));
                 Sql::of(|d| format!("{} {not}BETWEEN {a} AND {b}", value.on(d)))
             }
-            (1, Kind::Text) => Sql::of(|d| format!("{} {not}LIKE 'a%'", value.on(d))),
-            (2, Kind::Text) => Sql::of(|d| format!("{} {not}IN ('a', 'c')", value.on(d))),
+            (1, Kind::Text) => {
+                let pattern = self.pick(&["a%", "%b", "_", "%"]);
+                Sql::of(|d| format!("{} {not}LIKE '{pattern}'", value.on(d)))
+            }
+            (2, Kind::Text) => {
+                let one = self.pick(&["'a', 'c'", "'b'", "'ab', 'zz', 'a'"]);
+                let other = self.pick(&["'c', 'b'", "'a'", "'zz', 'c'"]);
+                Sql::of(|d| format!("CASE WHEN {0} IN ({one}) THEN {not}{0} IN ({other}) END", value.on(d)))
+            }
             (3, Kind::Int | Kind::Text | Kind::Time | Kind::Decimal) => {
                 let other = self.plain_or_not(kind, scope);
                 Sql::of(|d| format!("{} IS {not}DISTINCT FROM {}", value.on(d), other.on(d)))
@@ -548,6 +571,22 @@ impl<'a> Generator<'a> {
         }
     }
 
+    /// A time without what is less than a second, a minute or an hour.
+    fn floor(&mut self, time: &Sql) -> Sql {
+        let (unit, ms) = self.pick(&[("SECOND", 1000), ("MINUTE", 60_000), ("HOUR", 3_600_000)]);
+        Sql { ours: format!("FLOOR({} TO {unit})", time.ours), theirs: format!("({} / {ms} * {ms})", time.theirs) }
+    }
+
+    /// Minutes and seconds of a time in the scope: calls that differ in nothing but a constant.
+    fn parts(&mut self, scope: &Scope) -> Option<[Sql; 2]> {
+        let times: Vec<&Column> = scope.iter().filter(|c| c.kind == Kind::Time).collect();
+        let time = times.choose(self.rng)?.sql.clone();
+        Some([("MINUTE", 60_000), ("SECOND", 1000)].map(|(unit, ms)| {
+            let ours = format!("CAST(EXTRACT({unit} FROM {}) AS INT)", time.ours);
+            Sql { ours, theirs: format!("CAST({} / {ms} % 60 AS INT)", time.theirs) }
+        }))
+    }
+
     /// An expression of a kind.
     fn expr(&mut self, kind: Kind, scope: &Scope, depth: usize) -> Sql {
         let of_kind: Vec<&Column> = scope.iter().filter(|c| c.kind == kind).collect();
@@ -555,6 +594,13 @@ impl<'a> Generator<'a> {
         let Some(column) = column else { return self.literal(kind) };
         if depth == 0 {
             return column;
+        }
+        if kind == Kind::Int
+            && self.chance(0.15)
+            && let Some([minute, second]) = self.parts(scope)
+        {
+            let (op, n) = (self.pick(&["+", "-"]), self.rng.random_range(1..4));
+            return Sql::of(|d| format!("({} * {n} {op} {})", second.on(d), minute.on(d)));
         }
         match (self.rng.random_range(0..6), kind) {
             (0, _) => {
@@ -583,6 +629,7 @@ impl<'a> Generator<'a> {
                 let n = self.rng.random_range(2..4);
                 Sql::of(|d| format!("({} * {n})", column.on(d)))
             }
+            (3, Kind::Time) => self.floor(&column),
             (4, Kind::Time) => {
                 let time = seconds(self.rng.random_range(1..20));
                 Sql::of(|d| format!("({} + {})", column.on(d), time.on(d)))
