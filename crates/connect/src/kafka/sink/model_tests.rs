@@ -158,7 +158,7 @@ impl Cluster for Client {
 
     /// Nobody makes topics anew.
     fn renewed(&self, _topics: &BTreeMap<String, String>) -> Result<Vec<String>> {
-        self.world.step(self.attempt, |_| Ok(Vec::new()))
+        Ok(Vec::new())
     }
 }
 

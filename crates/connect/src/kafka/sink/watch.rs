@@ -119,8 +119,8 @@ impl TopicWatch {
         *self.ids.lock().unwrap_or_else(PoisonError::into_inner) = known.collect();
     }
 
-    /// The names of those topics that have another id now than they have in `written`, or had before; the ids of now are those
-    /// that are known from then on.
+    /// The names of those topics that have another id now than they have in `written`, or had before; of those of which no id is
+    /// known yet the one of now is from then on.
     pub(super) fn renewed(&self, written: &BTreeMap<String, String>) -> Result<Vec<String>> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         for name in written.keys().filter(|name| self.table.topics.contains(name)) {
@@ -138,22 +138,13 @@ impl TopicWatch {
         Ok(renewed)
     }
 
-    /// Asks for the ids of all that is watched; the names of those that have another one than before.
+    /// Asks for the ids of all that is watched, and takes up those that aren't known; the names of those that have another one
+    /// than is known, which is kept: who looks next sees it, too.
     fn learn(&self, watched: &mut Watched) -> Result<Vec<String>> {
         let names = &watched.topics;
         let (found, _) = Cluster::new(&self.table).and_then(|cluster| cluster.find(|name| names.contains_key(name)))?;
         watched.looked = Some(Instant::now());
-        let mut renewed = Vec::new();
-        for topic in found {
-            let Some(seen) = watched.topics.get_mut(&topic.name) else { continue };
-            seen.is_asked = true;
-            if let Some(id) = topic.id {
-                if seen.id.as_ref().is_some_and(|known| *known != id) {
-                    renewed.push(topic.name);
-                }
-                seen.id = Some(id);
-            }
-        }
+        let renewed = watched.learn(found);
         self.publish(watched);
         Ok(renewed)
     }
@@ -214,6 +205,22 @@ impl TopicWatch {
     }
 }
 
+impl Watched {
+    fn learn(&mut self, found: Vec<Topic>) -> Vec<String> {
+        let mut renewed = Vec::new();
+        for topic in found {
+            let Some(seen) = self.topics.get_mut(&topic.name) else { continue };
+            seen.is_asked = true;
+            if let Some(id) = topic.id
+                && *seen.id.get_or_insert_with(|| id.clone()) != id
+            {
+                renewed.push(topic.name);
+            }
+        }
+        renewed
+    }
+}
+
 const GONE: &str = "was removed while the job writes to it";
 const GONE_HINT: &str =
     "see that the right topic is there, then start the job again: it goes on from its last checkpoint";
@@ -254,6 +261,21 @@ mod tests {
         assert_eq!((seen.compare(Some(&a)), seen.missed), (None, 0));
         assert!(seen.compare(Some(&b)).is_some_and(|what| what.contains("made anew")));
         assert_eq!((seen.id.as_deref(), seen.missed), (Some("a"), 1));
+    }
+
+    #[test]
+    fn the_id_that_a_topic_had_is_not_forgotten_when_those_of_others_are_learned() {
+        let topic =
+            |name: &str, id: &str| Topic { name: name.into(), id: Some(id.into()), partitions: 1, rights: None };
+        let mut watched = Watched::default();
+        watched.topics.insert("t".into(), Seen::default());
+        assert_eq!(watched.learn(vec![topic("t", "a"), topic("of somebody else", "x")]), [""; 0]);
+        watched.topics.insert("u".into(), Seen::default());
+        for _ in 0..2 {
+            assert_eq!(watched.learn(vec![topic("t", "b"), topic("u", "c")]), ["t"]);
+        }
+        let ids = watched.topics.values().map(|seen| seen.id.as_deref());
+        assert_eq!(ids.collect::<Vec<_>>(), [Some("a"), Some("c")]);
     }
 
     #[test]
