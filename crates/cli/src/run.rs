@@ -105,7 +105,6 @@ pub fn run(args: &RunArgs) -> Result<()> {
             eprintln!("warning: {text}");
         }),
         clock: Arc::new(SystemClock),
-        random: random(),
     });
     line.borrow_mut().clear();
     let outcome = match outcome {
@@ -114,12 +113,6 @@ pub fn run(args: &RunArgs) -> Result<()> {
     };
     report(&outcome, &roles, started.elapsed());
     Ok(())
-}
-
-/// A number that differs between runs, for ids and tokens.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 fn report(outcome: &Outcome, roles: &Roles, elapsed: Duration) {

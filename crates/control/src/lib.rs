@@ -14,6 +14,12 @@ pub mod store;
 pub mod supervisor;
 pub mod worker;
 
+/// A number for ids and secrets, another one at each call; none tells of the others.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
 /// The fail points: named steps at which a test lets the process die. Each is crashed at by a test.
 pub const FAIL_POINTS: &[&str] = &[
     "start::before_read",

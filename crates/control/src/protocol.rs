@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// Raised with every change of the messages; both sides must be equal.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// From a worker process to the supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub enum ToWorker {
         job_id: String,
         /// Counts the starts.
         attempt: u64,
+        /// A number that no other start has.
+        run: u64,
         /// The first epoch.
         first_epoch: u64,
         /// The epoch whose manifest is restored, if any.

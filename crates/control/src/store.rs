@@ -7,6 +7,7 @@ use crate::compactor::Compactor;
 use crate::coordinator::Checkpoint;
 use crate::meaning::meaning;
 use crate::protocol::EpochAck;
+use crate::random;
 use crate::sink_storage::SinkStorage;
 use crate::supervisor::{From, Job};
 use base64::Engine;
@@ -70,6 +71,8 @@ pub struct Start {
     pub job_id: String,
     /// Counts the starts.
     pub attempt: u64,
+    /// A number that no other start has, of this job or of a copy of it.
+    pub run: u64,
     /// The first epoch of this attempt.
     pub first_epoch: u64,
     /// What it goes on from.
@@ -100,7 +103,7 @@ impl Workers {
 /// When the stored state does not fit the plan, or can't be read.
 pub fn begin(job: &mut Job) -> Result<Start> {
     fail_point!("start::before_read")?;
-    let new_id = format!("{:016x}", job.random);
+    let new_id = format!("{:016x}", random());
     let Some(state) = &job.state else {
         check_sinks(job)?;
         return Ok(Start::new(new_id, 1, 1, None));
@@ -129,7 +132,7 @@ pub fn begin(job: &mut Job) -> Result<Start> {
             // Stored as this job's newest checkpoint, so that a restart goes on from it, too.
             let manifest = Manifest { epoch: next_epoch, attempt, ended: false, ..manifest };
             fail_point!("start::before_import")?;
-            let prefix = format!("{next_epoch}-{attempt}-{:016x}", job.random);
+            let prefix = format!("{next_epoch}-{attempt}-{:016x}", random());
             let manifest = state.checkpoints.import(store, &manifest, &prefix).context("take over a checkpoint")?;
             state.checkpoints.write_manifest(&manifest).context("take over a checkpoint")?;
             Start::new(manifest.job_id.clone(), attempt, next_epoch + 1, Some(manifest))
@@ -192,6 +195,7 @@ impl Start {
         let mut start = Start {
             job_id,
             attempt,
+            run: random(),
             first_epoch,
             oldest_epoch: manifest.as_ref().map_or(first_epoch, |m| m.epoch),
             manifest: None,
@@ -259,15 +263,38 @@ pub fn recover_sinks(job: &Job, start: &mut Start) -> Result<()> {
     let storage = job.state.as_ref().map(|state| {
         Arc::new(SinkStorage::new(state.checkpoints.clone(), start.attempt, None)) as Arc<dyn EpochStorage>
     });
+    loop {
+        let seen = recover_each_sink(job, start, epoch, storage.as_ref())?;
+        let (is_ahead, is_later) = (seen.epoch >= start.first_epoch, seen.attempt > start.attempt);
+        if is_ahead || is_later {
+            start.first_epoch = start.first_epoch.max(seen.epoch + 1);
+            start.attempt = start.attempt.max(seen.attempt);
+            record_start(job, start)?;
+        }
+        // All sinks are to know the same attempt.
+        if !is_later || job.sinks.len() == 1 {
+            break;
+        }
+    }
+    fail_point!("recover_sinks::after")
+}
+
+/// What the targets have seen of the job.
+fn recover_each_sink(
+    job: &Job,
+    start: &Start,
+    epoch: u64,
+    storage: Option<&Arc<dyn EpochStorage>>,
+) -> Result<HighMark> {
     let mut seen = HighMark::default();
     for (id, sink) in &job.sinks {
         let mut committer = sink.committer_in(CommitContext {
             job_id: id_in_job(&start.job_id, id),
             attempt: start.attempt,
-            first_epoch: start.first_epoch,
+            run: start.run,
             instances: job.instances,
             is_recovery: true,
-            storage: storage.clone(),
+            storage: storage.cloned(),
             metrics: MetricsRef::default(),
         })?;
         if let Some(manifest) = &start.manifest {
@@ -281,12 +308,7 @@ pub fn recover_sinks(job: &Job, start: &mut Start) -> Result<()> {
         let mark = committer.high_mark();
         seen = HighMark { epoch: seen.epoch.max(mark.epoch), attempt: seen.attempt.max(mark.attempt) };
     }
-    if seen.epoch >= start.first_epoch || seen.attempt > start.attempt {
-        start.first_epoch = start.first_epoch.max(seen.epoch + 1);
-        start.attempt = start.attempt.max(seen.attempt);
-        record_start(job, start)?;
-    }
-    fail_point!("recover_sinks::after")
+    Ok(seen)
 }
 
 /// Writes a checkpoint's manifest; when this returns it is durable. Gives the bytes of state that it names.

@@ -7,6 +7,7 @@ use crate::door::Door;
 use crate::drift::Drift;
 use crate::heartbeat::Heartbeats;
 use crate::protocol::{self, FromWorker, Progress, Sender, ToWorker};
+use crate::random;
 use crate::restart::RestartStrategy;
 use crate::store;
 use millstream_core::error::{Error, Result, ResultExt};
@@ -55,8 +56,6 @@ pub struct Job {
     pub notify: Box<dyn FnMut(&str)>,
     /// The clock.
     pub clock: ClockRef,
-    /// A number that is new in every run.
-    pub random: u64,
 }
 
 /// Where a job's state is and what to begin with.
@@ -129,7 +128,7 @@ pub fn supervise(mut job: Job) -> Result<Outcome> {
     let restored_from = start.manifest.as_ref().map(|m| m.epoch);
     let mut strategy = RestartStrategy::from_settings(&job.settings);
     let mut status = Status::default();
-    let mut seed = job.random | 1;
+    let mut seed = random() | 1;
     let mut compactor = job.state.as_ref().map(|state| {
         let inline_below = job.settings.memory(settings::STATE_INLINE_BELOW) as usize;
         let policy = CompactionPolicy { inline_below, ..CompactionPolicy::default() };
@@ -209,7 +208,7 @@ fn attempt(
     compactor: Option<&mut Compactor>,
 ) -> Result<bool> {
     store::recover_sinks(job, start)?;
-    let token = job.random ^ start.attempt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let token = random();
     let (events, inbox) = channel();
     let newcomers = events.clone();
     let admit = move |sender, receiver, hello| drop(newcomers.send(Event::Connected(sender, receiver, hello)));
@@ -303,6 +302,7 @@ fn rendezvous(
     let message = ToWorker::Start {
         job_id: start.job_id.clone(),
         attempt: start.attempt,
+        run: start.run,
         first_epoch: start.first_epoch,
         restore: start.manifest.as_ref().map(|m| m.epoch),
         addresses: addresses.into_iter().flatten().collect(),

@@ -108,7 +108,8 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         address,
         fingerprint: job.fingerprint.clone(),
     })?;
-    let Some(ToWorker::Start { job_id, attempt, first_epoch, restore, addresses, .. }) = receiver.receive()? else {
+    let Some(ToWorker::Start { job_id, attempt, run, first_epoch, restore, addresses, .. }) = receiver.receive()?
+    else {
         return Ok(());
     };
     let restore: Option<Arc<dyn RestoreProvider>> = match (&job.checkpoints, restore) {
@@ -139,7 +140,7 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         tolerable_failures: job.settings.number(settings::CHECKPOINT_TOLERABLE_FAILURES),
         epochs: BTreeMap::new(),
         ended: BTreeSet::new(),
-        committers: committers(&job, &job_id, (attempt, first_epoch), sink_storage.as_ref(), &metrics)?,
+        committers: committers(&job, &job_id, (attempt, run), sink_storage.as_ref(), &metrics)?,
         sinks,
         prepared: BTreeMap::new(),
         sender: sender.clone(),
@@ -167,6 +168,7 @@ fn run(job: WorkerJob, sender: Sender, mut receiver: protocol::Receiver) -> Resu
         token: job.token,
         job_id,
         attempt,
+        run,
         first_epoch,
         restore,
         sink_storage,
@@ -224,7 +226,7 @@ fn listen(mut receiver: protocol::Receiver, control: WorkerControl, work: std::s
 fn committers(
     job: &WorkerJob,
     job_id: &str,
-    (attempt, first_epoch): (u64, u64),
+    (attempt, run): (u64, u64),
     storage: Option<&Arc<dyn EpochStorage>>,
     metrics: &JobMetrics,
 ) -> Result<BTreeMap<String, Box<dyn Committer>>> {
@@ -234,7 +236,7 @@ fn committers(
             let ctx = CommitContext {
                 job_id: id_in_job(job_id, &node.id),
                 attempt,
-                first_epoch,
+                run,
                 instances: job.processes * job.workers,
                 is_recovery: false,
                 storage: storage.cloned(),

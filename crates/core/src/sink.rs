@@ -44,8 +44,8 @@ pub struct CommitContext {
     pub job_id: String,
     /// As [`SinkContext::attempt`].
     pub attempt: u64,
-    /// The epoch that the attempt's writers begin with, unless [`Committer::high_mark`] raises it.
-    pub first_epoch: u64,
+    /// As [`SinkContext::run`].
+    pub run: u64,
     /// As [`SinkContext::instances`].
     pub instances: usize,
     /// It is the one that recovers, before the attempt's writers are opened; the others are one in each worker process.
@@ -85,6 +85,8 @@ pub struct SinkContext {
     pub job_id: String,
     /// Counts the starts of the job; no two running writers share (attempt, instance).
     pub attempt: u64,
+    /// A number that no other start has, of this job or of a copy of it, which may count the same attempts.
+    pub run: u64,
     /// Which instance it is, from 0.
     pub instance: usize,
     /// How many instances there are in the whole job.

@@ -410,6 +410,7 @@ fn make_task(
             NodeKind::Sink(sink) => Kind::Sink(sink.open(SinkContext {
                 job_id: id_in_job(&plan.job_id, &node.id),
                 attempt: plan.attempt,
+                run: plan.run,
                 instance: me,
                 instances: peers,
                 waker: waker.clone(),

@@ -36,6 +36,8 @@ pub struct WorkerPlan {
     pub job_id: String,
     /// Counts the job's starts.
     pub attempt: u64,
+    /// As `SinkContext::run`.
+    pub run: u64,
     /// The epoch that the workers start in; above every epoch of the past.
     pub first_epoch: u64,
     /// The state to start from; `None` starts anew.

@@ -113,6 +113,7 @@ impl Trial {
             token: 0,
             job_id: "trial".into(),
             attempt: past.attempt,
+            run: past.attempt,
             first_epoch: past.epoch,
             restore,
             sink_storage: None,

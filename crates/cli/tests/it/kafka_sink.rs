@@ -6,7 +6,6 @@ use crate::script::{Script, stdout_of};
 use crate::windows::{Totals, Windows};
 use millstream_testbed::kafka::{Broker, Record, unique};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 /// Short enough for a test, long enough for many checkpoints at the rates below.
@@ -251,89 +250,6 @@ fn a_server_that_is_away_holds_the_job_back_and_does_not_end_its_attempt() {
     assert!(running.wait().success(), "{}", running.stderr());
     assert!(!running.stderr().contains("restart"), "{}", running.stderr());
     job.check(&broker, &JOB);
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
-#[test]
-fn a_zombie_that_wakes_up_writes_nothing_and_says_why() {
-    let Some(broker) = Broker::shared() else { return };
-    let job = sinked(broker, &JOB, 3_000, "");
-    let mut zombie = Running::start(&job.script, &["--parallelism", "2"]);
-    zombie.wait_for_checkpoints(&job.script, 5);
-    let workers = zombie.workers();
-    // Frozen, all of it; its state directory goes on under another name.
-    zombie.signal(libc::SIGSTOP);
-    workers.iter().for_each(|pid| crate::process::send(*pid, libc::SIGSTOP));
-    copy(&job.script.path(".millstream/job"), &job.script.path("copy"));
-    let args = ["--parallelism", "2", "--state-dir", "copy"];
-    let mut other = Running::start(&job.script, &args);
-    std::thread::sleep(Duration::from_secs(3));
-    workers.iter().for_each(|pid| crate::process::send(*pid, libc::SIGCONT));
-    zombie.signal(libc::SIGCONT);
-    assert!(!zombie.wait().success());
-    let said = zombie.stderr();
-    assert!(said.contains("another run of this job has taken over"), "{said}");
-    other.signal(libc::SIGTERM);
-    other.wait();
-    job.finish(broker, &JOB, &args);
-}
-
-#[test]
-fn a_job_that_goes_back_to_an_older_checkpoint_writes_what_follows_again_and_ends() {
-    let Some(broker) = Broker::shared() else { return };
-    let job = sinked(broker, &JOB, 5_000, "");
-    job.replace(
-        "SET 'execution.checkpointing.interval' = '50 ms'",
-        "SET 'state.checkpoints.num-retained' = '50';\nSET 'execution.checkpointing.interval' = '50 ms'",
-    );
-    let mut running = Running::start(&job.script, &["--parallelism", "2"]);
-    running.wait_for_checkpoints(&job.script, 20);
-    running.signal(libc::SIGKILL);
-    running.wait();
-    let epochs = crate::process::epochs(&job.script);
-    let older = format!(".millstream/job/checkpoints/manifest-{}.json", epochs[epochs.len() - 6]);
-    job.at_full_speed(&JOB);
-    stdout_of(&job.script.run(&["--parallelism", "2", "--from", &older]));
-    let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (key, value) in job.seen(broker) {
-        seen.entry(key).or_default().push(value);
-    }
-    let expected = JOB.expected();
-    assert!(expected.iter().all(|(k, v)| seen.get(k).is_some_and(|all| all.iter().all(|s| s == v))));
-    assert_eq!(seen.len(), expected.len());
-    assert!(seen.values().all(|all| all.len() <= 2), "an epoch that was committed is not replayed");
-}
-
-#[test]
-fn a_fork_leaves_what_is_pending_to_the_job_that_it_was_taken_from() {
-    let Some(broker) = Broker::shared() else { return };
-    crash::binary();
-    let job = sinked(broker, &JOB, 5_000, "");
-    let plans = "worker worker::before_commit crash 20;supervisor start::before_read crash 2";
-    crash(&job, &["--parallelism", "2"], plans);
-    // The fork writes to a topic of its own.
-    let own = job.topic.clone();
-    let forked = format!("{own}-fork");
-    broker.create_topic(&forked, 3);
-    job.replace(&format!("'topic' = '{own}'"), &format!("'topic' = '{forked}'"));
-    job.at_full_speed(&JOB);
-    stdout_of(&job.script.run(&["--parallelism", "2", "--state-dir", "fork", "--from", ".millstream/job"]));
-    let of_fork: Totals = broker.read_committed(&forked).iter().map(row).collect();
-    job.replace(&format!("'topic' = '{forked}'"), &format!("'topic' = '{own}'"));
-    let before: Totals = job.seen(broker).into_iter().collect();
-    job.finish(broker, &JOB, &["--parallelism", "2"]);
-    assert!(of_fork.keys().all(|key| !before.contains_key(key)), "the fork goes on behind the checkpoint");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod exactly_once;
 mod formats;
 mod functions;
 mod kafka_config;
+mod kafka_copies;
 mod kafka_faults;
 mod kafka_sink;
 mod kafka_source;

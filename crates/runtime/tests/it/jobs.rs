@@ -351,6 +351,7 @@ fn run(job: Job, drive: impl FnOnce(&[WorkerControl], &Mutex<Stored>, &AtomicU64
                 token: 4711,
                 job_id: "test".into(),
                 attempt: 1,
+                run: 1,
                 first_epoch: job.first_epoch,
                 restore: job.restore.clone(),
                 sink_storage: None,

@@ -50,6 +50,7 @@ fn write(table: &TableDef, rows: &Batch) {
         .open(SinkContext {
             job_id: "job".into(),
             attempt: 1,
+            run: 1,
             instance: 0,
             instances: 1,
             waker: Arc::new(|| {}),

@@ -123,6 +123,7 @@ fn open_at(
     sink.open(SinkContext {
         job_id: job.into(),
         attempt,
+        run: attempt,
         instance,
         instances,
         waker: Arc::new(|| {}),

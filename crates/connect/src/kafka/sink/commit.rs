@@ -1,6 +1,7 @@
 //! The committer: what the checkpoint has made durable goes from the log to Kafka.
 
 use super::Plan;
+use super::ledger::RunId;
 use super::producer::{KafkaCluster, KafkaProducer};
 use super::protocol::{Committable, OnLostMarker, Run, Slot, look, settle};
 use crate::kafka::options::DeliveryGuarantee;
@@ -54,7 +55,7 @@ impl KafkaCommitter {
             storage: self.storage.as_ref(),
             lineage: &self.ctx.job_id,
             prefix: &self.prefix,
-            attempt: self.ctx.attempt,
+            id: RunId { attempt: self.ctx.attempt, run: self.ctx.run },
             instances: u32::try_from(self.ctx.instances).unwrap_or(u32::MAX),
             patience,
         }
@@ -78,9 +79,9 @@ impl KafkaCommitter {
         };
         let mut run = self.run(&patience);
         let recovery = look(&run, pending, self.plan.on_lost)?;
-        run.attempt = recovery.seen.attempt;
         let seen = recovery.seen;
-        settle(&run, recovery, self.ctx.first_epoch.max(seen.epoch + 1))?;
+        run.id.attempt = seen.attempt;
+        settle(&run, recovery)?;
         self.seen = Some(seen);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod commit;
 mod direct;
+mod ledger;
 mod log;
 #[cfg(test)]
 mod model_tests;

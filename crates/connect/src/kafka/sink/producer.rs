@@ -283,8 +283,7 @@ impl KafkaCluster {
                     if let (Some(rest), Some(value)) = (key.and_then(|k| k.strip_prefix(prefix)), message.payload()) {
                         let marker = self.decode(value)?;
                         // In a topic whose number of partitions was changed a key has more than one.
-                        let is_later =
-                            |m: &Marker| (m.attempt, m.position.epoch) <= (marker.attempt, marker.position.epoch);
+                        let is_later = |m: &Marker| m.order() <= marker.order();
                         if partitions == 1 || found.get(rest).is_none_or(is_later) {
                             found.insert(rest.to_string(), marker);
                         }

@@ -12,14 +12,19 @@
 //! - A chunk's records and its marker are in one transaction, so that a reader who sees the one sees the other: the marker tells
 //!   exactly what is committed.
 //! - A marker is read only after the slot's id was taken: nobody else can then add to it.
-//! - Before it writes anything for a new epoch, an attempt has *claimed* each slot: a marker that bears its number. Who takes
-//!   an id later than that, and finds the claim of a later attempt, stands down: so a zombie that wakes up in the middle of
-//!   its first commit writes nothing.
+//! - Epochs are known by the run that prepared them and their number; a marker tells for each run how far its epochs are
+//!   committed. So nobody takes an epoch of one copy of a job, or of one branch of its checkpoints, for one of another.
+//! - Before it writes anything for a new epoch, a run has *claimed* each slot: a marker that names it as the owner. Who takes
+//!   an id later than that, and finds another owner whose attempt is not below its own, stands down: so a zombie that wakes up
+//!   in the middle of its first commit writes nothing, and one of two copies that start at once ends.
 //! - A slot's marker is never behind what a durable checkpoint says is committed. If it is, markers were lost, and what is
 //!   committed can't be told: the job stops.
+//! - What is pending isn't written after output of another run that didn't follow from it: the job stops, too, and a person
+//!   says which of the two counts.
 //! - A marker has the ids of the topics that are written. If one is another topic by now, what was committed is gone with the
 //!   one before: the job stops, too.
 
+use super::ledger::{Ledger, Position, RunId};
 use super::log::LogObject;
 use millstream_core::sink::{EpochStorage, HighMark};
 use millstream_core::{Error, ErrorKind, Place, Result, fail_point};
@@ -27,38 +32,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of what is stored in the checkpoint and in markers.
-pub(super) const VERSION: u32 = 1;
-
-/// How far a slot has come: `chunk` of the `chunks` chunks of `epoch`, and all epochs before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Position {
-    pub(super) epoch: u64,
-    pub(super) chunk: u32,
-    pub(super) chunks: u32,
-}
-
-impl Position {
-    /// All of an epoch.
-    pub(super) fn end_of(epoch: u64) -> Position {
-        Position { epoch, chunk: 0, chunks: 0 }
-    }
-    /// The one that is further.
-    fn max(self, other: Position) -> Position {
-        let key = |p: &Position| (p.epoch, p.is_complete(), p.chunk);
-        if key(&self) >= key(&other) { self } else { other }
-    }
-    fn is_complete(&self) -> bool {
-        self.chunk >= self.chunks
-    }
-    /// How many chunks of `due` are committed.
-    fn chunks_of(&self, due: &Committable) -> usize {
-        match self.epoch.cmp(&due.epoch) {
-            std::cmp::Ordering::Less => 0,
-            std::cmp::Ordering::Equal if !self.is_complete() => self.chunk as usize,
-            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => due.chunks.len(),
-        }
-    }
-}
+pub(super) const VERSION: u32 = 2;
 
 /// The last word of a slot, as it stands in the marker topic under the slot's transactional id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,17 +40,24 @@ pub(super) struct Marker {
     pub(super) version: u32,
     /// The sink of the job that wrote it.
     pub(super) lineage: String,
-    /// The attempt that wrote it.
-    pub(super) attempt: u64,
-    /// How many slots that attempt has: those from there on are given up.
+    /// The run that wrote it, whose slot it is.
+    pub(super) owner: RunId,
+    /// How many slots that run has: those from there on are given up.
     pub(super) instances: u32,
-    pub(super) position: Position,
+    pub(super) ledger: Ledger,
     /// Records of the chunk, and the CRC-32 of its objects' CRC-32s; for people who look for what is missing.
     pub(super) records: u64,
     pub(super) crc: u32,
     /// The topics that are written, by name their ids, as far as the servers tell; filled in by who writes the marker.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) topics: BTreeMap<String, String>,
+}
+
+impl Marker {
+    /// What a slot's writers say later has a greater one.
+    pub(super) fn order(&self) -> impl Ord + use<> {
+        (self.owner.attempt, self.ledger.last().map(|e| (e.committed_by, e.position.order())))
+    }
 }
 
 /// What one slot has prepared in one epoch, as stored in the checkpoint.
@@ -86,15 +67,21 @@ pub(super) struct Committable {
     pub(super) version: u32,
     /// As in [`Marker`].
     pub(super) lineage: String,
+    /// The run that prepared it.
+    pub(super) run: RunId,
     pub(super) slot: u32,
     pub(super) epoch: u64,
-    /// The last epoch of the slot before it: it is committed.
-    pub(super) committed: u64,
+    /// The last epoch before it of which this run had records for the slot: it is committed. None: there is none.
+    pub(super) committed: Option<u64>,
     /// The log's objects, by transaction; none: the epoch has no records.
     pub(super) chunks: Vec<Vec<LogObject>>,
 }
 
 impl Committable {
+    /// How many of its chunks are committed.
+    fn committed_chunks(&self, ledger: &Ledger) -> usize {
+        ledger.of(self.run).map_or(0, |at| at.chunks_of(self.epoch, self.chunks.len()))
+    }
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self).map_err(|e| Error::internal(e.to_string()))
     }
@@ -156,7 +143,7 @@ pub(super) struct Run<'a, C> {
     pub(super) lineage: &'a str,
     /// What transactional ids begin with; the slot's number follows.
     pub(super) prefix: &'a str,
-    pub(super) attempt: u64,
+    pub(super) id: RunId,
     pub(super) instances: u32,
     pub(super) patience: Patience<'a>,
 }
@@ -166,7 +153,9 @@ pub(super) struct Slot<P> {
     number: u32,
     taken: Option<P>,
     /// Known while the id is held.
-    position: Position,
+    ledger: Ledger,
+    /// What a person has given up: what this run prepared, up to this epoch.
+    given_up: Option<(RunId, u64)>,
     /// The attempt has claimed the slot: its marker must be there.
     is_claimed: bool,
     /// This attempt has held the id, and may have lost it to another one.
@@ -176,7 +165,7 @@ pub(super) struct Slot<P> {
 impl<P: Transactions> Slot<P> {
     /// A slot that the attempt has claimed.
     pub(super) fn claimed(number: u32) -> Self {
-        Slot { number, taken: None, position: Position::default(), is_claimed: true, was_taken: false }
+        Slot { number, taken: None, ledger: Ledger::default(), given_up: None, is_claimed: true, was_taken: false }
     }
 
     /// Commits what is due of an epoch, however often that takes.
@@ -185,17 +174,17 @@ impl<P: Transactions> Slot<P> {
             return Ok(());
         }
         let outcome = self.insist(run, |slot| {
-            (slot.position.chunks_of(due)..due.chunks.len()).try_for_each(|done| slot.commit_chunk(run, due, done))
+            (due.committed_chunks(&slot.ledger)..due.chunks.len())
+                .try_for_each(|done| slot.commit_chunk(run, due, done))
         });
         outcome.map_err(|e| e.context(format!("commit epoch {} of slot {}", due.epoch, self.number)))
     }
 
-    /// Says that the slot is this attempt's, and that all epochs below `first_epoch` are settled.
-    fn claim<C: Cluster<Producer = P>>(&mut self, run: &Run<C>, first_epoch: u64) -> Result<()> {
+    /// Says that the slot is this run's.
+    fn claim<C: Cluster<Producer = P>>(&mut self, run: &Run<C>) -> Result<()> {
         let outcome = self.insist(run, |slot| {
-            let settled = slot.position.max(Position::end_of(first_epoch.saturating_sub(1)));
             let Some(taken) = &mut slot.taken else { return Ok(()) };
-            taken.commit(&mut std::iter::empty(), &run.id(slot.number), &run.marker(settled))
+            taken.commit(&mut std::iter::empty(), &run.slot_id(slot.number), &run.marker(slot.ledger.clone()))
         });
         outcome.map_err(|e| e.context(format!("claim slot {}", self.number)))
     }
@@ -223,17 +212,17 @@ impl<P: Transactions> Slot<P> {
             // A later attempt that holds the id is not to be disturbed.
             self.look(run)?;
         }
-        let taken = run.cluster.take(&run.id(self.number))?;
+        let taken = run.cluster.take(&run.slot_id(self.number))?;
         self.was_taken = true;
         fail_point!("kafka::taken")?;
-        let (position, topics) = self.look(run)?;
+        let (ledger, topics) = self.look(run)?;
         // Before it is claimed a person may have chosen to go on.
         if self.is_claimed
             && let Some(topic) = run.cluster.renewed(&topics)?.first()
         {
             return Err(renewed_topic(topic, "while the job writes to it"));
         }
-        self.position = self.position.max(position);
+        self.know(run, ledger);
         self.taken = Some(taken);
         Ok(())
     }
@@ -242,34 +231,62 @@ impl<P: Transactions> Slot<P> {
         let (Some(chunk), Some(taken)) = (due.chunks.get(done), &mut self.taken) else { return Ok(()) };
         let chunks = due.chunks.len() as u32;
         let position = Position { epoch: due.epoch, chunk: done as u32 + 1, chunks };
-        let mut marker = run.marker(position);
+        let mut ledger = self.ledger.clone();
+        ledger.note(due.run, position, run.id.attempt);
+        let mut marker = run.marker(ledger);
         marker.records = chunk.iter().map(|o| o.records).sum();
         marker.crc = crc32fast::hash(&chunk.iter().flat_map(|o| o.crc.to_be_bytes()).collect::<Vec<_>>());
         let mut objects = chunk.iter().map(|object| object.read(run.storage));
-        taken.commit(&mut objects, &run.id(self.number), &marker)?;
-        self.position = position;
+        taken.commit(&mut objects, &run.slot_id(self.number), &marker)?;
+        self.ledger = marker.ledger;
         Ok(())
     }
 
-    /// What the marker says, and of which topics, if the slot is still this attempt's.
-    fn look<C: Cluster<Producer = P>>(&self, run: &Run<C>) -> Result<(Position, BTreeMap<String, String>)> {
-        let id = run.id(self.number);
-        match run.cluster.markers(run.prefix)?.remove(&self.number.to_string()) {
-            Some(marker) if marker.lineage == run.lineage && marker.attempt <= run.attempt => {
-                Ok((marker.position, marker.topics))
-            }
-            Some(marker) if marker.lineage == run.lineage => {
+    /// Takes over what the marker says.
+    fn know<C>(&mut self, run: &Run<C>, ledger: Ledger) {
+        self.ledger = ledger;
+        if let Some((of, epoch)) = self.given_up
+            && !self.ledger.of(of).is_some_and(|at| at.has(epoch))
+        {
+            self.ledger.note(of, Position::end_of(epoch), run.id.attempt);
+        }
+    }
+
+    /// What the marker says, and of which topics, if the slot is still this run's.
+    fn look<C: Cluster<Producer = P>>(&self, run: &Run<C>) -> Result<(Ledger, BTreeMap<String, String>)> {
+        let id = run.slot_id(self.number);
+        let marker = run.cluster.markers(run.prefix)?.remove(&self.number.to_string());
+        let lost = |why: &str| Err(lost_marker(&id, why));
+        match marker {
+            Some(marker) if marker.lineage != run.lineage => match self.is_claimed {
+                true => Err(Error::state("another job writes under the same transactional id")
+                    .at(Place::Named(format!("transactional id {id}")))
+                    .hint("give each job a 'sink.transactional-id-prefix' of its own, or none")),
+                false => Ok(Default::default()),
+            },
+            // Copies of a job that start at once may count the same attempt.
+            Some(marker) if marker.owner != run.id && marker.owner.attempt >= run.id.attempt => {
+                let (own, other) = (run.id.attempt, marker.owner.attempt);
+                let detail = match own == other {
+                    true => format!("both are attempt {own}, of copies of the job"),
+                    false => format!("this is attempt {own}, the other one is attempt {other}"),
+                };
                 Err(Error::state("another run of this job has taken over")
                     .at(Place::Named(format!("transactional id {id}")))
-                    .detail(format!("this is attempt {}, the other one is attempt {}", run.attempt, marker.attempt)))
+                    .detail(detail))
             }
-            Some(_) if self.is_claimed => Err(Error::state("another job writes under the same transactional id")
-                .at(Place::Named(format!("transactional id {id}")))
-                .hint("give each job a 'sink.transactional-id-prefix' of its own, or none")),
-            None if self.is_claimed => {
-                Err(lost_marker(&id, "the marker of this slot was there when the job started, and is gone"))
+            Some(marker) if self.is_claimed && marker.owner != run.id => {
+                lost("the marker of this slot is one from before the job started")
             }
-            Some(_) | None => Ok(Default::default()),
+            Some(marker) => {
+                let known = |ledger: &Ledger| ledger.of(run.id).unwrap_or_default().order();
+                match self.is_claimed && known(&self.ledger) > known(&marker.ledger) {
+                    true => lost("the marker of this slot has gone back"),
+                    false => Ok((marker.ledger, marker.topics)),
+                }
+            }
+            None if self.is_claimed => lost("the marker of this slot was there when the job started, and is gone"),
+            None => Ok(Default::default()),
         }
     }
 }
@@ -296,16 +313,16 @@ pub(super) const RENEWED_HINT: &str =
     "start once with 'sink.lost-marker' = 'skip' to go on with the new topic, or with '--from none' to begin anew";
 
 impl<C: Cluster> Run<'_, C> {
-    fn id(&self, slot: u32) -> String {
+    fn slot_id(&self, slot: u32) -> String {
         format!("{}{slot}", self.prefix)
     }
-    fn marker(&self, position: Position) -> Marker {
+    fn marker(&self, ledger: Ledger) -> Marker {
         Marker {
             version: VERSION,
             lineage: self.lineage.to_string(),
-            attempt: self.attempt,
+            owner: self.id,
             instances: self.instances,
-            position,
+            ledger,
             records: 0,
             crc: 0,
             topics: BTreeMap::new(),
@@ -347,7 +364,7 @@ pub(super) fn look<C: Cluster>(
     let markers = loop {
         let missing: Vec<u32> = wanted.iter().copied().filter(|slot| !slots.contains_key(slot)).collect();
         for slot in missing {
-            let taken = run.persist(|| run.cluster.take(&run.id(slot)))?;
+            let taken = run.persist(|| run.cluster.take(&run.slot_id(slot)))?;
             let slot_of = Slot { taken: Some(taken), is_claimed: false, was_taken: true, ..Slot::claimed(slot) };
             slots.insert(slot, slot_of);
         }
@@ -371,52 +388,93 @@ pub(super) fn look<C: Cluster>(
         Some(_) | None => {}
     }
     for (number, slot) in &mut slots {
-        slot.position = match (own(number), pending.iter().find(|c| c.slot == *number)) {
-            (marker, None) => marker.map(|m| m.position).unwrap_or_default(),
-            (marker, Some(first)) => go_on_from(run, first, marker, markers.get(number), on_lost)?,
-        };
+        let pending: Vec<&Committable> = pending.iter().filter(|c| c.slot == *number).collect();
+        slot.given_up = given_up(run, &pending, own(number), markers.get(number), on_lost)?;
+        slot.know(run, own(number).map(|marker| marker.ledger.clone()).unwrap_or_default());
     }
     let of_lineage = markers.values().filter(|m| m.lineage == run.lineage);
-    let epoch = of_lineage.clone().map(|m| m.position.epoch).max().unwrap_or(0);
-    let attempt = of_lineage.map(|m| m.attempt + 1).max().unwrap_or(0).max(run.attempt);
+    let epoch = of_lineage.clone().map(|m| m.ledger.epoch()).max().unwrap_or(0);
+    let others = of_lineage.filter(|m| m.owner.run != run.id.run);
+    let attempt = others.map(|m| m.owner.attempt + 1).max().unwrap_or(0).max(run.id.attempt);
     Ok(Recovery { slots, pending, seen: HighMark { epoch, attempt } })
 }
 
-/// Where a slot goes on, of which the checkpoint has `pending` first.
-fn go_on_from<C: Cluster>(
+/// What is given up of a slot's `pending` epochs (ascending, of one checkpoint), by a person's choice.
+fn given_up<C: Cluster>(
     run: &Run<C>,
-    pending: &Committable,
+    pending: &[&Committable],
     own: Option<&Marker>,
     any: Option<&Marker>,
     on_lost: OnLostMarker,
-) -> Result<Position> {
-    let id = run.id(pending.slot);
-    let why = match (own, any) {
-        (Some(own), _) => {
-            let at = own.position;
-            if at.epoch >= pending.epoch || at.epoch >= pending.committed && at.is_complete() {
-                return Ok(at);
-            }
-            format!(
-                "the checkpoint says that epoch {} is committed, the marker says epoch {} (chunk {} of {})",
-                pending.committed, at.epoch, at.chunk, at.chunks
-            )
+) -> Result<Option<(RunId, u64)>> {
+    let (Some(first), Some(last)) = (pending.first(), pending.last()) else { return Ok(None) };
+    let id = run.slot_id(first.slot);
+    let error = match (own, any) {
+        (Some(own), _) => doubt(&id, pending, first, own),
+        (None, Some(_)) => {
+            Some(lost_marker(&id, "the marker is that of another job, which uses the same transactional id"))
         }
-        (None, Some(_)) => "the marker is that of another job, which uses the same transactional id".into(),
-        (None, None) => {
-            format!("the checkpoint says that epoch {} is committed, but there is no marker", pending.committed)
-        }
+        (None, None) => Some(lost_marker(
+            &id,
+            &format!("the checkpoint is of attempt {}, which had a marker, but there is none", first.run.attempt),
+        )),
     };
-    match on_lost {
-        OnLostMarker::Fail => Err(lost_marker(&id, &why)),
-        OnLostMarker::Replay => Ok(Position::end_of(pending.epoch.saturating_sub(1))),
-        OnLostMarker::Skip => Ok(Position::end_of(pending.epoch)),
+    match (error, on_lost) {
+        (None, _) | (_, OnLostMarker::Replay) => Ok(None),
+        (Some(error), OnLostMarker::Fail) => Err(error),
+        (Some(_), OnLostMarker::Skip) => Ok(Some((last.run, last.epoch))),
     }
 }
 
-/// Commits what is pending and claims every slot for `run.attempt`, which is not below what was seen. `first_epoch`: that
-/// of the attempt's first new epoch, above all that was seen.
-pub(super) fn settle<C: Cluster>(run: &Run<C>, recovery: Recovery<C::Producer>, first_epoch: u64) -> Result<()> {
+/// Why it can't be told what is to be done with `pending`, of which `first` is the first.
+fn doubt(id: &str, pending: &[&Committable], first: &Committable, own: &Marker) -> Option<Error> {
+    let at = own.ledger.of(first.run);
+    let is_due = pending.iter().any(|c| c.committed_chunks(&own.ledger) < c.chunks.len());
+    let attempt = first.run.attempt;
+    if is_due && own.ledger.may_have_forgotten(first.run) {
+        let why = format!(
+            "the checkpoint is of attempt {attempt}, which is so long ago that markers don't tell of it any more"
+        );
+        return Some(lost_marker(id, &why));
+    }
+    match (at, first.committed) {
+        (Some(at), Some(committed)) if !at.has(committed) => {
+            let why = format!(
+                "the checkpoint says that epoch {committed} is committed, the marker says epoch {} (chunk {} of {})",
+                at.epoch, at.chunk, at.chunks
+            );
+            return Some(lost_marker(id, &why));
+        }
+        (None, Some(committed)) if !own.ledger.may_have_forgotten(first.run) => {
+            let why = format!(
+                "the checkpoint says that epoch {committed} is committed, the marker knows none of attempt {attempt}"
+            );
+            return Some(lost_marker(id, &why));
+        }
+        _ => {}
+    }
+    if own.owner != first.run && own.owner.attempt <= attempt {
+        let why = format!("the checkpoint is of attempt {attempt}, the marker of attempt {}", own.owner.attempt);
+        return Some(lost_marker(id, &why));
+    }
+    let other = own.ledger.others_since(first.run).filter(|_| is_due)?;
+    let detail = format!(
+        "epoch {} of attempt {attempt} is pending, attempt {} has committed up to its epoch {}",
+        first.epoch, other.committed_by, other.position.epoch
+    );
+    Some(
+        Error::state("the checkpoint has output pending for Kafka, and another run of this job has written since")
+            .at(Place::Named(format!("transactional id {id}")))
+            .detail(detail)
+            .hint(
+                "did a copy of the job, or one that went back to an older checkpoint, write the same? then start once with \
+                 'sink.lost-marker' = 'skip' (give up what is pending), else with 'replay' (write it now, after what is newer)",
+            ),
+    )
+}
+
+/// Commits what is pending and claims every slot for `run`, whose attempt is not below what was seen.
+pub(super) fn settle<C: Cluster>(run: &Run<C>, recovery: Recovery<C::Producer>) -> Result<()> {
     run.persist(|| run.cluster.prepare_markers())?;
     let Recovery { mut slots, pending, .. } = recovery;
     for due in &pending {
@@ -425,7 +483,7 @@ pub(super) fn settle<C: Cluster>(run: &Run<C>, recovery: Recovery<C::Producer>, 
         fail_point!("kafka::replayed")?;
     }
     for slot in slots.values_mut() {
-        slot.claim(run, first_epoch)?;
+        slot.claim(run)?;
         fail_point!("kafka::claimed")?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The writer of the epoch log: rows to records, records to objects, on a thread of their own.
 
+use super::ledger::RunId;
 use super::log::{Buffer, LogObject};
 use super::protocol::{Committable, VERSION};
 use super::rows::RecordEncoder;
@@ -21,10 +22,11 @@ pub(super) struct LogWriter {
     plan: Arc<Plan>,
     encoder: RecordEncoder,
     lineage: String,
+    run: RunId,
     slot: u32,
-    /// The epoch that is being written, and the last one before it.
+    /// The epoch that is being written, and the last one before it that had records.
     epoch: u64,
-    committed: u64,
+    committed: Option<u64>,
     buffer: Buffer,
     /// Bytes of the epoch that have gone to the thread.
     sent_bytes: u64,
@@ -104,9 +106,10 @@ impl LogWriter {
         Ok(LogWriter {
             encoder: plan.encoder(ctx.metrics)?,
             lineage: ctx.job_id,
+            run: RunId { attempt: ctx.attempt, run: ctx.run },
             slot,
             epoch: ctx.first_epoch,
-            committed: ctx.first_epoch.saturating_sub(1),
+            committed: None,
             buffer: Buffer::default(),
             sent_bytes: 0,
             object_bytes: OBJECT_BYTES.min(usize::try_from(plan.transaction_bytes).unwrap_or(OBJECT_BYTES)),
@@ -172,13 +175,14 @@ impl SinkWriter for LogWriter {
         let committable = Committable {
             version: VERSION,
             lineage: self.lineage.clone(),
+            run: self.run,
             slot: self.slot,
             epoch,
             committed: self.committed,
             chunks,
         };
         if !committable.chunks.is_empty() {
-            self.committed = epoch;
+            self.committed = Some(epoch);
         }
         (self.epoch, self.sent_bytes) = (epoch + 1, 0);
         Ok(vec![committable.encode()?])
