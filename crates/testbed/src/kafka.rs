@@ -3,6 +3,10 @@
 //! `cargo xtask test` installs the server and names the folder of its jars in `MILLSTREAM_KAFKA`; without it the tests that
 //! need it say that they did nothing.
 
+mod cluster;
+
+pub use cluster::Cluster;
+
 use crate::proxy::Proxy;
 use futures::executor::block_on;
 use rdkafka::ClientConfig;
@@ -66,6 +70,8 @@ pub struct Broker {
     jars: PathBuf,
     folder: tempfile::TempDir,
     port: u16,
+    /// What clients come by: its own address, or those of all servers of its cluster.
+    bootstrap: String,
     process: Option<Watched>,
 }
 
@@ -124,12 +130,20 @@ impl Broker {
 
     /// [`Broker::start_with`] by the jars in a folder, over data that were formatted with more arguments.
     pub fn start_from(jars: &Path, settings: &[(&str, &str)], format: &[&str]) -> Broker {
+        let [port, controller] = free_ports();
+        let alone = [("controller.quorum.bootstrap.servers", "127.0.0.1:${CONTROLLER}")];
+        let format: Vec<&str> = ["--standalone"].iter().chain(format).copied().collect();
+        let settings: Vec<(&str, &str)> = alone.iter().chain(settings).copied().collect();
+        let mut broker = Broker::formatted(jars, (port, controller), &settings, &format);
+        broker.restart();
+        broker
+    }
+
+    /// A server that doesn't run yet, for clients at the one port and controllers at the other.
+    fn formatted(jars: &Path, (port, controller): (u16, u16), settings: &[(&str, &str)], format: &[&str]) -> Broker {
         let folder = tempfile::tempdir().unwrap();
-        // Held until both are known, so that they differ.
-        let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let (port, controller) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
-        drop((one, two));
-        let mut broker = Broker { jars: jars.to_path_buf(), folder, port, process: None };
+        let bootstrap = format!("127.0.0.1:{port}");
+        let broker = Broker { jars: jars.to_path_buf(), folder, port, bootstrap, process: None };
         let mut all: Vec<(String, String)> = SETTINGS.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let mut set = |key: &str, value: String| {
             all.retain(|(known, _)| known != key);
@@ -137,7 +151,6 @@ impl Broker {
         };
         set("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"));
         set("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"));
-        set("controller.quorum.bootstrap.servers", format!("127.0.0.1:{controller}"));
         set("log.dirs", broker.data().display().to_string());
         let ports =
             |value: &str| value.replace("${PORT}", &port.to_string()).replace("${CONTROLLER}", &controller.to_string());
@@ -149,10 +162,9 @@ impl Broker {
         std::fs::write(broker.settings(), text).unwrap();
         std::fs::write(broker.file("log4j2.properties"), LOGGING).unwrap();
         let mut tool = broker.java("kafka.tools.StorageTool");
-        tool.args(["format", "--standalone", "-t", "bWlsbHN0cmVhbS10ZXN0cw"]).args(format);
+        tool.args(["format", "-t", "bWlsbHN0cmVhbS10ZXN0cw"]).args(format);
         let output = tool.arg("-c").arg(broker.settings()).stdin(Stdio::null()).output().expect("start java");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        broker.restart();
         broker
     }
 
@@ -163,9 +175,9 @@ impl Broker {
         SHARED.get_or_init(Broker::start).as_ref()
     }
 
-    /// `127.0.0.1:PORT`, for `bootstrap.servers`.
+    /// `127.0.0.1:PORT`, of all servers of its cluster, for `bootstrap.servers`.
     pub fn servers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.bootstrap.clone()
     }
 
     /// Where the logs of its partitions are, such as `TOPIC-0`.
@@ -197,18 +209,24 @@ impl Broker {
 
     /// Starts it over its data, and waits until it answers; it must not be running.
     pub fn restart(&mut self) {
+        self.spawn();
+        self.wait_until_ready();
+    }
+
+    fn spawn(&mut self) {
         assert!(self.process.is_none(), "the server is running");
         let log = File::options().create(true).append(true).open(self.file("said")).unwrap();
         let mut command = self.java("kafka.Kafka");
         command.arg(self.settings()).stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(Watched::spawn(&mut command));
-        self.wait_until_ready();
     }
 
     /// Waits until it serves clients.
     pub fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + DEADLINE;
-        let consumer: BaseConsumer = self.client().create().unwrap();
+        // Of a cluster another one might answer.
+        let consumer: BaseConsumer =
+            self.client().set("bootstrap.servers", format!("127.0.0.1:{}", self.port)).create().unwrap();
         while consumer.fetch_metadata(None, Duration::from_millis(500)).is_err() {
             let ended = self.process.as_mut().and_then(|p| p.child.try_wait().unwrap());
             assert!(ended.is_none() && Instant::now() < deadline, "the server doesn't answer: {}", self.said());
@@ -251,14 +269,14 @@ impl Broker {
         self.client().create().unwrap()
     }
 
-    /// Makes a topic and waits until it can be written.
+    /// Makes a topic, replicated as the servers' settings say, and waits until it can be written.
     pub fn create_topic(&self, name: &str, partitions: i32) {
         self.create_topic_with(name, partitions, &[]);
     }
 
     /// [`Broker::create_topic`] with settings of the topic's.
     pub fn create_topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
         let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
         let made = block_on(self.admin().create_topics([&topic], &AdminOptions::new())).unwrap();
         made.into_iter().for_each(|outcome| {
@@ -416,6 +434,13 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Free ports of loopback, which differ.
+fn free_ports<const N: usize>() -> [u16; N] {
+    // Held until all are known.
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 const LOGGING: &str = "rootLogger.level = warn

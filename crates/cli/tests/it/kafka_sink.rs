@@ -50,8 +50,8 @@ impl Sinked {
         std::fs::write(self.script.path("job.sql"), text.replace(from, to)).unwrap();
     }
 
-    /// Has the job read its events from a topic, as long as that is now.
-    fn read_from_topic(&self, broker: &Broker) {
+    /// Has the job read its events from a topic, whose name this gives, as long as that is now.
+    pub fn read_from_topic(&self, broker: &Broker) -> String {
         let topic = unique("events");
         broker.create_topic(&topic, 3);
         let events = std::fs::read_to_string(self.script.path("events.json")).unwrap();
@@ -64,6 +64,7 @@ impl Sinked {
             broker.servers()
         );
         self.replace(&of_file, &of_topic);
+        topic
     }
 
     /// Has rows go to three topics, by what is left of their keys.

@@ -13,6 +13,7 @@ mod crash;
 mod exactly_once;
 mod formats;
 mod functions;
+mod kafka_cluster;
 mod kafka_config;
 mod kafka_copies;
 mod kafka_faults;

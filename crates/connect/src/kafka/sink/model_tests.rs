@@ -619,3 +619,25 @@ fn of_two_copies_with_the_same_attempt_one_stands_down() {
     assert!(error.to_string().contains("another run of this job has taken over"), "{error}");
     assert!(error.to_string().contains("both are attempt 2"), "{error}");
 }
+
+#[test]
+fn what_another_version_wrote_is_told() {
+    let (world, pending) = prepared();
+    let marker = world.state.lock().unwrap().markers["job/0"].clone();
+    let read = |value: serde_json::Value| Marker::decode(value.to_string().as_bytes());
+    assert_eq!(read(serde_json::to_value(&marker).unwrap()).unwrap(), marker);
+    for (value, expected) in [
+        (
+            serde_json::json!({"version": 1, "position": 3}),
+            "a marker of the Kafka sink has version 1; this program knows version 2",
+        ),
+        (serde_json::json!({"version": VERSION}), "can't be read: missing field"),
+        (serde_json::json!(7), "has version none"),
+    ] {
+        let error = read(value).unwrap_err();
+        assert!(error.kind() == ErrorKind::State && error.to_string().contains(expected), "{error}");
+    }
+    let due = Committable { version: 1, ..pending[0].clone() };
+    let error = Committable::decode(&due.encode().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("a commit of the Kafka sink has version 1"), "{error}");
+}

@@ -2,7 +2,7 @@
 
 use super::log::{Record, records};
 use super::outlet::{Outlet, Outlets, Parcel, hear, is_flushed};
-use super::protocol::{Cluster, Marker, Transactions, VERSION};
+use super::protocol::{Cluster, Marker, Transactions};
 use super::watch::{TopicWatch, Unconfirmed};
 use crate::kafka::client::{self, explain, explain_of, place, refused};
 use crate::kafka::options::{KafkaTable, Partitioner, Topics};
@@ -281,7 +281,7 @@ impl KafkaCluster {
                 Some(Ok(message)) => {
                     let key = message.key().and_then(|k| std::str::from_utf8(k).ok());
                     if let (Some(rest), Some(value)) = (key.and_then(|k| k.strip_prefix(prefix)), message.payload()) {
-                        let marker = self.decode(value)?;
+                        let marker = Marker::decode(value).map_err(|e| e.at(self.marker_place()))?;
                         // In a topic whose number of partitions was changed a key has more than one.
                         let is_later = |m: &Marker| m.order() <= marker.order();
                         if partitions == 1 || found.get(rest).is_none_or(is_later) {
@@ -318,19 +318,6 @@ impl KafkaCluster {
                     .hint("it ends by itself after its 'transaction.timeout.ms'"));
             }
             std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn decode(&self, value: &[u8]) -> Result<Marker> {
-        let marker: std::result::Result<Marker, _> = serde_json::from_slice(value);
-        match marker {
-            Ok(marker) if marker.version == VERSION => Ok(marker),
-            Ok(marker) => Err(Error::state(format!(
-                "a marker has version {}; this program knows version {VERSION}",
-                marker.version
-            ))
-            .at(self.marker_place())),
-            Err(e) => Err(Error::state("a marker can't be read").at(self.marker_place()).detail(e.to_string())),
         }
     }
 }

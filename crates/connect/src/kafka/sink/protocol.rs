@@ -19,8 +19,8 @@
 //!   in the middle of its first commit writes nothing, and one of two copies that start at once ends.
 //! - A slot's marker is never behind what a durable checkpoint says is committed. If it is, markers were lost, and what is
 //!   committed can't be told: the job stops.
-//! - What is pending isn't written after output of another run that didn't follow from it: the job stops, too, and a person
-//!   says which of the two counts.
+//! - If a run finds what is pending not committed, and output of another run that didn't follow from it, a person says which of
+//!   the two counts.
 //! - A marker has the ids of the topics that are written. If one is another topic by now, what was committed is gone with the
 //!   one before: the job stops, too.
 
@@ -54,6 +54,9 @@ pub(super) struct Marker {
 }
 
 impl Marker {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Marker> {
+        decode(bytes, "a marker of the Kafka sink")
+    }
     /// What a slot's writers say later has a greater one.
     pub(super) fn order(&self) -> impl Ord + use<> {
         (self.owner.attempt, self.ledger.last().map(|e| (e.committed_by, e.position.order())))
@@ -86,15 +89,20 @@ impl Committable {
         serde_json::to_vec(self).map_err(|e| Error::internal(e.to_string()))
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Committable> {
-        let damaged = |e: serde_json::Error| Error::state(format!("a commit of the Kafka sink can't be read: {e}"));
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
-        match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(version) if version == u64::from(VERSION) => serde_json::from_value(value).map_err(damaged),
-            version => Err(Error::state(format!(
-                "a commit of the Kafka sink has version {}; this program knows version {VERSION}",
-                version.map_or("none".to_string(), |v| v.to_string())
-            ))),
-        }
+        decode(bytes, "a commit of the Kafka sink")
+    }
+}
+
+/// Reads what has a version, which is looked at first.
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    let damaged = |e: serde_json::Error| Error::state(format!("{what} can't be read: {e}"));
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(VERSION) => serde_json::from_value(value).map_err(damaged),
+        version => Err(Error::state(format!(
+            "{what} has version {}; this program knows version {VERSION}",
+            version.map_or("none".to_string(), |v| v.to_string())
+        ))),
     }
 }
 
@@ -122,7 +130,7 @@ pub(super) trait Transactions: Send {
     fn commit(&mut self, objects: &mut dyn Iterator<Item = Result<Vec<u8>>>, key: &str, marker: &Marker) -> Result<()>;
 }
 
-/// What to do about a marker that is missing or behind.
+/// What to do about a marker that is missing or behind, or output of another run that came before what is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnLostMarker {
     /// Stop.
@@ -343,15 +351,15 @@ pub(super) struct Recovery<P> {
     /// The slots, each at the position from which it goes on, by number.
     slots: BTreeMap<u32, Slot<P>>,
     pending: Vec<Committable>,
-    /// How far the target has come; what the attempt claims is the greater of this and what the caller says.
+    /// How far the target has come; the run claims with this attempt.
     pub(super) seen: HighMark,
 }
 
 /// Takes every slot, old and new, and finds out what of `pending` is not committed yet. Writes nothing.
 ///
 /// # Errors
-/// State if a marker is missing or behind what the checkpoint says, or a topic is another one, unless `on_lost` says what to do
-/// then.
+/// State if a marker is missing or behind what the checkpoint says, if another run has written since what is pending was
+/// prepared, or if a topic is another one, unless `on_lost` says what to do then.
 pub(super) fn look<C: Cluster>(
     run: &Run<C>,
     mut pending: Vec<Committable>,
