@@ -4,26 +4,14 @@ use crate::crash;
 use crate::kafka_sink::{JOB, Sinked, crash, row, sinked};
 use crate::process::Running;
 use crate::script::stdout_of;
+use crate::take_over::copy;
 use crate::windows::Totals;
 use millstream_testbed::kafka::{Broker, unique};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 const TWO: [&str; 2] = ["--parallelism", "2"];
 const OF_COPY: [&str; 4] = ["--parallelism", "2", "--state-dir", "copy"];
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
 
 #[test]
 fn a_zombie_that_wakes_up_writes_nothing_and_says_why() {
