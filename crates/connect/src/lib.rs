@@ -14,6 +14,7 @@ pub mod lookup;
 pub mod nexmark;
 pub mod print;
 pub mod throttle;
+mod versioned;
 
 use millstream_core::connector::{Connector, ConnectorRegistry};
 use millstream_core::suggest::did_you_mean;

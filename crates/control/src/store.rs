@@ -259,12 +259,11 @@ fn decode(text: &str) -> Result<Blob> {
 /// more of this job than the job's own record says (which is then an older copy), the attempt begins above that.
 pub fn recover_sinks(job: &Job, start: &mut Start) -> Result<()> {
     fail_point!("recover_sinks::before")?;
-    let epoch = start.manifest.as_ref().map_or(0, |m| m.epoch);
     let storage = job.state.as_ref().map(|state| {
         Arc::new(SinkStorage::new(state.checkpoints.clone(), start.attempt, None)) as Arc<dyn EpochStorage>
     });
     loop {
-        let seen = recover_each_sink(job, start, epoch, storage.as_ref())?;
+        let seen = recover_each_sink(job, start, storage.as_ref())?;
         let (is_ahead, is_later) = (seen.epoch >= start.first_epoch, seen.attempt > start.attempt);
         if is_ahead || is_later {
             start.first_epoch = start.first_epoch.max(seen.epoch + 1);
@@ -280,12 +279,8 @@ pub fn recover_sinks(job: &Job, start: &mut Start) -> Result<()> {
 }
 
 /// What the targets have seen of the job.
-fn recover_each_sink(
-    job: &Job,
-    start: &Start,
-    epoch: u64,
-    storage: Option<&Arc<dyn EpochStorage>>,
-) -> Result<HighMark> {
+fn recover_each_sink(job: &Job, start: &Start, storage: Option<&Arc<dyn EpochStorage>>) -> Result<HighMark> {
+    let epoch = start.manifest.as_ref().map_or(0, |m| m.epoch);
     let mut seen = HighMark::default();
     for (id, sink) in &job.sinks {
         let mut committer = sink.committer_in(CommitContext {

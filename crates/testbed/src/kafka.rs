@@ -121,11 +121,7 @@ impl Broker {
 
     /// [`Broker::start_with`] over data that were formatted with more arguments. `${PORT}`, `${CONTROLLER}` stand for ports.
     pub(crate) fn start_formatted(settings: &[(&str, &str)], format: &[&str]) -> Option<Broker> {
-        let Some(jars) = std::env::var_os(VARIABLE) else {
-            eprintln!("skipped: {VARIABLE} names no folder of jars; 'cargo xtask test' installs a server");
-            return None;
-        };
-        Some(Broker::start_from(Path::new(&jars), settings, format))
+        Some(Broker::start_from(&jars()?, settings, format))
     }
 
     /// [`Broker::start_with`] by the jars in a folder, over data that were formatted with more arguments.
@@ -434,6 +430,15 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The folder of the server's jars; `None`, and a word about it, if there is none.
+fn jars() -> Option<PathBuf> {
+    let jars = std::env::var_os(VARIABLE);
+    if jars.is_none() {
+        eprintln!("skipped: {VARIABLE} names no folder of jars; 'cargo xtask test' installs a server");
+    }
+    jars.map(PathBuf::from)
 }
 
 /// Free ports of loopback, which differ.

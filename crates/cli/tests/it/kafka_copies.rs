@@ -87,10 +87,7 @@ fn a_fork_leaves_what_is_pending_to_the_job_that_it_was_taken_from() {
 /// A job that was stopped and copied, and then went on until it died with an epoch that is durable and not in Kafka.
 fn copied(broker: &Broker) -> Sinked {
     let job = sinked(broker, &JOB, 3_000, "");
-    let mut running = Running::start(&job.script, &TWO);
-    running.wait_for_checkpoints(&job.script, 5);
-    running.signal(libc::SIGTERM);
-    assert!(running.wait().success(), "{}", running.stderr());
+    job.stop_after(5);
     copy(&job.script.path(".millstream/job"), &job.script.path("copy"));
     crash(&job, &TWO, "worker worker::before_commit crash 30;supervisor start::before_read crash 2");
     job.at_full_speed(&JOB);

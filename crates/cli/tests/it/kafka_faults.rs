@@ -145,20 +145,11 @@ fn a_topic_that_is_made_anew_while_it_is_written_ends_the_job_with_a_word_about_
     assert!(seen.iter().all(|(key, value)| expected.get(key) == Some(value)));
 }
 
-/// Stops the job in order, so that nothing is pending but what is committed.
-fn stopped(broker: &Broker) -> Sinked {
-    let job = sinked(broker, &LONG, 5_000, "");
-    let mut running = Running::start(&job.script, &TWO);
-    running.wait_for_checkpoints(&job.script, 5);
-    running.signal(libc::SIGTERM);
-    assert!(running.wait().success(), "{}", running.stderr());
-    job
-}
-
 #[test]
 fn a_marker_topic_that_was_truncated_stops_the_job_until_a_person_has_chosen() {
     let Some(broker) = Broker::shared() else { return };
-    let job = stopped(broker);
+    let job = sinked(broker, &LONG, 5_000, "");
+    job.stop_after(5);
     let markers = format!("markers-{}", job.topic);
     // Records of a compacted topic can't be removed.
     broker.configure_topic(&markers, &[("cleanup.policy", "delete")]);

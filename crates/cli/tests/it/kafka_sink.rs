@@ -116,6 +116,14 @@ impl Sinked {
         }
     }
 
+    /// Runs the job until it has stored so many checkpoints, and stops it in order: nothing is pending but what is committed.
+    pub fn stop_after(&self, checkpoints: u64) {
+        let mut running = Running::start(&self.script, &["--parallelism", "2"]);
+        running.wait_for_checkpoints(&self.script, checkpoints);
+        running.signal(libc::SIGTERM);
+        assert!(running.wait().success(), "{}", running.stderr());
+    }
+
     pub fn at_full_speed(&self, job: &Windows) {
         job.at_full_speed(&self.script);
     }
@@ -257,11 +265,7 @@ fn a_server_that_is_away_holds_the_job_back_and_does_not_end_its_attempt() {
 fn markers_that_are_gone_stop_the_job_until_a_person_has_chosen() {
     let Some(broker) = Broker::shared() else { return };
     let job = sinked(broker, &JOB, 5_000, "");
-    let mut running = Running::start(&job.script, &["--parallelism", "2"]);
-    running.wait_for_checkpoints(&job.script, 10);
-    // Stopped in order: nothing is pending but what is committed.
-    running.signal(libc::SIGTERM);
-    assert!(running.wait().success(), "{}", running.stderr());
+    job.stop_after(10);
     broker.delete_topic(&format!("markers-{}", job.topic));
     let refused = job.script.run(&["--parallelism", "2"]);
     assert_eq!(refused.status.code(), Some(1));

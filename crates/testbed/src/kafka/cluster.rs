@@ -1,8 +1,7 @@
 //! A cluster of three servers: each partition has a leader and two followers, and one of the three may be away.
 
-use super::{Broker, VARIABLE, free_ports, wait_for};
+use super::{Broker, free_ports, jars, wait_for};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use std::path::Path;
 use std::time::Duration;
 
 /// Topics have three replicas, of which two have to have a record before it is confirmed; who is away is noticed soon.
@@ -26,10 +25,7 @@ pub struct Cluster {
 impl Cluster {
     /// An empty one; `None`, and a word about it, if no server is installed.
     pub fn start() -> Option<Cluster> {
-        let Some(jars) = std::env::var_os(VARIABLE) else {
-            eprintln!("skipped: {VARIABLE} names no folder of jars; 'cargo xtask test' installs a server");
-            return None;
-        };
+        let jars = jars()?;
         let ports: [u16; 6] = free_ports();
         let ports: Vec<(u16, u16)> = ports.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         let voter = |(n, (_, controller)): (usize, &(u16, u16))| format!("{}@127.0.0.1:{controller}", n + 1);
@@ -39,7 +35,7 @@ impl Cluster {
             let number = (n + 1).to_string();
             let own = [("node.id", number.as_str()), ("controller.quorum.voters", voters.as_str())];
             let settings: Vec<(&str, &str)> = SETTINGS.iter().chain(&own).copied().collect();
-            let mut node = Broker::formatted(Path::new(&jars), *ports, &settings, &[]);
+            let mut node = Broker::formatted(&jars, *ports, &settings, &[]);
             node.bootstrap = bootstrap.clone();
             // None is ready before most of them run.
             node.spawn();

@@ -4,6 +4,7 @@ use super::Plan;
 use super::storage::{self, io_error, object_error, sync_folder};
 use crate::blocking::block_on;
 use crate::filesystem::store::{Location, Objects};
+use crate::versioned;
 use millstream_core::sink::Committer;
 use millstream_core::{Error, Place, Result, fail_point};
 use object_store::ObjectStoreExt;
@@ -129,15 +130,7 @@ fn is_left_over(name: &str, epoch: u64) -> bool {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Committable> {
-    let damaged = |e: serde_json::Error| Error::state(format!("a commit of the file sink can't be read: {e}"));
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
-    match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(version) if version == u64::from(COMMITTABLE_VERSION) => serde_json::from_value(value).map_err(damaged),
-        version => Err(Error::state(format!(
-            "a commit of the file sink has version {}; this program knows version {COMMITTABLE_VERSION}",
-            version.map_or("none".to_string(), |v| v.to_string())
-        ))),
-    }
+    versioned::decode(bytes, "a commit of the file sink", COMMITTABLE_VERSION)
 }
 
 fn lost(path: String) -> Error {

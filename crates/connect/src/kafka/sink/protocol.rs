@@ -26,6 +26,7 @@
 
 use super::ledger::{Ledger, Position, RunId};
 use super::log::LogObject;
+use crate::versioned;
 use millstream_core::sink::{EpochStorage, HighMark};
 use millstream_core::{Error, ErrorKind, Place, Result, fail_point};
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub(super) struct Marker {
 
 impl Marker {
     pub(super) fn decode(bytes: &[u8]) -> Result<Marker> {
-        decode(bytes, "a marker of the Kafka sink")
+        versioned::decode(bytes, "a marker of the Kafka sink", VERSION)
     }
     /// What a slot's writers say later has a greater one.
     pub(super) fn order(&self) -> impl Ord + use<> {
@@ -89,20 +90,7 @@ impl Committable {
         serde_json::to_vec(self).map_err(|e| Error::internal(e.to_string()))
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Committable> {
-        decode(bytes, "a commit of the Kafka sink")
-    }
-}
-
-/// Reads what has a version, which is looked at first.
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
-    let damaged = |e: serde_json::Error| Error::state(format!("{what} can't be read: {e}"));
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
-    match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(version) if version == u64::from(VERSION) => serde_json::from_value(value).map_err(damaged),
-        version => Err(Error::state(format!(
-            "{what} has version {}; this program knows version {VERSION}",
-            version.map_or("none".to_string(), |v| v.to_string())
-        ))),
+        versioned::decode(bytes, "a commit of the Kafka sink", VERSION)
     }
 }
 
